@@ -1,0 +1,1 @@
+"""Lightning datamodules for mathematics data: they read files and yield problems."""

@@ -1,0 +1,147 @@
+"""Abstract base classes that the layers meet through; YAML chooses the implementations."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from lightning_gfn.types import LogReward, LossOutput, Rollouts, SampledActions, Scores, Trajectory
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from torch import Tensor
+
+COLUMNS: Mapping[str, str] = {
+    "log_pf_BT": "log q(token | prefix) of each action token, temperature 1, with gradient",
+    "log_pstop_BT1": "log q(stop | prefix) of each of the T + 1 prefixes, with gradient",
+    "mask_BT": "bool, True on action tokens",
+    "stop_mask_BT1": "bool, True on prefixes that the policy may stop at",
+    "step_mask_BT1": "bool, True on prefixes that may stop and end a reasoning step",
+    "log_pf_B": "log q of the whole trajectory, all tokens and stops, with gradient",
+    "log_reward_B": "log R of the finished trajectory, tempered",
+    "log_reward_BT1": "log R of stopping at each prefix, tempered",
+    "group_B": "int64, the problem of each trajectory",
+    "log_z_B": "learned log Z of each trajectory's problem, with gradient",
+    "log_f_BT1": "learned log state flow of each prefix, with gradient",
+    "old_log_pf_BT": "log q(token | prefix) when the trajectory was sampled, constant",
+    "old_log_pstop_BT1": "log q(stop | prefix) when the trajectory was sampled, constant",
+    "forced_stop_B": "bool, True where the maximum length forced the stop",
+    "entropy_BT1": "entropy of the next-action distribution at each prefix, with gradient",
+}
+
+
+class Objective(ABC):
+    """A loss over columns of log-probabilities and rewards; implementations are frozen dataclasses over a pure function."""
+
+    @property
+    @abstractmethod
+    def requires(self) -> frozenset[str]:
+        """Names from ``COLUMNS`` that ``__call__`` reads; the module computes only those."""
+
+    @abstractmethod
+    def __call__(self, columns: Mapping[str, Tensor]) -> LossOutput:
+        """The loss of one batch."""
+
+
+class Policy(ABC):
+    """A language model that samples actions and scores them.
+
+    Allowed tokens, minimum and maximum length define the distribution q; they hold in ``sample`` and in ``score`` alike.
+    Construction is cheap; the model is loaded by ``build``.
+    """
+
+    max_new_tokens: int
+    min_new_tokens: int
+
+    @abstractmethod
+    def build(self, texts: Iterable[str]) -> None:
+        """Load or create tokenizer and weights; ``texts`` train a tokenizer where one is asked for."""
+
+    @abstractmethod
+    def freeze_reference(self) -> None:
+        """Remember the present policy as the reference of this stage."""
+
+    @abstractmethod
+    def encode_prompt(self, text: str) -> list[int]:
+        """Token ids of a prompt, begin token included where the tokenizer has one."""
+
+    @abstractmethod
+    def encode_completion(self, text: str) -> list[int]:
+        """Token ids of a completion, without special tokens."""
+
+    @abstractmethod
+    def decode(self, ids: Sequence[int]) -> str:
+        """Text of action tokens."""
+
+    @abstractmethod
+    def sample(
+        self,
+        contexts: Sequence[Sequence[int]],
+        uniforms_NT1: Tensor,
+        *,
+        temperature_N: Tensor | None = None,
+        top_k: int | None = None,
+        top_p: float | None = None,
+    ) -> SampledActions:
+        """Continue each context by inverse-CDF sampling from the given uniforms; equal contexts share one prefill."""
+
+    @abstractmethod
+    def score(
+        self,
+        context_ids_NC: Tensor,
+        context_mask_NC: Tensor,
+        action_ids_NT: Tensor,
+        action_mask_NT: Tensor,
+        *,
+        stop: bool = True,
+        entropy: bool = False,
+        hidden: bool = False,
+        reference: bool = False,
+    ) -> Scores:
+        """Log-probabilities of given actions by one teacher-forced pass; ``reference`` scores under the frozen reference."""
+
+    @abstractmethod
+    def save_pretrained(self, folder: Path) -> None:
+        """Write model and tokenizer as Hugging Face folders that a later stage can start from."""
+
+
+class Reward(ABC):
+    """Turns rollouts into log rewards in two moves, so that replay never pays for the first one again.
+
+    ``terms`` computes untempered values that depend on the trajectory alone; ``combine`` weights them at an optimiser step.
+    """
+
+    provides: ClassVar[frozenset[str]]
+    """``log_reward_B``, and ``log_reward_BT1`` if prefix values can be given."""
+    needs_reference: bool = False
+    """True if ``terms`` scores under the frozen reference, so that the module must keep one."""
+
+    @abstractmethod
+    def terms(self, rollouts: Rollouts, policy: Policy, *, prefixes: bool) -> tuple[dict[str, Tensor], Tensor | None]:
+        """Untempered terms, (B,) or with ``prefixes`` (B, T + 1), and ``correct_B`` (bool) where answers are checked."""
+
+    @abstractmethod
+    def combine(self, terms: Mapping[str, Tensor], rollouts: Rollouts, step: int) -> LogReward:
+        """The tempered log reward at an optimiser step."""
+
+
+class Buffer(ABC):
+    """A replay buffer of trajectories with stated rules for duplicates, eviction and sampling."""
+
+    @abstractmethod
+    def add(self, trajectories: Iterable[Trajectory]) -> int:
+        """Offer trajectories; returns how many were taken."""
+
+    @abstractmethod
+    def sample(self, problem_id: str | None, num_samples: int, uniforms: Sequence[float]) -> list[Trajectory]:
+        """Draw with the given uniforms, from one problem or (None) from all; empty if nothing is held."""
+
+    @abstractmethod
+    def state_dict(self) -> dict[str, Any]:
+        """State as tensors and primitives."""
+
+    @abstractmethod
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Restore ``state_dict``."""

@@ -1,0 +1,227 @@
+"""The nouns of the suite as plain data: problems, trajectories, rollouts, losses and evaluation records.
+
+Shape suffixes, used in every file: ``_P`` problems, ``_B`` trajectories, ``_N`` steps (one model call each; single-turn
+mathematics has one step a trajectory, so N = B), ``_C`` context tokens, ``_T`` action tokens, ``_T1`` the T + 1 prefixes
+of T action tokens, ``_V`` vocabulary, ``_H`` hidden width.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any, Literal
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+AnswerStyle = Literal["gsm8k", "math", "metamath"]
+Source = Literal["on_policy", "tempered", "replay", "reference"]
+
+
+@dataclass(frozen=True)
+class Problem:
+    """One question whose answers can be checked.
+
+    Args:
+        id: stable and unique over all splits of a data set; random numbers are keyed by it.
+        prompt: the text that the policy continues, prompt template applied.
+        answer: the final reference answer (already extracted), or None if unknown.
+        solutions: reference completions, each a text that follows ``prompt``; the first one is the SFT target.
+        solution_set: every correct completion, mapped to the label of its solution path, where the data can enumerate
+            them (coverage is reported then); None otherwise.
+        answer_style: how a final answer is written in a completion.
+        metadata: further columns of the row (level, type, …); user reward functions receive them.
+    """
+
+    id: str
+    prompt: str
+    answer: str | None = None
+    solutions: tuple[str, ...] = ()
+    solution_set: Mapping[str, str] | None = None
+    answer_style: AnswerStyle = "metamath"
+    metadata: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Step:
+    """One model call: the tokens that it saw and the tokens that it produced.
+
+    Args:
+        context: token ids of the state, no padding.
+        action: token ids of the action, without the end token and without padding.
+    """
+
+    context: tuple[int, ...]
+    action: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Trajectory:
+    """One finished attempt at a problem, as a replay buffer keeps it.
+
+    Args:
+        problem_id: which problem it attempts.
+        steps: its model calls in order.
+        completion: the produced text.
+        terms: untempered reward terms by name: one value, or one per prefix (number of action tokens + 1).
+        log_reward: tempered log reward when it was added (nats); orders evictions and reward-proportional sampling.
+        born: optimiser step at which it was sampled.
+    """
+
+    problem_id: str
+    steps: tuple[Step, ...]
+    completion: str
+    terms: Mapping[str, tuple[float, ...]]
+    log_reward: float
+    born: int = 0
+
+
+@dataclass
+class Rollouts:
+    """A padded batch of steps that belong to B trajectories of P problems.
+
+    The stop action is not among the action tokens: a step with n tokens has n + 1 prefixes, and it stopped after the
+    n-th token, by its own choice or (at the maximum length) by force.
+
+    Args:
+        problems: the P distinct problems.
+        problem_index_B: int64, the problem of each trajectory; it is also the group of group-relative objectives.
+        trajectory_index_N: int64, the trajectory of each step; steps of one trajectory stand in order.
+        context_ids_NC: int64, padded on the left.
+        context_mask_NC: bool, True on context tokens.
+        action_ids_NT: int64, padded on the right.
+        action_mask_NT: bool, True on action tokens.
+        completions: B texts.
+        sources: B names, where each trajectory came from.
+        behaviour_log_pf_NT: log-probability of each token under the policy that produced it, temperature and
+            truncation included (nats); None where unknown (replay, reference).
+        terms: untempered reward terms by name, (B,) or (B, T + 1).
+        correct_B: bool, the final answer is right; None if the reward does not check answers.
+    """
+
+    problems: tuple[Problem, ...]
+    problem_index_B: Tensor
+    trajectory_index_N: Tensor
+    context_ids_NC: Tensor
+    context_mask_NC: Tensor
+    action_ids_NT: Tensor
+    action_mask_NT: Tensor
+    completions: tuple[str, ...]
+    sources: tuple[Source, ...]
+    behaviour_log_pf_NT: Tensor | None = None
+    terms: dict[str, Tensor] = field(default_factory=dict)
+    correct_B: Tensor | None = None
+
+    @property
+    def num_trajectories(self) -> int:
+        """B."""
+        return len(self.completions)
+
+    def problem_of(self, trajectory: int) -> Problem:
+        """The problem that the trajectory attempts."""
+        return self.problems[int(self.problem_index_B[trajectory])]
+
+    def with_terms(self, terms: dict[str, Tensor], correct_B: Tensor | None) -> Rollouts:
+        """A copy that carries these reward terms."""
+        return replace(self, terms=terms, correct_B=correct_B)
+
+
+@dataclass(frozen=True)
+class Scores:
+    """What a policy says of given actions; gradient flows unless the pass was made without it.
+
+    Args:
+        log_pf_NT: log q(token | prefix) at temperature 1; 0 where the action mask is False.
+        log_pstop_NT1: log q(stop | prefix) for each of the T + 1 prefixes; 0 where stop is forced (maximum length)
+            and beyond the last prefix; prefixes that may not stop hold 0 as well and are False in
+            ``stop_mask_NT1``. None if it was not asked for.
+        stop_mask_NT1: bool, True on prefixes of the action that the policy may stop at.
+        entropy_NT1: entropy of the next-action distribution (tokens and stop) at each prefix, nats; None if not asked for.
+        hidden_NT1H: last hidden state at each prefix, for heads; None if not asked for.
+    """
+
+    log_pf_NT: Tensor
+    log_pstop_NT1: Tensor | None
+    stop_mask_NT1: Tensor
+    entropy_NT1: Tensor | None = None
+    hidden_NT1H: Tensor | None = None
+
+
+@dataclass(frozen=True)
+class SampledActions:
+    """What a policy sampled, N rows of at most T tokens; everything detached.
+
+    Args:
+        action_ids_NT: int64, padded on the right with the policy's pad id; the end token is left out.
+        action_mask_NT: bool, True on action tokens.
+        scores: log-probabilities at temperature 1, as ``Policy.score`` would give them.
+        behaviour_log_pf_NT: log-probability of the token under the behaviour distribution (temperature, top-k, top-p).
+        behaviour_log_pstop_N: the same for the final stop; 0 where it was forced.
+    """
+
+    action_ids_NT: Tensor
+    action_mask_NT: Tensor
+    scores: Scores
+    behaviour_log_pf_NT: Tensor
+    behaviour_log_pstop_N: Tensor
+
+
+@dataclass(frozen=True)
+class LogReward:
+    """Tempered log rewards of B trajectories (nats).
+
+    Args:
+        terminal_B: log R of the finished trajectory.
+        prefix_BT1: log R of stopping at each prefix; None if the reward gives no prefix values. Values beyond a
+            trajectory's last prefix are arbitrary but finite.
+    """
+
+    terminal_B: Tensor
+    prefix_BT1: Tensor | None = None
+
+
+@dataclass(frozen=True)
+class LossOutput:
+    """A loss as a sum and the weight that normalises it, so that means over tokens or pairs stay exact across ranks.
+
+        loss = sum / weight
+
+    Args:
+        sum: scalar tensor with gradient.
+        weight: scalar tensor without gradient: the number of trajectories, tokens or (weighted) pairs in ``sum``.
+        diagnostics: detached scalar tensors for the log.
+    """
+
+    sum: Tensor
+    weight: Tensor
+    diagnostics: dict[str, Tensor] = field(default_factory=dict)
+
+    @property
+    def loss(self) -> Tensor:
+        """``sum / weight``; a zero with a graph if nothing was weighted."""
+        return self.sum / self.weight.clamp_min(1e-12)
+
+
+@dataclass(frozen=True)
+class EvalRecord:
+    """The samples drawn for one problem at one temperature in validation, test or prediction.
+
+    Args:
+        problem: the problem attempted.
+        temperature: sampling temperature.
+        completions: the sampled texts, in generation order.
+        correct: one bool a completion.
+        log_probs: log q(completion, stop | prompt) at temperature 1, nats.
+        lengths: action tokens of each completion.
+        entropies: mean entropy per action of each completion, nats.
+        truncated: True where the maximum length forced the stop.
+    """
+
+    problem: Problem
+    temperature: float
+    completions: tuple[str, ...]
+    correct: tuple[bool, ...]
+    log_probs: tuple[float, ...]
+    lengths: tuple[int, ...]
+    entropies: tuple[float, ...]
+    truncated: tuple[bool, ...]
