@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any
 
 from lightning_gfn.types import LogReward, LossOutput, Rollouts, SampledActions, Scores, Trajectory
 
@@ -113,7 +113,7 @@ class Reward(ABC):
     ``terms`` computes untempered values that depend on the trajectory alone; ``combine`` weights them at an optimiser step.
     """
 
-    provides: ClassVar[frozenset[str]]
+    provides: frozenset[str]
     """``log_reward_B``, and ``log_reward_BT1`` if prefix values can be given."""
     needs_reference: bool = False
     """True if ``terms`` scores under the frozen reference, so that the module must keep one."""

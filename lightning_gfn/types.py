@@ -121,6 +121,15 @@ class Rollouts:
         """The problem that the trajectory attempts."""
         return self.problems[int(self.problem_index_B[trajectory])]
 
+    def action_lists(self) -> list[list[int]]:
+        """The action tokens of each step without padding, in one transfer from the device."""
+        lengths = self.action_mask_NT.sum(1).tolist()
+        return [row[:length] for row, length in zip(self.action_ids_NT.tolist(), lengths, strict=True)]
+
+    def at_last_prefix(self, values_NT1: Tensor) -> Tensor:
+        """Of values per prefix, (N, T + 1), those of the whole actions, (N,)."""
+        return values_NT1.gather(1, self.action_mask_NT.sum(1, keepdim=True)).squeeze(1)
+
     def with_terms(self, terms: dict[str, Tensor], correct_B: Tensor | None) -> Rollouts:
         """A copy that carries these reward terms."""
         return replace(self, terms=terms, correct_B=correct_B)

@@ -1,0 +1,1 @@
+"""Rewards: rollouts to untempered terms, and terms to log rewards at an optimiser step."""

@@ -1,0 +1,150 @@
+"""Rows of a rollout batch: padding, stored reward terms, subsets, and the way back to trajectories."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+
+from lightning_gfn.types import LogReward, Rollouts, Source, Step, Trajectory
+
+CORRECT = "correct_B"
+"""Name under which a stored trajectory keeps the verdict on its answer, beside its reward terms."""
+
+
+@dataclass(frozen=True)
+class Row:
+    """One trajectory that a batch shall hold.
+
+    Args:
+        problem: index of its problem in the batch.
+        sample: index within the problem's group.
+        source: where it comes from.
+        context: tokens that the policy sees.
+        temperature: sampling temperature, if the action is to be sampled.
+        action: the action tokens, if they are given.
+        terms: stored reward terms, if it has any.
+    """
+
+    problem: int
+    sample: int
+    source: Source
+    context: Sequence[int]
+    temperature: float = 1.0
+    action: Sequence[int] | None = None
+    terms: Mapping[str, tuple[float, ...]] | None = None
+
+
+def pad_contexts(contexts: Sequence[Sequence[int]], device: torch.device | str) -> tuple[Tensor, Tensor]:
+    """Ids (padded on the left with 0) and mask, both (N, C)."""
+    width = max((len(context) for context in contexts), default=0)
+    ids = [[0] * (width - len(context)) + list(context) for context in contexts]
+    mask = [[False] * (width - len(context)) + [True] * len(context) for context in contexts]
+    return (
+        torch.tensor(ids, dtype=torch.int64, device=device).reshape(len(contexts), width),
+        torch.tensor(mask, dtype=torch.bool, device=device).reshape(len(contexts), width),
+    )
+
+
+def stored_terms(rows: Sequence[Row], lengths: Sequence[int], device: torch.device | str) -> dict[str, Tensor]:
+    """The reward terms that replayed rows bring along, as (B,) or (B, T + 1); NaN in the other rows.
+
+    A term is per prefix if every replayed row has one value more than action tokens; a row repeats its last value
+    beyond its last prefix.
+
+    Args:
+        rows: the B rows.
+        lengths: action tokens of each.
+        device: where the tensors shall lie.
+
+    Returns:
+        Tensors by name; none if no row is replayed.
+
+    Raises:
+        ValueError: if the replayed rows carry different terms, or values that fit neither shape.
+    """
+    replayed = {b: row.terms for b, row in enumerate(rows) if row.terms is not None}
+    names = {frozenset(terms) for terms in replayed.values()}
+    if len(names) > 1:
+        raise ValueError(
+            f"replayed trajectories carry different reward terms {[sorted(group) for group in names]}: the buffer was "
+            "filled under two rewards; start with an empty one"
+        )
+    width = max(lengths, default=0) + 1
+    stacked = {}
+    for name in sorted(names.pop()) if names else ():
+        values = {b: list(terms[name]) for b, terms in replayed.items()}
+        is_scalar = name == CORRECT or any(len(row) != lengths[b] + 1 for b, row in values.items())
+        if is_scalar and any(len(row) != 1 for row in values.values()):
+            raise ValueError(f"stored reward term '{name}' has neither one value a trajectory nor one a prefix")
+        size = 1 if is_scalar else width
+        empty = [torch.nan] * size
+        table = [
+            values[b] + values[b][-1:] * (size - len(values[b])) if b in values else empty for b in range(len(rows))
+        ]
+        tensor_BT1 = torch.tensor(table, dtype=torch.float32, device=device)
+        stacked[name] = tensor_BT1.squeeze(1) if is_scalar else tensor_BT1
+    return stacked
+
+
+def select_trajectories(rollouts: Rollouts, index: Sequence[int]) -> Rollouts:
+    """The trajectories at these indices (in increasing order) with all their steps; reward terms are left out."""
+    device = rollouts.problem_index_B.device
+    chosen_B = torch.tensor(index, dtype=torch.int64, device=device)
+    new_index_B = torch.full_like(rollouts.problem_index_B, -1)
+    new_index_B[chosen_B] = torch.arange(len(index), device=device)
+    new_index_N = new_index_B[rollouts.trajectory_index_N]
+    steps = (new_index_N >= 0).nonzero().squeeze(1)
+    behaviour = rollouts.behaviour_log_pf_NT
+    return replace(
+        rollouts,
+        problem_index_B=rollouts.problem_index_B[chosen_B],
+        trajectory_index_N=new_index_N[steps],
+        context_ids_NC=rollouts.context_ids_NC[steps],
+        context_mask_NC=rollouts.context_mask_NC[steps],
+        action_ids_NT=rollouts.action_ids_NT[steps],
+        action_mask_NT=rollouts.action_mask_NT[steps],
+        completions=tuple(rollouts.completions[b] for b in index),
+        sources=tuple(rollouts.sources[b] for b in index),
+        behaviour_log_pf_NT=behaviour[steps] if behaviour is not None else None,
+        terms={},
+        correct_B=None,
+    )
+
+
+def to_trajectories(rollouts: Rollouts, log_reward: LogReward, *, step: int) -> list[Trajectory]:
+    """The new trajectories of a batch, for a buffer; replayed ones are left out, since the buffer holds them.
+
+    Args:
+        rollouts: with reward terms.
+        log_reward: orders evictions and reward-proportional sampling.
+        step: optimiser step of their birth.
+
+    Returns:
+        One ``Trajectory`` for each row that was not replayed, in order.
+    """
+    contexts = [
+        [token for token, keep in zip(ids, mask, strict=True) if keep]
+        for ids, mask in zip(rollouts.context_ids_NC.tolist(), rollouts.context_mask_NC.tolist(), strict=True)
+    ]
+    steps_of: list[list[Step]] = [[] for _ in range(rollouts.num_trajectories)]
+    for b, context, action in zip(rollouts.trajectory_index_N.tolist(), contexts, rollouts.action_lists(), strict=True):
+        steps_of[b].append(Step(tuple(context), tuple(action)))
+    tables = {name: values.tolist() for name, values in rollouts.terms.items()}
+    if rollouts.correct_B is not None:
+        tables[CORRECT] = rollouts.correct_B.float().tolist()
+    log_rewards = log_reward.terminal_B.tolist()
+    trajectories = []
+    for b, source in enumerate(rollouts.sources):
+        if source == "replay":
+            continue
+        end = len(steps_of[b][-1].action) + 1
+        rows = {name: table[b] for name, table in tables.items()}
+        terms = {name: tuple(row[:end]) if isinstance(row, list) else (row,) for name, row in rows.items()}
+        problem_id = rollouts.problem_of(b).id
+        trajectories.append(
+            Trajectory(problem_id, tuple(steps_of[b]), rollouts.completions[b], terms, log_rewards[b], step)
+        )
+    return trajectories

@@ -1,0 +1,138 @@
+"""Samples for validation, test and prediction, and what is known of them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from lightning_gfn.answers import extract_answer, is_equivalent
+from lightning_gfn.interfaces import Policy
+from lightning_gfn.rollouts.batching import pad_contexts
+from lightning_gfn.rollouts.keyed_random import keyed_uniforms
+from lightning_gfn.types import EvalRecord, Problem, SampledActions
+
+
+@torch.no_grad()
+def sample_completions(
+    policy: Policy,
+    problems: Sequence[Problem],
+    *,
+    num_samples: int,
+    temperature: float = 1.0,
+    top_k: int | None = None,
+    top_p: float | None = None,
+    seed: int = 0,
+    max_rows: int = 512,
+    entropy: bool = True,
+) -> list[EvalRecord]:
+    """Draw completions for each problem and check their answers.
+
+    Samples are keyed by (seed, problem id, sample, position): they depend neither on ``max_rows`` nor on the other
+    problems, and every method and temperature sees the same uniforms.
+
+    Args:
+        policy: samples and scores.
+        problems: P problems.
+        num_samples: completions of each.
+        temperature: of sampling, above 0.
+        top_k: keep the k most likely actions; None keeps all.
+        top_p: keep the smallest set of actions with this probability; None keeps all.
+        seed: key of the uniforms.
+        max_rows: completions decoded at once.
+        entropy: report entropies; if the policy does not give them while sampling, one scoring pass is added. Without,
+            they are NaN.
+
+    Returns:
+        One record a problem, in order. ``log_probs`` are at temperature 1; an entropy is the mean over the completion's
+        actions, its stop included unless the maximum length forced it.
+
+    Raises:
+        ValueError: if ``num_samples``, ``temperature`` or ``max_rows`` is out of range.
+    """
+    for name, value in (("num_samples", num_samples), ("temperature", temperature), ("max_rows", max_rows)):
+        if value <= 0:
+            raise ValueError(f"sample_completions: {name}={value} must be above 0")
+    prompts = [policy.encode_prompt(problem.prompt) for problem in problems]
+    rows = [(p, sample) for p in range(len(problems)) for sample in range(num_samples)]
+    drawn: list[list[_Completion]] = [[] for _ in problems]
+    for start in range(0, len(rows), max_rows):
+        chunk = rows[start : start + max_rows]
+        uniforms = keyed_uniforms(
+            "evaluation",
+            seed=seed,
+            step=0,
+            problem_ids=[problems[p].id for p, _ in chunk],
+            samples=[sample for _, sample in chunk],
+            length=policy.max_new_tokens + 1,
+        )
+        contexts = [prompts[p] for p, _ in chunk]
+        sampled = policy.sample(
+            contexts,
+            torch.from_numpy(uniforms),
+            temperature_N=torch.full((len(chunk),), temperature) if temperature != 1.0 else None,
+            top_k=top_k,
+            top_p=top_p,
+        )
+        for (p, _), completion in zip(chunk, _describe(policy, contexts, sampled, entropy), strict=True):
+            drawn[p].append(completion)
+    return [_record(problem, temperature, found) for problem, found in zip(problems, drawn, strict=True)]
+
+
+@dataclass(frozen=True)
+class _Completion:
+    text: str
+    log_prob: float
+    length: int
+    entropy: float
+    truncated: bool
+
+
+def _describe(
+    policy: Policy, contexts: Sequence[Sequence[int]], sampled: SampledActions, entropy: bool
+) -> list[_Completion]:
+    mask = sampled.action_mask_NT
+    length_N = mask.sum(1)
+    forced_N = length_N >= policy.max_new_tokens
+    assert sampled.scores.log_pstop_NT1 is not None, "Policy.sample returned no stop log-probabilities"
+    log_pstop_N = sampled.scores.log_pstop_NT1.gather(1, length_N[:, None]).squeeze(1)
+    log_prob_N = torch.where(mask, sampled.scores.log_pf_NT, 0.0).sum(1) + log_pstop_N
+    entropy_N = (
+        _mean_entropy(policy, contexts, sampled, forced_N) if entropy else torch.full_like(log_prob_N, torch.nan)
+    )
+    ids = sampled.action_ids_NT.tolist()
+    columns = zip(log_prob_N.tolist(), length_N.tolist(), entropy_N.tolist(), forced_N.tolist(), strict=True)
+    return [
+        _Completion(policy.decode(ids[n][:length]), log_prob, length, mean_entropy, forced)
+        for n, (log_prob, length, mean_entropy, forced) in enumerate(columns)
+    ]
+
+
+def _mean_entropy(
+    policy: Policy, contexts: Sequence[Sequence[int]], sampled: SampledActions, forced_N: Tensor
+) -> Tensor:
+    entropy_NT1 = sampled.scores.entropy_NT1
+    mask = sampled.action_mask_NT
+    if entropy_NT1 is None:
+        context_ids, context_mask = pad_contexts(contexts, mask.device)
+        ids = torch.where(mask, sampled.action_ids_NT, 0)
+        entropy_NT1 = policy.score(context_ids, context_mask, ids, mask, stop=True, entropy=True).entropy_NT1
+    assert entropy_NT1 is not None, "Policy.score(entropy=True) returned no entropies"
+    chosen_NT1 = torch.nn.functional.pad(mask, (0, 1)).scatter(1, mask.sum(1, keepdim=True), ~forced_N[:, None])
+    return torch.where(chosen_NT1, entropy_NT1, 0.0).sum(1) / chosen_NT1.sum(1).clamp_min(1)
+
+
+def _record(problem: Problem, temperature: float, found: Sequence[_Completion]) -> EvalRecord:
+    answers = [extract_answer(completion.text, problem.answer_style) for completion in found]
+    return EvalRecord(
+        problem=problem,
+        temperature=temperature,
+        completions=tuple(completion.text for completion in found),
+        correct=tuple(is_equivalent(answer, problem.answer) for answer in answers),
+        log_probs=tuple(completion.log_prob for completion in found),
+        lengths=tuple(completion.length for completion in found),
+        entropies=tuple(completion.entropy for completion in found),
+        truncated=tuple(completion.truncated for completion in found),
+    )

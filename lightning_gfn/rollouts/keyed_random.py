@@ -1,0 +1,72 @@
+"""Random numbers that depend on what they are for, not on when or where they are drawn.
+
+Every uniform is a function of (stream, seed, step, problem id, sample, position). So samples do not depend on the
+composition of the batch, on the number of ranks, or on an interruption, and no generator state needs saving.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import struct
+from collections.abc import Sequence
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+Stream = Literal["action", "evaluation", "source", "temperature", "replay", "reference"]
+
+_GOLDEN = np.uint64(0x9E3779B97F4A7C15)
+_MIX_1 = np.uint64(0xBF58476D1CE4E5B9)
+_MIX_2 = np.uint64(0x94D049BB133111EB)
+
+
+def keyed_uniforms(
+    stream: Stream,
+    *,
+    seed: int,
+    step: int,
+    problem_ids: Sequence[str],
+    samples: Sequence[int],
+    length: int,
+) -> NDArray[np.float64]:
+    """Counter-based uniforms, one row for each (problem, sample).
+
+        key = blake2b(stream, seed, step, problem id, sample);   u_t = ⌊mix(key + (t + 1) · γ) / 2^11⌋ / 2^53
+
+    where mix is the finaliser of splitmix64 and γ its increment.
+
+    Args:
+        stream: purpose; streams are independent of one another.
+        seed: of the run.
+        step: rollout batch counter.
+        problem_ids: N ids.
+        samples: N sample indices within the problem's group.
+        length: numbers in each row.
+
+    Returns:
+        float64 (N, length) in [0, 1).
+
+    Raises:
+        ValueError: if the two sequences differ in length.
+
+    Source: Steele et al. 2014, "Fast splittable pseudorandom number generators", section 5.
+    """
+    keys = [_key(stream, seed, step, problem, sample) for problem, sample in zip(problem_ids, samples, strict=True)]
+    counter = (np.arange(1, length + 1, dtype=np.uint64) * _GOLDEN)[None, :]
+    bits = np.array(keys, dtype=np.uint64).reshape(len(keys), 1) + counter
+    bits = (bits ^ (bits >> np.uint64(30))) * _MIX_1
+    bits = (bits ^ (bits >> np.uint64(27))) * _MIX_2
+    bits ^= bits >> np.uint64(31)
+    return (bits >> np.uint64(11)).astype(np.float64) * 2.0**-53
+
+
+def keyed_uniform(stream: Stream, *, seed: int, step: int, problem_id: str) -> float:
+    """One uniform in [0, 1) for a decision about a whole problem."""
+    return float(keyed_uniforms(stream, seed=seed, step=step, problem_ids=[problem_id], samples=[0], length=1)[0, 0])
+
+
+def _key(stream: str, seed: int, step: int, problem_id: str, sample: int) -> int:
+    name = stream.encode()
+    message = struct.pack("<qqqq", seed, step, sample, len(name)) + name + problem_id.encode()
+    return int.from_bytes(hashlib.blake2b(message, digest_size=8).digest(), "little")
