@@ -1,0 +1,1 @@
+"""Lightning callbacks: evaluation, sample tables, predictions, budgets, progress and model export."""

@@ -1,0 +1,43 @@
+"""Leave a Hugging Face folder behind, so that a later stage can start from this one."""
+
+from __future__ import annotations
+
+import shutil
+from typing import TYPE_CHECKING
+
+from lightning.pytorch import Callback
+
+from lightning_gfn.callbacks.run_files import run_folder
+from lightning_gfn.interfaces import Policy
+
+if TYPE_CHECKING:
+    from lightning.pytorch import LightningModule, Trainer
+
+
+class ExportModel(Callback):
+    """Saves the policy (model and tokenizer) to ``<run folder>/<folder>`` when fitting has ended.
+
+    Args:
+        folder: name of the folder inside the run folder; an earlier export there is replaced as a whole.
+    """
+
+    def __init__(self, *, folder: str = "model") -> None:
+        self.folder = folder
+
+    def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Save into a side folder and rename it: a killed export never looks like a finished one."""
+        policy = getattr(pl_module, "policy", None)
+        if not isinstance(policy, Policy):
+            raise TypeError(
+                f"ExportModel needs a module whose attribute 'policy' is a Policy; {type(pl_module).__name__} has "
+                f"{type(policy).__name__}. Remove ExportModel from trainer.callbacks."
+            )
+        if trainer.is_global_zero:
+            target = run_folder(trainer) / self.folder
+            partial = target.with_name(target.name + ".partial")
+            shutil.rmtree(partial, ignore_errors=True)
+            partial.mkdir(parents=True)
+            policy.save_pretrained(partial)
+            shutil.rmtree(target, ignore_errors=True)
+            partial.rename(target)
+        trainer.strategy.barrier("lightning_gfn.export_model")

@@ -1,0 +1,122 @@
+"""Write every predicted sample to disk as soon as it exists."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import IO, TYPE_CHECKING, Any
+
+from lightning.pytorch import Callback
+
+from lightning_gfn.callbacks.run_files import json_line, records_of, run_folder, send_artifact, write_text
+from lightning_gfn.types import EvalRecord
+
+if TYPE_CHECKING:
+    from lightning.pytorch import LightningModule, Trainer
+
+
+def prediction_rows(record: EvalRecord) -> list[dict[str, Any]]:
+    """One row a completion."""
+    return [
+        {
+            "problem_id": record.problem.id,
+            "prompt": record.problem.prompt,
+            "temperature": record.temperature,
+            "sample": sample,
+            "completion": completion,
+            "log_prob": record.log_probs[sample],
+            "correct": record.correct[sample],
+            "length": record.lengths[sample],
+            "truncated": record.truncated[sample],
+        }
+        for sample, completion in enumerate(record.completions)
+    ]
+
+
+def dataset_order(dataloaders: Any) -> dict[str, int]:
+    """Position of each problem in its data set, from the loaders' ``dataset``; empty if they do not show it."""
+    loaders: Sequence[Any]
+    if isinstance(dataloaders, Mapping):
+        loaders = list(dataloaders.values())
+    else:
+        loaders = dataloaders if isinstance(dataloaders, (list, tuple)) else [dataloaders]
+    order: dict[str, int] = {}
+    for loader in loaders:
+        dataset = getattr(loader, "dataset", None)
+        if dataset is None or not hasattr(dataset, "__len__") or not hasattr(dataset, "__getitem__"):
+            return {}
+        for index in range(len(dataset)):
+            order.setdefault(getattr(dataset[index], "id", ""), len(order))
+    return order
+
+
+class PredictionWriter(Callback):
+    """Appends each batch of ``predict`` to ``predictions/rank<r>.jsonl`` and merges the ranks at the end.
+
+    Rows: problem_id, prompt, temperature, sample, completion, log_prob (nats, temperature 1), correct, length (tokens),
+    truncated. Every batch is flushed, so a killed run keeps what it has predicted. The merged
+    ``predictions/predictions.jsonl`` stands in data-set order and holds each (problem, temperature, sample) once.
+
+    Args:
+        folder: name of the folder inside the run folder.
+    """
+
+    def __init__(self, *, folder: str = "predictions") -> None:
+        self.folder = folder
+        self._file: IO[str] | None = None
+
+    def on_predict_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Open this rank's file anew; files of ranks that no longer exist go."""
+        folder = run_folder(trainer) / self.folder
+        folder.mkdir(parents=True, exist_ok=True)
+        if trainer.is_global_zero:
+            for stale in folder.glob("rank*.jsonl"):
+                stale.unlink()
+        trainer.strategy.barrier("lightning_gfn.predictions_start")
+        self._file = (folder / f"rank{trainer.global_rank}.jsonl").open("w", encoding="utf-8")
+
+    def on_predict_batch_end(
+        self,
+        trainer: Trainer,
+        pl_module: LightningModule,
+        outputs: Any,
+        batch: Any,
+        batch_idx: int,
+        dataloader_idx: int = 0,
+    ) -> None:
+        if self._file is None:
+            raise RuntimeError("PredictionWriter saw a batch before on_predict_start: run it by trainer.predict")
+        rows = [row for record in records_of(outputs, "predict_step") for row in prediction_rows(record)]
+        self._file.write("".join(json_line(row) for row in rows))
+        self._file.flush()
+
+    def on_predict_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Merge the ranks' files in data-set order."""
+        self._close()
+        trainer.strategy.barrier("lightning_gfn.predictions_end")
+        if trainer.is_global_zero:
+            folder = run_folder(trainer) / self.folder
+            parts = [folder / f"rank{rank}.jsonl" for rank in range(trainer.world_size)]
+            text = merge_predictions(parts, dataset_order(trainer.predict_dataloaders))
+            send_artifact(trainer, write_text(folder / "predictions.jsonl", text), self.folder)
+
+    def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
+        self._close()
+
+    def _close(self) -> None:
+        if self._file is not None:
+            self._file.close()
+            self._file = None
+
+
+def merge_predictions(parts: Sequence[Path], order: Mapping[str, int]) -> str:
+    """The lines of all parts, each (problem, temperature, sample) once, sorted by ``order``; unknown problems last."""
+    lines: dict[tuple[Any, ...], str] = {}
+    for part in parts:
+        with part.open(encoding="utf-8") as file:
+            for line in file:
+                row = json.loads(line)
+                lines.setdefault((row["problem_id"], row["temperature"], row["sample"]), line)
+    keys = sorted(lines, key=lambda key: (order.get(key[0], len(order)), *key)) if order else list(lines)
+    return "".join(lines[key] for key in keys)

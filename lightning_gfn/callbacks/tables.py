@@ -1,0 +1,137 @@
+"""Readable samples: what the policy writes, at each validation."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from lightning.pytorch import Callback
+
+from lightning_gfn.callbacks.run_files import (
+    Row,
+    gather_rows,
+    records_of,
+    run_folder,
+    send_artifact,
+    write_jsonl,
+    write_text,
+)
+from lightning_gfn.types import EvalRecord
+
+if TYPE_CHECKING:
+    from lightning.pytorch import LightningModule, Trainer
+
+
+def sample_row(record: EvalRecord, num_samples: int) -> Row:
+    """A problem with its first samples."""
+    return {
+        "problem_id": record.problem.id,
+        "prompt": record.problem.prompt,
+        "answer": record.problem.answer,
+        "temperature": record.temperature,
+        "num_samples": len(record.completions),
+        "num_correct": sum(record.correct),
+        "samples": [
+            {"completion": text, "correct": right, "log_prob": log_prob, "length": length}
+            for text, right, log_prob, length in zip(
+                record.completions[:num_samples], record.correct, record.log_probs, record.lengths, strict=False
+            )
+        ],
+    }
+
+
+def fenced(text: str) -> str:
+    """Text in a Markdown code fence that is longer than any run of backticks inside it."""
+    fence = "```"
+    while fence in text:
+        fence += "`"
+    return f"{fence}text\n{text}\n{fence}"
+
+
+def samples_markdown(rows: Sequence[Row], title: str) -> str:
+    """The rows as a Markdown page."""
+    parts = [f"# {title}"]
+    for row in rows:
+        right = f"{row['num_correct']} of {row['num_samples']} right"
+        parts.append(f"## {row['problem_id']}, temperature {row['temperature']:g}: {right}")
+        parts.append(fenced(row["prompt"]))
+        parts.append(f"Reference answer: `{row['answer']}`")
+        for index, sample in enumerate(row["samples"]):
+            verdict = "right" if sample["correct"] else "wrong"
+            parts.append(f"**{index + 1}: {verdict}**, {sample['length']} tokens, log q {sample['log_prob']:.2f} nats")
+            parts.append(fenced(sample["completion"]))
+    return "\n\n".join(parts) + "\n"
+
+
+class SampleTable(Callback):
+    """Keeps the samples of the first problems at each validation and test, as JSONL and as a Markdown page.
+
+    Written to ``samples/step_<step>.jsonl`` and ``.md`` (``samples/test_step_<step>`` for tests) in the run folder and
+    given to the loggers as artifacts.
+
+    Args:
+        num_problems: problems shown.
+        num_samples: samples shown of each problem and temperature.
+    """
+
+    def __init__(self, *, num_problems: int = 4, num_samples: int = 8) -> None:
+        if num_problems < 1 or num_samples < 1:
+            raise ValueError(f"num_problems and num_samples must be positive, got {num_problems} and {num_samples}")
+        self.num_problems = num_problems
+        self.num_samples = num_samples
+        self._rows: dict[tuple[str, float], Row] = {}
+
+    def on_validation_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self._rows = {}
+
+    def on_test_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self._rows = {}
+
+    def on_validation_batch_end(
+        self,
+        trainer: Trainer,
+        pl_module: LightningModule,
+        outputs: Any,
+        batch: Any,
+        batch_idx: int,
+        dataloader_idx: int = 0,
+    ) -> None:
+        self._keep(records_of(outputs, "validation_step"), batch_idx, trainer.global_rank)
+
+    def on_test_batch_end(
+        self,
+        trainer: Trainer,
+        pl_module: LightningModule,
+        outputs: Any,
+        batch: Any,
+        batch_idx: int,
+        dataloader_idx: int = 0,
+    ) -> None:
+        self._keep(records_of(outputs, "test_step"), batch_idx, trainer.global_rank)
+
+    def on_validation_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        if not trainer.sanity_checking:
+            self._write(trainer, "step")
+
+    def on_test_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self._write(trainer, "test_step")
+
+    def _keep(self, records: Sequence[EvalRecord], batch_idx: int, rank: int) -> None:
+        for position, record in enumerate(records):
+            known = {problem_id for problem_id, _ in self._rows}
+            if record.problem.id in known or len(known) < self.num_problems:
+                row = {**sample_row(record, self.num_samples), "order": [batch_idx, rank, position]}
+                self._rows.setdefault((record.problem.id, record.temperature), row)
+
+    def _write(self, trainer: Trainer, stem: str) -> None:
+        gathered = sorted(gather_rows(trainer, list(self._rows.values())), key=lambda row: row["order"])
+        first = list(dict.fromkeys(row["problem_id"] for row in gathered))[: self.num_problems]
+        if not trainer.is_global_zero or not gathered:
+            return
+        unique = {(row["problem_id"], row["temperature"]): row for row in reversed(gathered)}
+        keys = sorted((key for key in unique if key[0] in first), key=lambda key: (first.index(key[0]), key[1]))
+        rows = [{name: value for name, value in unique[key].items() if name != "order"} for key in keys]
+        path = run_folder(trainer) / "samples" / f"{stem}_{trainer.global_step:06d}.jsonl"
+        send_artifact(trainer, write_jsonl(path, rows), "samples")
+        page = samples_markdown(rows, f"Samples at step {trainer.global_step}")
+        send_artifact(trainer, write_text(path.with_suffix(".md"), page), "samples")

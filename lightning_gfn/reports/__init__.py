@@ -1,0 +1,1 @@
+"""Reports over finished runs; nothing here imports torch or Lightning."""

@@ -1,0 +1,39 @@
+"""The exported model: whole or not there."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from lightning_gfn.callbacks.export import ExportModel
+from lightning_gfn.interfaces import Policy
+
+
+class Saved(Policy):
+    """A policy that can only be saved."""
+
+    max_new_tokens = 1
+    min_new_tokens = 0
+
+    def save_pretrained(self, folder: Path) -> None:
+        (folder / "config.json").write_text("{}")
+
+
+Saved.__abstractmethods__ = frozenset()  # type: ignore[attr-defined]
+
+
+def test_the_policy_is_saved_when_fitting_ends(make_trainer: Any, replay: Any, tmp_path: Path) -> None:
+    (tmp_path / "model").mkdir()
+    (tmp_path / "model" / "stale.bin").write_text("old")
+    module = replay.ReplayModule()
+    module.policy = Saved()  # type: ignore[abstract]
+    make_trainer(ExportModel(), max_steps=1).fit(module, replay.make_loader(replay.make_problems(2)))
+    assert [path.name for path in (tmp_path / "model").iterdir()] == ["config.json"]
+    assert not (tmp_path / "model.partial").exists()
+
+
+def test_a_module_without_policy_is_refused_by_name(make_trainer: Any, replay: Any) -> None:
+    with pytest.raises(TypeError, match="ReplayModule has NoneType"):
+        make_trainer(ExportModel(), max_steps=1).fit(replay.ReplayModule(), replay.make_loader(replay.make_problems(2)))

@@ -1,0 +1,66 @@
+"""Predictions: every sample once, in data-set order, nothing lost when killed."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from lightning_gfn.callbacks.predictions import PredictionWriter, dataset_order, merge_predictions
+
+
+def read_rows(path: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in path.read_text().splitlines()]
+
+
+def test_every_sample_has_a_row_in_dataset_order(make_trainer: Any, replay: Any, tmp_path: Path) -> None:
+    problems = replay.make_problems(5)[::-1]
+    trainer = make_trainer(PredictionWriter())
+    trainer.predict(replay.ReplayModule(), replay.make_loader(problems), return_predictions=False)
+    rows = read_rows(tmp_path / "predictions" / "predictions.jsonl")
+    assert len(rows) == 5 * 2 * 8
+    assert list(dict.fromkeys(row["problem_id"] for row in rows)) == ["p004", "p003", "p002", "p001", "p000"]
+    first = rows[8]
+    assert first["problem_id"] == "p004" and first["temperature"] == 1.0 and first["sample"] == 0
+    assert first["prompt"] == "How much is 4?" and first["log_prob"] == -1.0 and first["length"] == 14
+    assert [row["correct"] for row in rows[8:16]] == [True] * 4 + [False] * 4
+    assert trainer.logger.artifacts == [("predictions.jsonl", "predictions")]
+
+
+def test_a_killed_run_keeps_its_batches(make_trainer: Any, replay: Any, tmp_path: Path) -> None:
+    class Dies(replay.ReplayModule):  # type: ignore[name-defined, misc]
+        def predict_step(self, batch: Any, batch_idx: int) -> Any:
+            if batch_idx == 2:
+                rows = read_rows(tmp_path / "predictions" / "rank0.jsonl")
+                assert len(rows) == 2 * 2 * 2 * 8
+                raise KeyboardInterrupt
+            return super().predict_step(batch, batch_idx)
+
+    with pytest.raises((KeyboardInterrupt, SystemExit)):
+        make_trainer(PredictionWriter()).predict(
+            Dies(), replay.make_loader(replay.make_problems(6)), return_predictions=False
+        )
+    assert len(read_rows(tmp_path / "predictions" / "rank0.jsonl")) == 64
+    assert not (tmp_path / "predictions" / "predictions.jsonl").exists()
+
+
+def test_merging_interleaves_ranks_and_drops_padding(tmp_path: Path) -> None:
+    def part(rank: int, ids: list[str]) -> Path:
+        path = tmp_path / f"rank{rank}.jsonl"
+        lines = [json.dumps({"problem_id": i, "temperature": 1.0, "sample": s}) for i in ids for s in (0, 1)]
+        path.write_text("\n".join(lines) + "\n")
+        return path
+
+    parts = [part(0, ["z", "b"]), part(1, ["a", "z"])]
+    merged = [json.loads(line) for line in merge_predictions(parts, {"z": 0, "a": 1, "b": 2}).splitlines()]
+    assert [(row["problem_id"], row["sample"]) for row in merged] == [(p, s) for p in "zab" for s in (0, 1)]
+    unordered = [json.loads(line)["problem_id"] for line in merge_predictions(parts, {}).splitlines()]
+    assert unordered == ["z", "z", "b", "b", "a", "a"]
+
+
+def test_the_order_comes_from_the_loader(replay: Any) -> None:
+    loader = replay.make_loader(replay.make_problems(3)[::-1])
+    assert dataset_order([loader]) == {"p002": 0, "p001": 1, "p000": 2}
+    assert dataset_order(iter([])) == {}
