@@ -1,0 +1,52 @@
+# Everything a user needs, from a fresh clone with only Python and make.
+SHELL := /bin/sh
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+PORT ?= 5000
+ARGS ?=
+STAMP := $(VENV)/.installed
+BENCH_STAMP := $(VENV)/.installed-bench
+TRACKING_URI ?= sqlite:///mlflow.db
+
+.DEFAULT_GOAL := help
+.PHONY: help venv quickstart test test-ddp lint mlflow bench
+
+help: ## List the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' Makefile
+
+venv: $(STAMP) ## Create .venv with the pinned versions (done by the other targets as well)
+
+$(STAMP): setup.cfg pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] < (3, 13))' || { \
+	  echo "Python 3.11 or 3.12 is needed, but '$(PYTHON)' is $$($(PYTHON) --version 2>&1)." >&2; \
+	  echo "Name another one: make PYTHON=/path/to/python3.12 $(MAKECMDGOALS)" >&2; exit 1; }
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install -c constraints.txt -e '.[dev]'
+	@touch $@
+
+$(BENCH_STAMP): $(STAMP)
+	$(BIN)/python -m pip install -c constraints.txt -e '.[dev,bench]'
+	@touch $@
+
+quickstart: $(STAMP) ## Train a small model, fine-tune it by each method and compare them (6 minutes on 2 cores)
+	$(BIN)/lightning-gfn quickstart $(ARGS)
+
+test: $(STAMP) ## Run the default test suite
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest $(ARGS)
+
+test-ddp: $(STAMP) ## Run the tests on two processes
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m ddp $(ARGS)
+
+lint: $(STAMP) ## Check style and types
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+
+mlflow: $(STAMP) ## Open the MLflow dashboard of the runs made in this folder (PORT=5000)
+	@case "$(TRACKING_URI)" in sqlite:///*) test -f "$(TRACKING_URI:sqlite:///%=%)" || { \
+	  echo "$(TRACKING_URI:sqlite:///%=%) does not exist yet: make quickstart writes it" >&2; exit 1; };; esac
+	$(BIN)/mlflow server --backend-store-uri "$(TRACKING_URI)" --port $(PORT)
+
+bench: $(BENCH_STAMP) ## Measure speed and memory, beside the peers (one thread)
+	@for script in benchmarks/[a-z]*.py; do \
+	  echo "== $$script"; OMP_NUM_THREADS=1 $(BIN)/python "$$script" $(ARGS) || exit 1; done
