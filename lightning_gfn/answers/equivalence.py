@@ -54,10 +54,12 @@ def checker_counters() -> dict[str, int]:
 
 @lru_cache(maxsize=16384)
 def _compare(predicted: str, reference: str) -> bool:
+    first, second = normalise(predicted), normalise(reference)
+    if not first or not second:
+        return False
     if canonical_answer(predicted) == canonical_answer(reference):
         return True
-    first, second = normalise(predicted), normalise(reference)
-    if not first or not second or not (_balanced(first) and _balanced(second)):
+    if not (_balanced(first) and _balanced(second)):
         return False
     if "%" not in predicted + reference and _differ_as_numbers(first, second):
         return False

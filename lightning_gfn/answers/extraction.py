@@ -87,7 +87,8 @@ def _extract_gsm8k(text: str) -> str | None:
 
 
 def _extract_math(text: str) -> str | None:
-    found = _last(_BOX, text) or _last(_FRAMED_BOX, text)
+    box = _last(_BOX, text)
+    found = box if box is not None else _last(_FRAMED_BOX, text)
     if found is None:
         return None
     content = text[found.end() :].lstrip(" \t")

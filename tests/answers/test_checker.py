@@ -1,0 +1,163 @@
+"""The killable worker: limits, restarts, threads, forks and exit."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+import time
+from concurrent.futures import ThreadPoolExecutor
+from multiprocessing.connection import Connection
+
+import pytest
+
+from lightning_gfn.answers import checker as checker_file
+from lightning_gfn.answers.checker import MathVerifyChecker
+
+
+@pytest.fixture(scope="module")
+def checker() -> MathVerifyChecker:
+    return MathVerifyChecker(time_limit=1.0)
+
+
+def alive(pid: int) -> bool:
+    """Running, and not a zombie."""
+    try:
+        with open(f"/proc/{pid}/stat", encoding="ascii") as file:
+            return file.read().rsplit(")", 1)[1].split()[0] != "Z"
+    except FileNotFoundError:
+        return False
+
+
+def wait_until_gone(pid: int, seconds: float = 10.0) -> bool:
+    deadline = time.monotonic() + seconds
+    while alive(pid) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    return not alive(pid)
+
+
+def test_worker_starts_when_needed_and_stays(checker: MathVerifyChecker) -> None:
+    assert checker.pid is None
+    assert checker.verify("x+1", "1+x")
+    pid = checker.pid
+    assert pid is not None
+    assert not checker.verify("x+2", "1+x")
+    assert checker.pid == pid
+
+
+def test_worker_is_killed_at_the_limit_and_restarted(checker: MathVerifyChecker) -> None:
+    assert checker.verify("x+1", "1+x")
+    pid, timeouts = checker.pid, checker.counters.timeouts
+    assert pid is not None
+    started = time.monotonic()
+    assert not checker.verify("9^{9^{9^9}}", "5")
+    assert 0.9 < time.monotonic() - started < 2.0
+    assert checker.counters.timeouts == timeouts + 1
+    assert not os.path.exists(f"/proc/{pid}")
+    assert checker.verify("x+1", "1+x")
+    assert checker.pid not in (None, pid)
+
+
+@pytest.mark.slow
+def test_without_a_kill_the_limit_would_be_missed(checker: MathVerifyChecker, monkeypatch: pytest.MonkeyPatch) -> None:
+    real = checker_file._read_reply
+    monkeypatch.setattr(checker_file, "_read_reply", lambda process, seconds: real(process, 30.0))
+    crashes = checker.counters.crashes
+    started = time.monotonic()
+    assert not checker.verify("9^{9^{9^9}}", "5")
+    # The worker's own alarm ends it one second later: twice, because a death without a timeout is tried again.
+    assert time.monotonic() - started > 2.0
+    assert checker.counters.crashes == crashes + 2
+
+
+def test_worker_killed_from_outside_is_replaced(checker: MathVerifyChecker) -> None:
+    assert checker.verify("x+1", "1+x")
+    pid, crashes = checker.pid, checker.counters.crashes
+    assert pid is not None
+    os.kill(pid, signal.SIGKILL)
+    assert checker.verify("x+1", "1+x")
+    assert checker.counters.crashes == crashes + 1
+
+
+@pytest.mark.skipif(not os.path.exists("/proc/self/limits"), reason="needs /proc")
+def test_memory_of_the_worker_is_limited(checker: MathVerifyChecker) -> None:
+    assert checker.verify("x+1", "1+x")
+    with open(f"/proc/{checker.pid}/limits", encoding="ascii") as file:
+        limits = [line.split() for line in file if line.startswith("Max address space")]
+    assert limits == [["Max", "address", "space", str(2**30), str(2**30), "bytes"]]
+
+
+def test_threads_share_one_worker(checker: MathVerifyChecker) -> None:
+    pairs = [(f"x+{i}", f"{i}+x", True) for i in range(10)] + [(f"x+{i}", f"{i + 1}+x", False) for i in range(10)]
+    with ThreadPoolExecutor(8) as threads:
+        verdicts = list(threads.map(lambda pair: checker.verify(pair[0], pair[1]), pairs))
+    assert verdicts == [pair[2] for pair in pairs]
+
+
+def child_main(connection: Connection, checker: MathVerifyChecker) -> None:
+    inherited = checker.pid
+    connection.send((inherited, checker.verify("x+1", "1+x"), checker.pid))
+
+
+def test_a_forked_daemonic_child_has_its_own_worker(checker: MathVerifyChecker) -> None:
+    assert checker.verify("x+1", "1+x")
+    context = multiprocessing.get_context("fork")
+    ours, theirs = context.Pipe()
+    child = context.Process(target=child_main, args=(theirs, checker), daemon=True)
+    child.start()
+    assert ours.poll(60)
+    inherited, verdict, pid = ours.recv()
+    child.join(30)
+    assert child.exitcode == 0
+    assert inherited is None and verdict is True
+    assert pid != checker.pid
+    assert wait_until_gone(pid)
+    assert checker.verify("x+2", "2+x")
+
+
+def test_data_loader_workers_can_check_answers() -> None:
+    torch_data = pytest.importorskip("torch.utils.data")
+    loader = torch_data.DataLoader(Verdicts(), num_workers=2, batch_size=None)
+    assert [bool(verdict) for verdict in loader] == [True, False, True, False]
+
+
+class Verdicts:
+    """A data set that asks for verdicts where it is read."""
+
+    def __len__(self) -> int:
+        return 4
+
+    def __getitem__(self, index: int) -> bool:
+        from lightning_gfn.answers import is_equivalent
+
+        return is_equivalent("x+7", f"{7 + index % 2}+x")
+
+
+@pytest.mark.parametrize("end", ["", "os._exit(3)", "os.kill(os.getpid(), signal.SIGKILL)"])
+def test_no_worker_outlives_its_parent(end: str) -> None:
+    code = f"""
+        import os, signal
+        from lightning_gfn.answers.checker import MathVerifyChecker
+        checker = MathVerifyChecker()
+        checker.verify("x+1", "1+x")
+        print(checker.pid, flush=True)
+        {end}
+    """
+    result = subprocess.run([sys.executable, "-c", textwrap.dedent(code)], capture_output=True, text=True, check=False)
+    assert result.stderr == ""
+    assert wait_until_gone(int(result.stdout))
+
+
+def test_a_worker_that_cannot_start_says_what_to_do(monkeypatch: pytest.MonkeyPatch) -> None:
+    broken = MathVerifyChecker(memory_limit=30 * 2**20)
+    with pytest.raises(RuntimeError, match="memory limit is|math-verify"):
+        broken.verify("x+1", "1+x")
+    assert broken.pid is None
+    monkeypatch.setattr(sys, "path", ["/nowhere"])
+    monkeypatch.setattr(sys, "executable", getattr(sys, "_base_executable", sys.executable))
+    missing = MathVerifyChecker()
+    with pytest.raises(RuntimeError, match="pip install math-verify"):
+        missing.verify("x+1", "1+x")
