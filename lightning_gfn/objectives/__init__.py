@@ -1,0 +1,1 @@
+"""Training objectives: pure functions over log-probabilities and rewards, and frozen dataclasses that YAML can name."""
