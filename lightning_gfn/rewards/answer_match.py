@@ -44,7 +44,7 @@ class AnswerMatch(Reward):
         Raises:
             ValueError: if a problem has no reference answer.
         """
-        problems = [rollouts.problem_of(b) for b in range(rollouts.num_trajectories)]
+        problems = [rollouts.problems[p] for p in rollouts.problem_index_B.tolist()]
         verdicts = [_is_correct(text, problem) for text, problem in zip(rollouts.completions, problems, strict=True)]
         correct_B = torch.tensor(verdicts, dtype=torch.bool, device=rollouts.action_mask_NT.device)
         if not prefixes:

@@ -68,7 +68,7 @@ class FunctionReward(Reward):
                 switched on.
             TypeError: if the result is no list of numbers, or the function needs a column that the data lack.
         """
-        problems = [rollouts.problem_of(b) for b in range(rollouts.num_trajectories)]
+        problems = [rollouts.problems[p] for p in rollouts.problem_index_B.tolist()]
         if not prefixes:
             values = self._call(list(rollouts.completions), problems)
             return {self.name: torch.tensor(values, dtype=torch.float32, device=rollouts.action_mask_NT.device)}, None

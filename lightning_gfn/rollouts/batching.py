@@ -136,6 +136,7 @@ def to_trajectories(rollouts: Rollouts, log_reward: LogReward, *, step: int) -> 
     if rollouts.correct_B is not None:
         tables[CORRECT] = rollouts.correct_B.float().tolist()
     log_rewards = log_reward.terminal_B.tolist()
+    problem_ids = [rollouts.problems[p].id for p in rollouts.problem_index_B.tolist()]
     trajectories = []
     for b, source in enumerate(rollouts.sources):
         if source == "replay":
@@ -143,8 +144,7 @@ def to_trajectories(rollouts: Rollouts, log_reward: LogReward, *, step: int) -> 
         end = len(steps_of[b][-1].action) + 1
         rows = {name: table[b] for name, table in tables.items()}
         terms = {name: tuple(row[:end]) if isinstance(row, list) else (row,) for name, row in rows.items()}
-        problem_id = rollouts.problem_of(b).id
         trajectories.append(
-            Trajectory(problem_id, tuple(steps_of[b]), rollouts.completions[b], terms, log_rewards[b], step)
+            Trajectory(problem_ids[b], tuple(steps_of[b]), rollouts.completions[b], terms, log_rewards[b], step)
         )
     return trajectories
