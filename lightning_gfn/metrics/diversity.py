@@ -1,0 +1,76 @@
+"""How many different correct solutions the samples hold."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Literal
+
+from lightning_gfn.metrics.base import PerProblemMetric
+from lightning_gfn.metrics.functional import coverage
+from lightning_gfn.metrics.rouge import rouge_l_f1_matrix
+from lightning_gfn.metrics.similarity import (
+    components,
+    correct_only,
+    distinct_in_order,
+    expected_distinct,
+    require_threshold,
+)
+from lightning_gfn.types import EvalRecord
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+Rule = Literal["greedy", "expected", "components"]
+
+_COUNTS: Mapping[str, Callable[[NDArray[np.bool_]], float]] = {
+    "greedy": distinct_in_order,
+    "expected": expected_distinct,
+    "components": lambda similar: len(components(similar)),
+}
+
+
+class DistinctCorrect(PerProblemMetric):
+    """Distinct correct solutions by ROUGE-L F1: ``distinct_correct_rouge_0.7`` and so on.
+
+    The mean is over all problems, 0 where no sample is correct; ``…_solved`` is the mean over problems with a correct
+    sample. The rules ``expected`` and ``components`` put their name behind the threshold.
+
+    Args:
+        thresholds: values of ROUGE-L F1 from which on two solutions count as one, in (0, 1].
+        rule: ``greedy`` in generation order, ``expected`` (greedy, averaged over all orders) or ``components``
+            (connected ones).
+    """
+
+    def __init__(self, thresholds: Sequence[float] = (0.7,), rule: Rule = "greedy", **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        if rule not in _COUNTS:
+            raise ValueError(f"rule: unknown rule {rule!r}; use one of {', '.join(_COUNTS)}")
+        if not thresholds:
+            raise ValueError("thresholds: at least one is needed")
+        self.thresholds = tuple(require_threshold(threshold) for threshold in thresholds)
+        self.rule = rule
+
+    @property
+    def keys(self) -> tuple[str, ...]:
+        ending = "" if self.rule == "greedy" else f"_{self.rule}"
+        names = [f"distinct_correct_rouge_{threshold:g}{ending}" for threshold in self.thresholds]
+        return (*names, *(f"{name}_solved" for name in names))
+
+    def row(self, record: EvalRecord) -> Sequence[float]:
+        scores = rouge_l_f1_matrix(correct_only(record.completions, record.correct))
+        counts = [float(_COUNTS[self.rule](scores >= threshold)) for threshold in self.thresholds]
+        return [*counts, *(count if len(scores) else math.nan for count in counts)]
+
+
+class Coverage(PerProblemMetric):
+    """Share of the known solution paths that the samples found: ``coverage``, over problems whose paths are known."""
+
+    @property
+    def keys(self) -> tuple[str, ...]:
+        return ("coverage",)
+
+    def row(self, record: EvalRecord) -> Sequence[float]:
+        known = record.problem.solution_set
+        return [coverage(record.completions, known) if known else math.nan]
