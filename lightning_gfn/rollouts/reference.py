@@ -9,7 +9,7 @@ import torch
 from lightning_gfn.interfaces import Policy
 from lightning_gfn.rollouts.batching import pad_contexts
 from lightning_gfn.rollouts.keyed_random import keyed_uniform
-from lightning_gfn.types import Problem, Rollouts
+from lightning_gfn.types import Problem, Rollouts, Source
 
 
 def reference_rollouts(
@@ -50,6 +50,7 @@ def reference_rollouts(
     ids = torch.zeros(mask.shape, dtype=torch.int64, device=device)
     ids[mask] = torch.tensor([token for action in actions for token in action], dtype=torch.int64, device=device)
     index = torch.arange(len(problems), device=device)
+    sources: tuple[Source, ...] = ("reference",) * len(problems)
     return (
         Rollouts(
             problems=tuple(problems),
@@ -60,7 +61,7 @@ def reference_rollouts(
             action_ids_NT=ids,
             action_mask_NT=mask,
             completions=tuple(texts),
-            sources=("reference",) * len(problems),
+            sources=sources,
         ),
         num_cut,
     )
