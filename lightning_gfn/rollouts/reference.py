@@ -50,7 +50,7 @@ def reference_rollouts(
     ids = torch.zeros(mask.shape, dtype=torch.int64, device=device)
     ids[mask] = torch.tensor([token for action in actions for token in action], dtype=torch.int64, device=device)
     index = torch.arange(len(problems), device=device)
-    sources: tuple[Source, ...] = ("reference",) * len(problems)
+    source: Source = "reference"
     return (
         Rollouts(
             problems=tuple(problems),
@@ -61,7 +61,7 @@ def reference_rollouts(
             action_ids_NT=ids,
             action_mask_NT=mask,
             completions=tuple(texts),
-            sources=sources,
+            sources=(source,) * len(problems),
         ),
         num_cut,
     )
