@@ -1,0 +1,1 @@
+"""Language models that sample actions and score them."""

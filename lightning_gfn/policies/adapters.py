@@ -1,0 +1,140 @@
+"""Low-rank adapters: attaching them, switching them off for the reference, and the weights that they amount to."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+import torch
+from torch import Tensor, nn
+
+if TYPE_CHECKING:
+    from peft import PeftModel
+    from transformers import PreTrainedModel
+
+TRAINED, PREVIOUS = "default", "previous"
+ADAPTER_CONFIG = "adapter_config.json"
+
+
+@dataclass(frozen=True)
+class LoraSettings:
+    """A low-rank adapter: W x + (alpha / rank) · B A x, with A and B trained and B zero at the start.
+
+    Args:
+        rank: rows of A.
+        alpha: scale of the update.
+        dropout: dropout on the input of A while training.
+        target_modules: names of the linear layers to adapt; every linear layer but the output layer if None.
+
+    Source: Hu et al. 2021, arXiv:2106.09685, section 4.1.
+    """
+
+    rank: int = 16
+    alpha: float = 32.0
+    dropout: float = 0.0
+    target_modules: list[str] | None = None
+
+    def __post_init__(self) -> None:
+        if self.rank < 1:
+            raise ValueError(f"lora.rank={self.rank} must be at least 1; leave lora out to train all weights")
+        if not 0 <= self.dropout < 1:
+            raise ValueError(f"lora.dropout={self.dropout} must lie in [0, 1)")
+
+
+def is_adapter_folder(folder: Path) -> bool:
+    """True if the folder holds an adapter that peft saved."""
+    return (folder / ADAPTER_CONFIG).is_file()
+
+
+def base_of_adapter(folder: Path) -> str:
+    """Name or path of the model that the adapter in this folder belongs to.
+
+    Raises:
+        ValueError: if the adapter does not say.
+    """
+    name = json.loads((folder / ADAPTER_CONFIG).read_text()).get("base_model_name_or_path")
+    if not name:
+        raise ValueError(
+            f"{folder / ADAPTER_CONFIG}: base_model_name_or_path is empty; write the base model's name there"
+        )
+    return str(name)
+
+
+def apply_previous_adapter(
+    base: PreTrainedModel, folder: Path, how: Literal["merge", "freeze"]
+) -> PreTrainedModel | PeftModel:
+    """Load the adapter of an earlier stage: merged into the weights, or beside them and frozen."""
+    from peft import PeftModel
+
+    adapted = PeftModel.from_pretrained(base, str(folder), adapter_name=PREVIOUS, is_trainable=False)
+    return adapted.merge_and_unload() if how == "merge" else adapted
+
+
+def attach_lora(model: PreTrainedModel | PeftModel, settings: LoraSettings) -> PeftModel:
+    """Freeze the model and add a trainable adapter that changes nothing yet.
+
+    Args:
+        model: the model, or a model that carries a frozen adapter of an earlier stage.
+        settings: the adapter.
+
+    Returns:
+        the adapted model; only the new adapter requires gradients.
+    """
+    from peft import LoraConfig, PeftModel, get_peft_model
+
+    config = LoraConfig(
+        r=settings.rank,
+        lora_alpha=settings.alpha,  # type: ignore[arg-type]
+        lora_dropout=settings.dropout,
+        target_modules=settings.target_modules if settings.target_modules is not None else "all-linear",
+        task_type="CAUSAL_LM",
+    )
+    if isinstance(model, PeftModel):
+        model.add_adapter(TRAINED, config)
+        model.base_model.set_adapter([PREVIOUS, TRAINED])
+    else:
+        model = get_peft_model(model, config, adapter_name=TRAINED)
+    for name, parameter in model.named_parameters():
+        parameter.requires_grad_(f".{TRAINED}." in name)
+    return model
+
+
+@contextmanager
+def without_trained_adapter(model: PeftModel) -> Iterator[None]:
+    """Inside, the model is the one that this stage began with; which parameters require gradients does not change."""
+    flags = [(parameter, parameter.requires_grad) for parameter in model.parameters()]
+    keeps_previous = PREVIOUS in model.peft_config
+    if keeps_previous:
+        model.base_model.set_adapter(PREVIOUS)
+    else:
+        model.base_model.disable_adapter_layers()
+    try:
+        yield
+    finally:
+        if keeps_previous:
+            model.base_model.set_adapter([PREVIOUS, TRAINED])
+        else:
+            model.base_model.enable_adapter_layers()
+        for parameter, required in flags:
+            parameter.requires_grad_(required)
+
+
+def trained_adapter_is_zero(model: PeftModel) -> bool:
+    """True if the trained adapter changes nothing: its reference is then the model without it."""
+    pairs = [(n, p) for n, p in model.named_parameters() if f".{TRAINED}." in n and "lora_" in n]
+    return all(not bool(p.any()) for n, p in pairs if "lora_B" in n or "lora_embedding_B" in n)
+
+
+def effective_weight(module: nn.Module) -> Tensor:
+    """The weight that a layer amounts to, active adapters added in float32."""
+    if not hasattr(module, "get_delta_weight"):
+        return module.weight.detach()  # type: ignore[return-value, operator]
+    weight = module.get_base_layer().weight.detach()  # type: ignore[operator]
+    total = weight.float()
+    for name in module.active_adapters:  # type: ignore[union-attr]
+        total = total + module.get_delta_weight(name).detach().float()  # type: ignore[operator]
+    return total.to(torch.promote_types(weight.dtype, torch.float32))

@@ -1,0 +1,145 @@
+"""Scoring given actions by one teacher-forced forward pass."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from lightning_gfn.policies.decoding import ActionSpace
+from lightning_gfn.policies.log_probs import OutputLayer, action_log_probs
+from lightning_gfn.types import Scores
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
+
+def join_rows(
+    context_ids_NC: Tensor, context_mask_NC: Tensor, action_ids_NT: Tensor, action_mask_NT: Tensor, pad_id: int
+) -> tuple[Tensor, Tensor]:
+    """Context and action of each row without a gap, padding at the end.
+
+    So positions count from 0, and causal attention alone keeps padding unseen: no mask is needed.
+
+    Returns:
+        ids (N, L), L the longest row, and the lengths of the contexts (N,).
+    """
+    ids_NS = torch.cat([context_ids_NC, action_ids_NT], dim=1)
+    mask_NS = torch.cat([context_mask_NC, action_mask_NT], dim=1)
+    order_NS = torch.argsort((~mask_NS).to(torch.uint8), dim=1, stable=True)
+    ids_NS = ids_NS.masked_fill(~mask_NS, pad_id).gather(1, order_NS)
+    longest = int(mask_NS.sum(1).max())
+    return ids_NS[:, :longest], context_mask_NC.sum(1)
+
+
+def check_actions(
+    space: ActionSpace, action_ids_NT: Tensor, action_mask_NT: Tensor, context_N: Tensor, describe: Callable[[int], str]
+) -> None:
+    """Refuse actions that q gives probability zero, since their log-probability has no gradient.
+
+    Raises:
+        ValueError: naming the row and the token.
+    """
+    lengths_N = action_mask_NT.sum(1)
+    impossible_NT = ~space.allowed_V[action_ids_NT.masked_fill(~action_mask_NT, 0)] & action_mask_NT
+    problems = torch.stack(
+        [impossible_NT.any(), (lengths_N > space.max_new_tokens).any(), (context_N == 0).any()]
+    ).tolist()
+    if problems[0]:
+        row, column = impossible_NT.nonzero()[0].tolist()
+        token = int(action_ids_NT[row, column])
+        raise ValueError(
+            f"action row {row} holds token {token} ({describe(token)}), which the policy cannot produce: it is an end token, "
+            "a special token or missing from allowed_tokens"
+        )
+    if problems[1]:
+        row = int((lengths_N > space.max_new_tokens).nonzero()[0])
+        raise ValueError(
+            f"action row {row} has {int(lengths_N[row])} tokens, max_new_tokens is {space.max_new_tokens}: raise it or cut the action"
+        )
+    if problems[2]:
+        raise ValueError("a context is empty: begin it with the tokenizer's begin or end token")
+
+
+def score_actions(
+    backbone: PreTrainedModel,
+    output_layer: OutputLayer,
+    space: ActionSpace,
+    context_ids_NC: Tensor,
+    context_mask_NC: Tensor,
+    action_ids_NT: Tensor,
+    action_mask_NT: Tensor,
+    *,
+    pad_id: int,
+    vocab_size: int,
+    max_logits: int,
+    max_positions: int | None,
+    stop: bool,
+    entropy: bool,
+    hidden: bool,
+    describe: Callable[[int], str],
+) -> Scores:
+    """Scores of N actions; see ``CausalLM.score``.
+
+    Args:
+        backbone: the model without its output layer.
+        output_layer: hidden states to logits.
+        space: the actions of q.
+        context_ids_NC: padded on the left.
+        context_mask_NC: bool.
+        action_ids_NT: padded on the right.
+        action_mask_NT: bool.
+        pad_id: filler.
+        vocab_size: V.
+        max_logits: the most logits to hold at a time.
+        max_positions: positions of the model.
+        stop: return log q(stop).
+        entropy: return entropies.
+        hidden: return hidden states.
+        describe: names a token in an error.
+
+    Returns:
+        scores, float32.
+    """
+    num_rows, width = action_ids_NT.shape
+    ids_NL, context_N = join_rows(context_ids_NC, context_mask_NC, action_ids_NT, action_mask_NT, pad_id)
+    check_actions(space, action_ids_NT, action_mask_NT, context_N, describe)
+    if max_positions is not None and ids_NL.shape[1] > max_positions:
+        raise ValueError(f"context and action have {ids_NL.shape[1]} tokens, the model has {max_positions} positions")
+    hidden_NLH = backbone(input_ids=ids_NL, use_cache=False).last_hidden_state
+    lengths_N = action_mask_NT.sum(1)
+    prefix_T1 = torch.arange(width + 1, device=ids_NL.device)
+    # Prefix t of row n is read at the last token before it; beyond the last prefix any position will do.
+    position_NT1 = (context_N[:, None] - 1 + prefix_T1).clamp_max(ids_NL.shape[1] - 1)
+    flat_NT1 = torch.arange(num_rows, device=ids_NL.device)[:, None] * ids_NL.shape[1] + position_NT1
+    hidden_SH = hidden_NLH.reshape(-1, hidden_NLH.shape[-1])
+
+    last_N1 = lengths_N[:, None] if stop or entropy else lengths_N[:, None] - 1
+    decided_NT1 = (prefix_T1 <= last_N1) & (prefix_T1 < space.max_new_tokens)
+    stop_mask_NT1 = space.stop_mask(lengths_N, width + 1)
+    token_NT1 = functional.pad(action_ids_NT.masked_fill(~action_mask_NT, 0), (0, 1))
+    index_M = decided_NT1.reshape(-1).nonzero().squeeze(1)
+    log_token_M, log_stop_M, entropy_M = action_log_probs(
+        hidden_SH.index_select(0, flat_NT1.reshape(-1)[index_M]),
+        output_layer,
+        token_NT1.reshape(-1)[index_M],
+        stop_mask_NT1.reshape(-1)[index_M],
+        space,
+        vocab_size=vocab_size,
+        with_entropy=entropy,
+        max_logits=max_logits,
+    )
+
+    def spread(values_M: Tensor) -> Tensor:
+        return values_M.new_zeros(num_rows * (width + 1)).index_copy(0, index_M, values_M).view(num_rows, width + 1)
+
+    return Scores(
+        log_pf_NT=torch.where(action_mask_NT, spread(log_token_M)[:, :width], 0.0),
+        log_pstop_NT1=spread(log_stop_M) if stop else None,
+        stop_mask_NT1=stop_mask_NT1,
+        entropy_NT1=spread(entropy_M) if entropy_M is not None else None,
+        hidden_NT1H=hidden_SH[flat_NT1] if hidden else None,
+    )

@@ -1,0 +1,182 @@
+"""Tokenizers by name, by path, byte-level, or byte-pair encoding trained on the data; and text to token ids."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+PAD, BOS, EOS = "<pad>", "<bos>", "<eos>"
+NUM_BYTES = 256
+
+
+@dataclass(frozen=True)
+class TokenizerSettings:
+    """A tokenizer made here instead of loaded: pad, begin and end token, 256 bytes, and learned merges if it is trained.
+
+    Args:
+        kind: ``byte`` (one token a byte, no training) or ``bpe`` (byte-level byte-pair encoding trained on the texts of
+            the data; every digit is a token of its own).
+        vocab_size: tokens at most; the model's vocabulary has exactly this size for ``bpe``. ``byte`` always has 259.
+    """
+
+    kind: Literal["byte", "bpe"] = "byte"
+    vocab_size: int = NUM_BYTES + 3
+
+    def __post_init__(self) -> None:
+        smallest = NUM_BYTES + 3
+        if self.kind not in ("byte", "bpe"):
+            raise ValueError(f"tokenizer.kind={self.kind!r} must be 'byte' or 'bpe'")
+        if self.vocab_size < smallest:
+            raise ValueError(
+                f"tokenizer.vocab_size={self.vocab_size} must be at least {smallest} (256 bytes, 3 special tokens)"
+            )
+        if self.kind == "byte" and self.vocab_size != smallest:
+            raise ValueError(
+                f"tokenizer.vocab_size={self.vocab_size}: a byte tokenizer has {smallest} tokens; use kind: bpe"
+            )
+
+
+def make_tokenizer(settings: TokenizerSettings, texts: Iterable[str]) -> PreTrainedTokenizerBase:
+    """Make, and for ``bpe`` train, a tokenizer; equal texts give an equal tokenizer.
+
+    Args:
+        settings: what to make.
+        texts: training texts; read only for ``bpe``.
+
+    Returns:
+        a fast tokenizer whose ``save_pretrained`` folder ``AutoTokenizer`` can load.
+
+    Raises:
+        ValueError: if ``bpe`` is given no text.
+    """
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
+
+    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
+    specials = [PAD, BOS, EOS]
+    if settings.kind == "byte":
+        vocab = {token: index for index, token in enumerate([*specials, *alphabet])}
+        tokenizer = Tokenizer(models.BPE(vocab=vocab, merges=[]))
+        tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
+        tokenizer.add_special_tokens(specials)
+    else:
+        corpus = list(texts)
+        if not corpus:
+            raise ValueError(
+                "tokenizer.kind: bpe is trained on the data, but the data gave no texts; use kind: byte or a path"
+            )
+        tokenizer = Tokenizer(models.BPE())
+        tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
+            [pre_tokenizers.Digits(individual_digits=True), pre_tokenizers.ByteLevel(add_prefix_space=False)]
+        )
+        trainer = trainers.BpeTrainer(
+            vocab_size=settings.vocab_size, special_tokens=specials, initial_alphabet=alphabet, show_progress=False
+        )
+        tokenizer.train_from_iterator(corpus, trainer=trainer)
+    tokenizer.decoder = decoders.ByteLevel()
+    bos_id = tokenizer.token_to_id(BOS)
+    tokenizer.post_processor = processors.TemplateProcessing(single=f"{BOS} $A", special_tokens=[(BOS, bos_id)])
+    return wrap_tokenizer(tokenizer.to_str())
+
+
+def wrap_tokenizer(serialised: str) -> PreTrainedTokenizerBase:
+    """A fast tokenizer from the JSON of a tokenizer that ``make_tokenizer`` made."""
+    from tokenizers import Tokenizer
+    from transformers import PreTrainedTokenizerFast
+
+    return PreTrainedTokenizerFast(
+        tokenizer_object=Tokenizer.from_str(serialised),
+        pad_token=PAD,
+        bos_token=BOS,
+        eos_token=EOS,
+        clean_up_tokenization_spaces=False,
+    )
+
+
+def load_tokenizer(name: str) -> PreTrainedTokenizerBase:
+    """A tokenizer by name or path; one without a pad token pads with its end token.
+
+    Raises:
+        ValueError: if it has no end token.
+    """
+    from transformers import AutoTokenizer
+
+    tokenizer = AutoTokenizer.from_pretrained(name)
+    if tokenizer.eos_token_id is None:
+        raise ValueError(f"tokenizer {name!r} has no end token (eos_token); set one in its tokenizer_config.json")
+    if tokenizer.pad_token_id is None:
+        tokenizer.pad_token = tokenizer.eos_token
+    return tokenizer
+
+
+class TextCodec:
+    """Text to token ids and back, in the two roles that a text can have: prompt and completion.
+
+    Args:
+        tokenizer: a Hugging Face tokenizer.
+    """
+
+    def __init__(self, tokenizer: PreTrainedTokenizerBase) -> None:
+        self.tokenizer = tokenizer
+        # Sentencepiece tokenizers put a space before the first word; after a line break they do not, so a completion
+        # is encoded and decoded behind one.
+        pieces = tokenizer.convert_ids_to_tokens(tokenizer.encode("a", add_special_tokens=False))
+        self.guard = "\n" if pieces[0].startswith("\u2581") else ""
+        self.guard_ids = tokenizer.encode(self.guard, add_special_tokens=False) if self.guard else []
+
+    def encode_prompt(self, text: str) -> list[int]:
+        """Token ids of a prompt, with the begin token if the tokenizer's own rule adds one; never empty."""
+        bos = self.tokenizer.bos_token
+        has_begin = bos is not None and text.startswith(bos)
+        ids = self.tokenizer.encode(text, add_special_tokens=not has_begin)
+        if ids and ids[-1] == self.tokenizer.eos_token_id and not text.endswith(self.tokenizer.eos_token):
+            ids = ids[:-1]
+        if ids:
+            return ids
+        begin = self.tokenizer.bos_token_id
+        return [begin if begin is not None else self.tokenizer.eos_token_id]
+
+    def encode_completion(self, text: str) -> list[int]:
+        """Token ids of a completion, without special tokens."""
+        ids = self.tokenizer.encode(self.guard + text, add_special_tokens=False)
+        return ids[len(self.guard_ids) :]
+
+    def decode(self, ids: Sequence[int]) -> str:
+        """Text of action tokens."""
+        text = self.tokenizer.decode([*self.guard_ids, *ids], clean_up_tokenization_spaces=False)
+        return text.removeprefix(self.guard)
+
+    def token_id(self, token: str, argument: str) -> int:
+        """The id of a token given as a vocabulary entry or as a text that is one token.
+
+        Raises:
+            ValueError: naming the argument, if the text is not one token.
+        """
+        entry = self.tokenizer.get_vocab().get(token)
+        if entry is not None:
+            return entry
+        ids = self.encode_completion(token)
+        if len(ids) != 1:
+            raise ValueError(f"{argument}: {token!r} is {len(ids)} tokens {ids} of the tokenizer; give single tokens")
+        return ids[0]
+
+    def special_ids(self) -> set[int]:
+        """Ids of special tokens, those that are only marked so in the vocabulary included."""
+        added = getattr(self.tokenizer, "added_tokens_decoder", {})
+        return set(self.tokenizer.all_special_ids) | {index for index, token in added.items() if token.special}
+
+
+def dump_tokenizer(tokenizer: PreTrainedTokenizerBase, settings: TokenizerSettings | None) -> str:
+    """A JSON string from which ``restore_tokenizer`` gives back a tokenizer made here; a loaded one is only marked so."""
+    made = tokenizer.backend_tokenizer.to_str() if settings is not None else None
+    return json.dumps({"tokenizer": made})
+
+
+def restore_tokenizer(state: str) -> PreTrainedTokenizerBase | None:
+    """The tokenizer in a ``dump_tokenizer`` string; None if it was loaded by name or path."""
+    made = json.loads(state)["tokenizer"]
+    return wrap_tokenizer(made) if made is not None else None
