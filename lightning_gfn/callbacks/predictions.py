@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
@@ -32,23 +32,6 @@ def prediction_rows(record: EvalRecord) -> list[dict[str, Any]]:
         }
         for sample, completion in enumerate(record.completions)
     ]
-
-
-def dataset_order(dataloaders: Any) -> dict[str, int]:
-    """Position of each problem in its data set, from the loaders' ``dataset``; empty if they do not show it."""
-    loaders: Sequence[Any]
-    if isinstance(dataloaders, Mapping):
-        loaders = list(dataloaders.values())
-    else:
-        loaders = dataloaders if isinstance(dataloaders, (list, tuple)) else [dataloaders]
-    order: dict[str, int] = {}
-    for loader in loaders:
-        dataset = getattr(loader, "dataset", None)
-        if dataset is None or not hasattr(dataset, "__len__") or not hasattr(dataset, "__getitem__"):
-            return {}
-        for index in range(len(dataset)):
-            order.setdefault(getattr(dataset[index], "id", ""), len(order))
-    return order
 
 
 class PredictionWriter(Callback):
@@ -98,7 +81,7 @@ class PredictionWriter(Callback):
         if trainer.is_global_zero:
             folder = run_folder(trainer) / self.folder
             parts = [folder / f"rank{rank}.jsonl" for rank in range(trainer.world_size)]
-            text = merge_predictions(parts, dataset_order(trainer.predict_dataloaders))
+            text = merge_predictions(parts)
             send_artifact(trainer, write_text(folder / "predictions.jsonl", text), self.folder)
 
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
@@ -110,13 +93,23 @@ class PredictionWriter(Callback):
             self._file = None
 
 
-def merge_predictions(parts: Sequence[Path], order: Mapping[str, int]) -> str:
-    """The lines of all parts, each (problem, temperature, sample) once, sorted by ``order``; unknown problems last."""
-    lines: dict[tuple[Any, ...], str] = {}
-    for part in parts:
+def merge_predictions(parts: Sequence[Path]) -> str:
+    """The lines of all ranks' files, each (problem, temperature, sample) once, in data-set order.
+
+    Rank r of R evaluates problems r, r + R, r + 2R, …, so that the i-th problem of rank r is number iR + r.
+
+    Args:
+        parts: one file a rank, in order of ranks.
+    """
+    lines: dict[tuple[str, float, int], str] = {}
+    order: dict[str, tuple[int, int]] = {}
+    for rank, part in enumerate(parts):
+        position: dict[str, int] = {}
         with part.open(encoding="utf-8") as file:
             for line in file:
                 row = json.loads(line)
-                lines.setdefault((row["problem_id"], row["temperature"], row["sample"]), line)
-    keys = sorted(lines, key=lambda key: (order.get(key[0], len(order)), *key)) if order else list(lines)
-    return "".join(lines[key] for key in keys)
+                problem_id = row["problem_id"]
+                index = position.setdefault(problem_id, len(position))
+                order[problem_id] = min((index, rank), order.get(problem_id, (index, rank)))
+                lines.setdefault((problem_id, row["temperature"], row["sample"]), line)
+    return "".join(lines[key] for key in sorted(lines, key=lambda key: (order[key[0]], key[1], key[2])))

@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from lightning.pytorch import Callback
-
+from lightning_gfn.callbacks.evaluated_step import EvaluatedStep
 from lightning_gfn.callbacks.run_files import (
     Row,
     gather_rows,
@@ -63,7 +62,7 @@ def samples_markdown(rows: Sequence[Row], title: str) -> str:
     return "\n\n".join(parts) + "\n"
 
 
-class SampleTable(Callback):
+class SampleTable(EvaluatedStep):
     """Keeps the samples of the first problems at each validation and test, as JSONL and as a Markdown page.
 
     Written to ``samples/step_<step>.jsonl`` and ``.md`` (``samples/test_step_<step>`` for tests) in the run folder and
@@ -96,7 +95,7 @@ class SampleTable(Callback):
         batch_idx: int,
         dataloader_idx: int = 0,
     ) -> None:
-        self._keep(records_of(outputs, "validation_step"), batch_idx, trainer.global_rank)
+        self._keep(records_of(outputs, "validation_step"), trainer.global_rank)
 
     def on_test_batch_end(
         self,
@@ -107,7 +106,7 @@ class SampleTable(Callback):
         batch_idx: int,
         dataloader_idx: int = 0,
     ) -> None:
-        self._keep(records_of(outputs, "test_step"), batch_idx, trainer.global_rank)
+        self._keep(records_of(outputs, "test_step"), trainer.global_rank)
 
     def on_validation_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         if not trainer.sanity_checking:
@@ -116,11 +115,14 @@ class SampleTable(Callback):
     def on_test_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         self._write(trainer, "test_step")
 
-    def _keep(self, records: Sequence[EvalRecord], batch_idx: int, rank: int) -> None:
-        for position, record in enumerate(records):
-            known = {problem_id for problem_id, _ in self._rows}
-            if record.problem.id in known or len(known) < self.num_problems:
-                row = {**sample_row(record, self.num_samples), "order": [batch_idx, rank, position]}
+    def _keep(self, records: Sequence[EvalRecord], rank: int) -> None:
+        for record in records:
+            known = list(dict.fromkeys(problem_id for problem_id, _ in self._rows))
+            if record.problem.id not in known:
+                known.append(record.problem.id)
+            number = known.index(record.problem.id)
+            if number < self.num_problems:
+                row = {**sample_row(record, self.num_samples), "order": [number, rank]}
                 self._rows.setdefault((record.problem.id, record.temperature), row)
 
     def _write(self, trainer: Trainer, stem: str) -> None:
@@ -131,7 +133,8 @@ class SampleTable(Callback):
         unique = {(row["problem_id"], row["temperature"]): row for row in reversed(gathered)}
         keys = sorted((key for key in unique if key[0] in first), key=lambda key: (first.index(key[0]), key[1]))
         rows = [{name: value for name, value in unique[key].items() if name != "order"} for key in keys]
-        path = run_folder(trainer) / "samples" / f"{stem}_{trainer.global_step:06d}.jsonl"
+        step = self.weights_step(trainer)
+        path = run_folder(trainer) / "samples" / f"{stem}_{step:06d}.jsonl"
         send_artifact(trainer, write_jsonl(path, rows), "samples")
-        page = samples_markdown(rows, f"Samples at step {trainer.global_step}")
+        page = samples_markdown(rows, f"Samples at step {step}")
         send_artifact(trainer, write_text(path.with_suffix(".md"), page), "samples")

@@ -9,6 +9,8 @@ from pathlib import Path
 from typing import Any
 
 COMPARED_SETTINGS = ("problems", "decoding", "metric_settings")
+CONDITIONAL = "_solved"
+"""Ending of metrics over solved problems only: their problems differ by method, so they cannot be paired."""
 
 
 @dataclass(frozen=True)
@@ -85,7 +87,7 @@ def load_run(folder: Path, *, stage: str = "test", temperature: float | None = N
 
 
 def read_values(path: Path, temperature: float, remedy: str) -> dict[str, dict[str, float]]:
-    """Per-problem values of each metric at one temperature; metrics that a problem does not have are left out."""
+    """Per-problem values of each metric at one temperature; conditional ones are left out."""
     if not path.is_file():
         raise FileNotFoundError(f"{path} does not exist: {remedy}")
     values: dict[str, dict[str, float]] = {}
@@ -96,7 +98,7 @@ def read_values(path: Path, temperature: float, remedy: str) -> dict[str, dict[s
                 if row["temperature"] != temperature:
                     continue
                 for name, value in row["metrics"].items():
-                    if value is not None:
+                    if value is not None and not name.endswith(CONDITIONAL):
                         values.setdefault(name, {})[row["problem_id"]] = float(value)
             except (ValueError, KeyError, TypeError, AttributeError) as error:
                 raise ValueError(f"{path}, line {number}: malformed row ({error!r}); {remedy}") from error

@@ -1,0 +1,226 @@
+"""Turn evaluation records into metrics, per-problem results and files."""
+
+from __future__ import annotations
+
+from copy import deepcopy
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from lightning_gfn.callbacks.evaluated_step import EvaluatedStep
+from lightning_gfn.callbacks.results import (
+    Measured,
+    console_table,
+    intervals,
+    is_headline,
+    merge_rows,
+    problem_row,
+    run_identity,
+    temperature_suffix,
+)
+from lightning_gfn.callbacks.run_files import (
+    Row,
+    gather_rows,
+    records_of,
+    run_folder,
+    send_artifact,
+    write_json,
+    write_jsonl,
+)
+from lightning_gfn.metrics.accuracy import MajorityAtK, PassAtK, SolveRate
+from lightning_gfn.metrics.base import PerProblemMetric
+from lightning_gfn.metrics.completions import CompletionStatistics
+from lightning_gfn.metrics.diversity import Coverage, DistinctCorrect, Rule
+
+if TYPE_CHECKING:
+    from lightning.pytorch import LightningModule, Trainer
+
+
+class Evaluation(EvaluatedStep):
+    """Measures every evaluation record that the module returns, for each temperature of its grid.
+
+    Logged as ``val/<metric>`` and ``test/<metric>``, with ``_t<temperature>`` behind the metric for all temperatures
+    but the first, and ``_ci95_low`` and ``_ci95_high`` (percentile bootstrap over problems) for the headline metrics.
+    Rank 0 writes ``results/<stage>_problems.jsonl`` (a row for each problem and temperature) and, when that is
+    complete, ``results/<stage>_metrics.json`` into the run folder, and hands both to the loggers. Ranks are merged
+    exactly: each problem counts once, however they shared the work.
+
+    Args:
+        ks: pass@k is reported for these k.
+        majority_ks: maj@k is reported for these k.
+        thresholds: two correct solutions count as different if their ROUGE-L F1 is below the threshold.
+        distinct_rules: how distinct-correct is counted: greedily in generation order, in expectation over all orders,
+            or as connected components.
+        extra_metrics: further metrics, each measured at every temperature.
+        num_resamples: bootstrap resamples of the intervals.
+        bootstrap_seed: seed of the resamples.
+        keep_completions: write the completions into the per-problem results.
+    """
+
+    def __init__(
+        self,
+        *,
+        ks: tuple[int, ...] = (1, 8),
+        majority_ks: tuple[int, ...] = (8,),
+        thresholds: tuple[float, ...] = (0.5, 0.6, 0.7, 0.8, 0.9),
+        distinct_rules: tuple[Rule, ...] = ("greedy", "expected", "components"),
+        extra_metrics: list[PerProblemMetric] | None = None,
+        num_resamples: int = 1000,
+        bootstrap_seed: int = 0,
+        keep_completions: bool = True,
+    ) -> None:
+        self.ks = ks
+        self.majority_ks = majority_ks
+        self.thresholds = thresholds
+        self.distinct_rules = distinct_rules
+        self.extra_metrics = extra_metrics if extra_metrics is not None else []
+        self.num_resamples = num_resamples
+        self.bootstrap_seed = bootstrap_seed
+        self.keep_completions = keep_completions
+        self.summary = ""
+        self._metrics: dict[float, list[PerProblemMetric]] = {}
+        self._rows: list[Row] = []
+
+    @property
+    def metric_settings(self) -> dict[str, Any]:
+        """What decides the meaning of the figures; runs that are compared must agree in it."""
+        return {
+            "ks": list(self.ks),
+            "majority_ks": list(self.majority_ks),
+            "thresholds": list(self.thresholds),
+            "distinct_rules": list(self.distinct_rules),
+            "extra": [key for metric in self.extra_metrics for key in metric.keys],
+        }
+
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Refuse a k that the module's samples cannot give.
+
+        Raises:
+            ValueError: more samples are asked for than the module draws.
+        """
+        num_samples = getattr(getattr(pl_module, "evaluation", None), "num_samples", None)
+        largest = max((*self.ks, *self.majority_ks), default=0)
+        if num_samples is not None and largest > num_samples:
+            raise ValueError(
+                f"Evaluation reports metrics at k={largest} but the module draws {num_samples} samples a problem: "
+                "raise model.evaluation.num_samples or take that k out of the callback's ks and majority_ks"
+            )
+
+    def on_validation_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self._reset()
+
+    def on_test_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self._reset()
+
+    def on_validation_batch_end(
+        self,
+        trainer: Trainer,
+        pl_module: LightningModule,
+        outputs: Any,
+        batch: Any,
+        batch_idx: int,
+        dataloader_idx: int = 0,
+    ) -> None:
+        if not trainer.sanity_checking:
+            self._update(pl_module, outputs, "validation_step")
+
+    def on_test_batch_end(
+        self,
+        trainer: Trainer,
+        pl_module: LightningModule,
+        outputs: Any,
+        batch: Any,
+        batch_idx: int,
+        dataloader_idx: int = 0,
+    ) -> None:
+        self._update(pl_module, outputs, "test_step")
+
+    def on_validation_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        if not trainer.sanity_checking:
+            self._finish(trainer, pl_module, "val")
+
+    def on_test_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self._finish(trainer, pl_module, "test")
+
+    def on_test_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Print the headline numbers."""
+        if trainer.is_global_zero:
+            print(self.summary, flush=True)
+
+    def _reset(self) -> None:
+        self._metrics = {}
+        self._rows = []
+
+    def _bank(self, temperature: float, pl_module: LightningModule) -> list[PerProblemMetric]:
+        if temperature not in self._metrics:
+            bank: list[PerProblemMetric] = [SolveRate(), PassAtK(self.ks), MajorityAtK(self.majority_ks)]
+            bank += [DistinctCorrect(self.thresholds, rule) for rule in self.distinct_rules]
+            bank += [Coverage(), CompletionStatistics(), *deepcopy(self.extra_metrics)]
+            self._metrics[temperature] = [metric.to(pl_module.device) for metric in bank]
+        return self._metrics[temperature]
+
+    def _update(self, pl_module: LightningModule, outputs: Any, hook: str) -> None:
+        for record in records_of(outputs, hook):
+            for metric in self._bank(record.temperature, pl_module):
+                metric.update(record)
+            self._rows.append(problem_row(record, keep_completions=self.keep_completions))
+
+    def _finish(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        gathered = gather_rows(trainer, self._rows)
+        temperatures = list(dict.fromkeys(row["temperature"] for row in gathered))
+        rows = merge_rows(gathered, temperatures)
+        measured = {t: self._measure(t, rows, pl_module) for t in temperatures}
+        if not measured:
+            return
+        for temperature, column in measured.items():
+            self._log(pl_module, stage, temperature_suffix(temperature, temperatures), column)
+        identity = run_identity(trainer, pl_module, rows, temperatures, self.weights_step(trainer))
+        if trainer.is_global_zero:
+            self._write(trainer, stage, rows, identity, measured)
+        title = f"{identity['method']}, {stage}: {identity['problems']['count']} problems, 95% intervals over problems"
+        self.summary = console_table(measured, title)
+        self._reset()
+
+    def _measure(self, temperature: float, rows: list[Row], pl_module: LightningModule) -> dict[str, Measured]:
+        """Means of one temperature; the rows are given their problem's values."""
+        own = [row for row in rows if row["temperature"] == temperature]
+        means: dict[str, torch.Tensor] = {}
+        for metric in self._bank(temperature, pl_module):
+            means |= metric.compute()
+            values = metric.per_problem()
+            for row in own:
+                row["metrics"] |= values[row["problem_id"]]
+        bounds = intervals(own, num_resamples=self.num_resamples, seed=self.bootstrap_seed)
+        return {name: Measured(float(mean), *bounds[name]) for name, mean in means.items()}
+
+    @staticmethod
+    def _log(pl_module: LightningModule, stage: str, suffix: str, column: dict[str, Measured]) -> None:
+        values = {f"{stage}/{name}{suffix}": x.value for name, x in column.items()}
+        for name, x in column.items():
+            if is_headline(name):
+                values[f"{stage}/{name}{suffix}_ci95_low"] = x.low
+                values[f"{stage}/{name}{suffix}_ci95_high"] = x.high
+        # All ranks hold the same values; the reduction keeps monitors of every rank supplied and Lightning quiet.
+        pl_module.log_dict(values, sync_dist=True)
+
+    def _write(
+        self,
+        trainer: Trainer,
+        stage: str,
+        rows: list[Row],
+        identity: dict[str, Any],
+        measured: dict[float, dict[str, Measured]],
+    ) -> None:
+        folder = run_folder(trainer) / "results"
+        own = {name: identity[name] for name in ("method", "seed", "step", "decoding")}
+        send_artifact(
+            trainer, write_jsonl(folder / f"{stage}_problems.jsonl", [{**row, **own} for row in rows]), "results"
+        )
+        temperatures = list(measured)
+        metrics = {
+            f"{name}{temperature_suffix(temperature, temperatures)}": x.to_json()
+            for temperature, column in measured.items()
+            for name, x in column.items()
+        }
+        content = {"stage": stage, **identity, "metric_settings": self.metric_settings, "metrics": metrics}
+        send_artifact(trainer, write_json(folder / f"{stage}_metrics.json", content), "results")
