@@ -58,7 +58,7 @@ def maj_at_k(answers: Sequence[Hashable | None], correct: Sequence[bool], k: int
     """Expected accuracy of the majority answer among k samples, exactly, over all k-subsets of the samples.
 
     Samples without an answer (None) do not vote, a tie is broken uniformly, and a subset without any vote is wrong.
-    With k = n this is the plain majority vote. Unlike the vote of the first k samples it does not depend on their order.
+    With k = n this is the plain majority vote; unlike the vote of the first k samples it does not depend on order.
 
     Args:
         answers: one canonical answer a sample, or None.

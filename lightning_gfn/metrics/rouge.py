@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import re
+import string
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
@@ -11,12 +11,21 @@ import numpy as np
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-_WORD = re.compile(r"[a-z0-9]+")
+_KEPT = frozenset((string.ascii_lowercase + string.digits).encode())
+_TO_SPACES = bytes(byte if byte in _KEPT else ord(" ") for byte in range(256))
 
 
-def rouge_tokens(text: str) -> list[str]:
+def rouge_tokens(text: str) -> list[bytes]:
     """Lower-case runs of ASCII letters and digits, as ``rouge-score`` 0.1.2 tokenises without a stemmer."""
-    return _WORD.findall(text.lower())
+    return text.lower().encode("ascii", "replace").translate(_TO_SPACES).split()
+
+
+class _Codes(dict[bytes, str]):
+    """One character for one word: rapidfuzz compares strings much faster than lists."""
+
+    def __missing__(self, word: bytes) -> str:
+        self[word] = code = chr(len(self))
+        return code
 
 
 def rouge_l_f1_matrix(texts: Sequence[str]) -> NDArray[np.float64]:
@@ -35,9 +44,8 @@ def rouge_l_f1_matrix(texts: Sequence[str]) -> NDArray[np.float64]:
     from rapidfuzz.distance import LCSseq
     from rapidfuzz.process import cdist
 
-    # One character stands for one word: rapidfuzz compares strings much faster than lists.
-    codes: dict[str, str] = {}
-    encoded = ["".join([codes.setdefault(word, chr(len(codes))) for word in rouge_tokens(text)]) for text in texts]
+    code_of = _Codes().__getitem__
+    encoded = ["".join(map(code_of, rouge_tokens(text))) for text in texts]
     if not encoded:
         return np.zeros((0, 0))
     common = np.asarray(cdist(encoded, encoded, scorer=LCSseq.similarity, dtype=np.int32), dtype=np.float64)
