@@ -170,6 +170,7 @@ def run_rank(rank: int, port: int, results: Queue[Any]) -> None:
         torch.distributed.destroy_process_group()
 
 
+@pytest.mark.ddp
 def test_two_processes_equal_one() -> None:
     context = multiprocessing.get_context("spawn")
     results = context.Queue()
