@@ -1,0 +1,82 @@
+"""The command line: an overview that costs nothing, and commands that are loaded when they are called."""
+
+from __future__ import annotations
+
+import ast
+import sys
+from importlib import import_module
+from pathlib import Path
+
+from lightning_gfn import __version__
+
+TRAINER_COMMANDS = {
+    "fit": "Train as a YAML file says; the run folder keeps everything.",
+    "validate": "Measure on the validation problems.",
+    "test": "Measure on the test problems.",
+    "predict": "Write every sample of the prediction problems to a file.",
+    "run": "fit, then test the weights it ended with.",
+}
+COMMANDS_FOLDER = Path(__file__).parent / "commands"
+
+
+def command_files() -> dict[str, Path]:
+    """The other commands by name: one file each."""
+    return {path.stem: path for path in sorted(COMMANDS_FOLDER.glob("*.py")) if not path.stem.startswith("_")}
+
+
+def summary(path: Path) -> str:
+    """First line of a module's docstring, read without importing it."""
+    docstring = ast.get_docstring(ast.parse(path.read_text(encoding="utf-8")))
+    return docstring.splitlines()[0] if docstring else ""
+
+
+def overview() -> str:
+    """What ``lightning-gfn --help`` prints."""
+    commands = TRAINER_COMMANDS | {name: summary(path) for name, path in command_files().items()}
+    width = max(map(len, commands)) + 2
+    lines = [f"  {name:<{width}}{text}" for name, text in commands.items()]
+    return "\n".join(
+        [
+            f"lightning-gfn {__version__}: fine-tune language models to find many different correct solutions.",
+            "",
+            "usage: lightning-gfn COMMAND [ARGUMENTS]",
+            "",
+            *lines,
+            "",
+            "lightning-gfn COMMAND --help explains one command. For example:",
+            "  lightning-gfn fit --config experiments/math/vargrad.yaml --config experiments/_base/small_model.yaml",
+        ]
+    )
+
+
+def main(args: list[str] | None = None) -> int:
+    """Run one command.
+
+    Args:
+        args: the command and its arguments; those of the process if None.
+
+    Returns:
+        the exit status.
+    """
+    arguments = list(sys.argv[1:] if args is None else args)
+    if not arguments or arguments[0] in ("-h", "--help", "help"):
+        print(overview())
+        return 0
+    if arguments[0] == "--version":
+        print(__version__)
+        return 0
+    name, rest = arguments[0], arguments[1:]
+    if name in TRAINER_COMMANDS:
+        return int(import_module("lightning_gfn.lightning_cli").main(arguments))
+    if name in command_files():
+        return int(import_module(f"lightning_gfn.commands.{name}").main(rest))
+    from difflib import get_close_matches
+
+    close = get_close_matches(name, [*TRAINER_COMMANDS, *command_files()], n=1)
+    hint = f"did you mean {close[0]}?" if close else "lightning-gfn --help lists the commands."
+    print(f"lightning-gfn: there is no command {name!r}; {hint}", file=sys.stderr)
+    return 2
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

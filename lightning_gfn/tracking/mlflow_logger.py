@@ -1,0 +1,264 @@
+"""Figures, parameters and files of a run in MLflow, delivered in the background."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import os
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from lightning.pytorch.loggers import Logger
+from lightning.pytorch.utilities.rank_zero import rank_zero_only
+
+from lightning_gfn.tracking.background import DeliveryQueue
+from lightning_gfn.tracking.keys import clean_metric_key, clean_metrics
+from lightning_gfn.tracking.mlflow_store import (
+    DEFAULT_URI,
+    absolute_uri,
+    chunks,
+    cut,
+    find_experiment,
+    flatten_params,
+    is_permanent,
+    new_params,
+    open_store,
+    prepare_mlflow,
+)
+from lightning_gfn.tracking.provenance import source_state, versions
+from lightning_gfn.tracking.run_folder import RunFolder
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+
+LOG = logging.getLogger(__name__)
+PARAMS_PER_CALL = 100
+METRICS_PER_CALL = 1000
+
+
+@dataclass(frozen=True)
+class Entry:
+    """Something to deliver: metrics of a step, parameters, tags, a file or a status.
+
+    Args:
+        metrics: values by key.
+        step: optimiser step of the metrics.
+        timestamp: milliseconds since 1970.
+        params: flat parameters.
+        tags: flat tags.
+        file: file to store.
+        artifact_path: folder of the file among the artifacts.
+        status: new status of the run.
+    """
+
+    metrics: Mapping[str, float] = field(default_factory=dict)
+    step: int = 0
+    timestamp: int = 0
+    params: Mapping[str, str] = field(default_factory=dict)
+    tags: Mapping[str, str] = field(default_factory=dict)
+    file: Path | None = None
+    artifact_path: str | None = None
+    status: str | None = None
+
+
+class MLflowLogger(Logger):
+    """Logs to MLflow and never holds up training: a server that is slow, down or full costs no step.
+
+    Calls are queued and delivered by a thread; while the server cannot be reached they are tried again, and every
+    figure is on disk all the same. The MLflow run's id is kept in ``run.json``: a resumed run goes on where it was.
+
+    Args:
+        experiment_name: MLflow experiment.
+        run_name: name of the MLflow run; the name of the run folder if None.
+        tracking_uri: MLflow store or server; if None the one that the run began with, else the environment variable
+            MLFLOW_TRACKING_URI, else ``sqlite:///mlflow.db`` in the working folder.
+        tags: further tags of the run.
+        flush_seconds: how long to wait at the end for records on their way.
+        run_dir: the run folder; None keeps no record of the run's id.
+    """
+
+    def __init__(
+        self,
+        *,
+        experiment_name: str = "lightning-gfn",
+        run_name: str | None = None,
+        tracking_uri: str | None = None,
+        tags: dict[str, str] | None = None,
+        flush_seconds: float = 20.0,
+        run_dir: str | None = None,
+    ) -> None:
+        super().__init__()
+        self.experiment_name = experiment_name
+        self.folder = RunFolder(Path(run_dir)) if run_dir is not None else None
+        self.run_name = run_name if run_name is not None else (self.folder.path.resolve().name if self.folder else None)
+        self.requested_uri = absolute_uri(tracking_uri) if tracking_uri is not None else None
+        self.default_uri = absolute_uri(os.environ.get("MLFLOW_TRACKING_URI") or DEFAULT_URI)
+        self.tags = dict(tags) if tags is not None else {}
+        self.flush_seconds = flush_seconds
+        self.run_id: str | None = None
+        self.resumes = 0
+        self._client: MlflowClient | None = None
+        self._queue: DeliveryQueue[Entry] | None = None
+        self._finished = False
+
+    # ---------------------------------------------------------------- Lightning's interface
+
+    @property
+    def name(self) -> str:
+        return self.experiment_name
+
+    @property
+    def version(self) -> str | None:
+        return self.run_id
+
+    @property
+    def save_dir(self) -> str | None:
+        return str(self.folder.path) if self.folder is not None else None
+
+    @property
+    def tracking_uri(self) -> str:
+        """Where the run is tracked."""
+        if self.requested_uri is not None:
+            return self.requested_uri
+        known = self.folder.read().get("mlflow", {}) if self.folder is not None else {}
+        return str(known.get("tracking_uri", self.default_uri))
+
+    @rank_zero_only
+    def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
+        """Queue the metrics of one step."""
+        self._put(
+            Entry(
+                metrics=clean_metrics(metrics), step=step if step is not None else 0, timestamp=int(time.time() * 1000)
+            )
+        )
+
+    @rank_zero_only
+    def log_hyperparams(self, params: Mapping[str, Any] | argparse.Namespace, *args: Any, **kwargs: Any) -> None:
+        """Queue parameters, flattened to dotted names; long values are cut (the configuration file is whole)."""
+        values = vars(params) if isinstance(params, argparse.Namespace) else params
+        self._put(Entry(params=flatten_params(values)))
+
+    @rank_zero_only
+    def log_tags(self, tags: Mapping[str, Any]) -> None:
+        """Queue tags of the run."""
+        self._put(Entry(tags={clean_metric_key(key): cut(value) for key, value in tags.items()}))
+
+    @rank_zero_only
+    def log_artifact_file(self, path: Path, artifact_path: str | None = None) -> None:
+        """Queue a file; it is read when its turn comes."""
+        self._put(Entry(file=Path(path), artifact_path=artifact_path))
+
+    @rank_zero_only
+    def finalize(self, status: str) -> None:
+        """Queue the final status and wait, for a limited time, until everything is delivered."""
+        if self._queue is None:
+            return
+        self._queue.put(Entry(status="FINISHED" if status in ("success", "finished") else "FAILED"))
+        self._finished = True
+        delivered = self._queue.flush(min(3.0, self.flush_seconds) if self._queue.is_failing else self.flush_seconds)
+        missing = self._queue.pending() + self._queue.num_dropped
+        if not delivered or self._queue.num_dropped:
+            LOG.warning(
+                "MLflow at %s: %d records were not delivered (%d failed calls); the figures on disk are complete%s",
+                self.tracking_uri,
+                missing,
+                self._queue.num_failures,
+                f" ({self.folder.path / 'metrics.jsonl'})" if self.folder is not None else "",
+            )
+
+    # ---------------------------------------------------------------- delivery
+
+    def _put(self, entry: Entry) -> None:
+        if self._queue is None:
+            prepare_mlflow(self.tracking_uri)
+            self._queue = DeliveryQueue(self._deliver, is_permanent=is_permanent, on_failure=self._warn)
+        if self._finished:
+            self._finished = False
+            self._queue.put(Entry(status="RUNNING"))
+        self._queue.put(entry)
+
+    def _warn(self, error: Exception, permanent: bool) -> None:
+        text = f"{type(error).__name__}: {error}".splitlines()[0]
+        what = "refused a record, which is left out" if permanent else "cannot be reached, it is tried again meanwhile"
+        LOG.warning("MLflow at %s %s (%s)", self.tracking_uri, what, text[:300])
+
+    def _deliver(self, entries: list[Entry]) -> None:
+        """Runs in the delivery thread."""
+        from mlflow.entities import Metric
+
+        client, run_id = self._connect()
+        metrics: list[Metric] = []
+        for entry in [*entries, Entry()]:
+            metrics += [Metric(key, float(value), entry.timestamp, entry.step) for key, value in entry.metrics.items()]
+            if entry.metrics:
+                continue
+            for part in chunks(metrics, METRICS_PER_CALL):
+                client.log_batch(run_id, metrics=part)
+            metrics = []
+            self._send(client, run_id, entry)
+
+    def _send(self, client: MlflowClient, run_id: str, entry: Entry) -> None:
+        from mlflow.entities import Param, RunTag
+
+        if entry.params:
+            known = client.get_run(run_id).data.params
+            params = [Param(key, value) for key, value in new_params(entry.params, known, self.resumes).items()]
+            for part in chunks(params, PARAMS_PER_CALL):
+                client.log_batch(run_id, params=part)
+        for part in chunks([RunTag(key, value) for key, value in entry.tags.items()], PARAMS_PER_CALL):
+            client.log_batch(run_id, tags=part)
+        if entry.file is not None:
+            client.log_artifact(run_id, str(entry.file), entry.artifact_path)
+        if entry.status == "RUNNING":
+            client.update_run(run_id, status="RUNNING")
+        elif entry.status is not None:
+            client.set_terminated(run_id, entry.status)
+
+    def _connect(self) -> tuple[MlflowClient, str]:
+        """Client and run; the run is looked up or made at the first call."""
+        if self._client is None or self.run_id is None:
+            uri = self.tracking_uri
+            client = open_store(uri)
+            self.run_id = self._resume_run(client, uri) or self._create_run(client, uri)
+            self._client = client
+        return self._client, self.run_id
+
+    def _resume_run(self, client: MlflowClient, uri: str) -> str | None:
+        """The run named in ``run.json``, set running again; None if there is none in this store."""
+        from mlflow.exceptions import MlflowException
+
+        known = self.folder.read().get("mlflow") if self.folder is not None else None
+        if not known:
+            return None
+        if known["tracking_uri"] != uri:
+            LOG.warning("the run was tracked at %s: a new MLflow run is made at %s", known["tracking_uri"], uri)
+            return None
+        try:
+            run = client.get_run(known["run_id"])
+        except MlflowException as error:
+            if error.error_code != "RESOURCE_DOES_NOT_EXIST":
+                raise
+            run = None
+        if run is None or run.info.lifecycle_stage != "active":
+            LOG.warning("MLflow run %s is gone from %s: a new one is made", known["run_id"], uri)
+            return None
+        self.resumes = int(run.data.tags.get("resumes", 0)) + 1
+        client.set_tag(run.info.run_id, "resumes", str(self.resumes))
+        client.update_run(run.info.run_id, status="RUNNING")
+        return str(run.info.run_id)
+
+    def _create_run(self, client: MlflowClient, uri: str) -> str:
+        state = source_state()
+        tags = {f"version.{name}": version for name, version in versions().items()}
+        if state is not None:
+            tags |= {"mlflow.source.git.commit": state.revision, "git_dirty": str(state.dirty).lower()}
+        if self.folder is not None:
+            tags["run_dir"] = str(self.folder.path)
+        experiment = find_experiment(client, self.experiment_name, uri)
+        run_id = str(client.create_run(experiment, tags={**tags, **self.tags}, run_name=self.run_name).info.run_id)
+        if self.folder is not None:
+            self.folder.update(mlflow={"run_id": run_id, "tracking_uri": uri, "experiment_name": self.experiment_name})
+        return run_id
