@@ -1,0 +1,1 @@
+"""LightningModules, one per data regime; each takes any objective of that regime."""

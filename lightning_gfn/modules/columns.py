@@ -1,0 +1,114 @@
+"""From scores and rewards to the columns that objectives read."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor
+
+from lightning_gfn.interfaces import COLUMNS, Objective, Policy, Reward
+from lightning_gfn.types import LogReward, Rollouts, Scores
+
+SCORE_COLUMNS = frozenset(COLUMNS) - {"log_reward_B", "log_reward_BT1", "log_z_B", "log_f_BT1"}
+
+
+def check_columns(objective: Objective, reward: Reward | None, head_provides: frozenset[str] | None) -> None:
+    """Refuse an objective whose columns the reward and the head cannot give, and a head that no objective reads.
+
+    Raises:
+        ValueError: names the objective, the missing column and what would provide it.
+    """
+    name = type(objective).__name__
+    reward_columns = reward.provides if reward is not None else frozenset()
+    missing = objective.requires - SCORE_COLUMNS - reward_columns - (head_provides or frozenset())
+    if missing & {"log_z_B", "log_f_BT1"}:
+        column = min(missing & {"log_z_B", "log_f_BT1"})
+        head = "LogZScalar or LogZHead" if column == "log_z_B" else "FlowHead"
+        raise ValueError(f"objective {name} needs {column}: set model.head to lightning_gfn.policies.heads.{head}")
+    if "log_reward_BT1" in missing:
+        raise ValueError(
+            f"objective {name} needs log_reward_BT1 (a log reward for stopping at every prefix), but reward "
+            f"{type(reward).__name__} gives only {sorted(reward_columns)}: choose a reward with prefix values "
+            "(ReferenceLikelihood, AnswerMatch, or SumReward over such), or an objective of finished trajectories "
+            "(VarGrad, TrajectoryBalance)"
+        )
+    if missing:
+        raise ValueError(f"objective {name} needs {sorted(missing)}, which reward {type(reward).__name__} does not give")
+    if head_provides is not None and not head_provides & objective.requires:
+        raise ValueError(f"objective {name} does not read {sorted(head_provides)}: remove model.head, it would never train")
+
+
+def final_stop(log_pstop_NT1: Tensor, action_mask_NT: Tensor) -> Tensor:
+    """log q(stop | all action tokens) of each row, (N,), nats."""
+    return log_pstop_NT1.gather(1, action_mask_NT.sum(1, keepdim=True)).squeeze(1)
+
+
+def trajectory_sum(values_N: Tensor, rollouts: Rollouts) -> Tensor:
+    """Sum of step values within each trajectory, (B,)."""
+    return values_N.new_zeros(rollouts.num_trajectories).index_add(0, rollouts.trajectory_index_N, values_N)
+
+
+def trajectory_log_prob(scores: Scores, rollouts: Rollouts) -> Tensor:
+    """log q of each whole trajectory, all tokens and final stops, (B,), nats."""
+    assert scores.log_pstop_NT1 is not None
+    log_pf_N = torch.where(rollouts.action_mask_NT, scores.log_pf_NT, 0.0).sum(1)
+    return trajectory_sum(log_pf_N + final_stop(scores.log_pstop_NT1, rollouts.action_mask_NT), rollouts)
+
+
+class StepBoundaries:
+    """Finds the prefixes that end a reasoning step: those whose last token's text holds the separator, and the last one."""
+
+    def __init__(self, policy: Policy, separator: str = "\n") -> None:
+        self.policy = policy
+        self.separator = separator
+        self.ends_step: dict[int, bool] = {}
+
+    def __call__(self, action_ids_NT: Tensor, action_mask_NT: Tensor) -> Tensor:
+        """bool (N, T + 1); the empty prefix counts as a boundary."""
+        for token in torch.unique(action_ids_NT).tolist():
+            if token not in self.ends_step:
+                self.ends_step[token] = self.separator in self.policy.decode([token])
+        ends = torch.tensor([token for token, end in self.ends_step.items() if end], device=action_ids_NT.device)
+        boundary_NT = torch.isin(action_ids_NT, ends.to(action_ids_NT.dtype)) & action_mask_NT
+        boundary_NT1 = torch.cat([torch.ones_like(action_mask_NT[:, :1]), boundary_NT], dim=1)
+        return boundary_NT1.scatter(1, action_mask_NT.sum(1, keepdim=True), True)
+
+
+def build_columns(
+    objective: Objective,
+    policy: Policy,
+    rollouts: Rollouts,
+    scores: Scores,
+    log_reward: LogReward | None,
+    head_columns: Mapping[str, Tensor],
+    boundaries: StepBoundaries,
+) -> dict[str, Tensor]:
+    """Every column that the objective requires.
+
+    The trajectories of one call were sampled by the present policy or scored off-policy under it, so the "old"
+    log-probabilities are the present ones, detached.
+    """
+    assert scores.log_pstop_NT1 is not None
+    mask = rollouts.action_mask_NT
+    columns: dict[str, Tensor] = {
+        "log_pf_BT": scores.log_pf_NT,
+        "log_pstop_BT1": scores.log_pstop_NT1,
+        "mask_BT": mask,
+        "stop_mask_BT1": scores.stop_mask_NT1,
+        "log_pf_B": trajectory_log_prob(scores, rollouts),
+        "group_B": rollouts.problem_index_B,
+        "old_log_pf_BT": scores.log_pf_NT.detach(),
+        "old_log_pstop_BT1": scores.log_pstop_NT1.detach(),
+        "forced_stop_B": mask.sum(1) >= policy.max_new_tokens,
+        **head_columns,
+    }
+    if "step_mask_BT1" in objective.requires:
+        columns["step_mask_BT1"] = boundaries(rollouts.action_ids_NT, mask) & scores.stop_mask_NT1
+    if scores.entropy_NT1 is not None:
+        columns["entropy_BT1"] = scores.entropy_NT1
+    if log_reward is not None:
+        columns["log_reward_B"] = log_reward.terminal_B
+        if log_reward.prefix_BT1 is not None:
+            columns["log_reward_BT1"] = log_reward.prefix_BT1
+    return {name: columns[name] for name in objective.requires}

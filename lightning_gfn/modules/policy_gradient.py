@@ -1,0 +1,52 @@
+"""Reward maximisation from on-policy trajectories."""
+
+from __future__ import annotations
+
+from lightning_gfn.interfaces import Objective, Policy, Reward
+from lightning_gfn.modules.rollout import RolloutModule
+from lightning_gfn.modules.settings import EvaluationSettings, OptimizerSettings
+from lightning_gfn.rollouts.behaviour import BehaviourMix
+
+
+class PolicyGradientModule(RolloutModule):
+    """Trains a policy to maximise the expected reward r := log R; every trajectory comes from the present policy.
+
+    Args:
+        policy: the language model.
+        objective: a policy-gradient objective (GRPO).
+        reward: turns trajectories into scalar rewards; prefix values are not used.
+        num_samples: trajectories per problem and step.
+        optimizer: AdamW settings.
+        evaluation: how completions are drawn in validation, test and prediction.
+        seed: key of the sampling uniforms.
+        log_entropy: also compute the policy's entropy in the scoring pass.
+        method: the name under which results are compared; the class of the objective if None.
+    """
+
+    def __init__(
+        self,
+        policy: Policy,
+        objective: Objective,
+        reward: Reward,
+        *,
+        num_samples: int = 8,
+        optimizer: OptimizerSettings | None = None,
+        evaluation: EvaluationSettings | None = None,
+        seed: int = 0,
+        log_entropy: bool = True,
+        method: str | None = None,
+    ) -> None:
+        super().__init__(
+            policy,
+            objective,
+            reward,
+            num_samples=num_samples,
+            behaviour=BehaviourMix(on_policy=1.0, tempered=0.0, replay=0.0, reference=0.0),
+            buffer=None,
+            head=None,
+            optimizer=optimizer,
+            evaluation=evaluation,
+            seed=seed,
+            log_entropy=log_entropy,
+            method=method,
+        )
