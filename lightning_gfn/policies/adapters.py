@@ -88,7 +88,7 @@ def attach_lora(model: PreTrainedModel | PeftModel, settings: LoraSettings) -> P
 
     config = LoraConfig(
         r=settings.rank,
-        lora_alpha=settings.alpha,  # type: ignore[arg-type]
+        lora_alpha=settings.alpha,
         lora_dropout=settings.dropout,
         target_modules=settings.target_modules if settings.target_modules is not None else "all-linear",
         task_type="CAUSAL_LM",
@@ -132,7 +132,7 @@ def trained_adapter_is_zero(model: PeftModel) -> bool:
 def effective_weight(module: nn.Module) -> Tensor:
     """The weight that a layer amounts to, active adapters added in float32."""
     if not hasattr(module, "get_delta_weight"):
-        return module.weight.detach()  # type: ignore[return-value, operator]
+        return module.weight.detach()
     weight = module.get_base_layer().weight.detach()  # type: ignore[operator]
     total = weight.float()
     for name in module.active_adapters:  # type: ignore[union-attr]

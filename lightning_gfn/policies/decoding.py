@@ -46,7 +46,7 @@ class ActionSpace(nn.Module):
             raise ValueError("end_tokens is empty and the tokenizer has no end token: name at least one in end_tokens")
         if not 0 <= min_new_tokens <= max_new_tokens or max_new_tokens < 1:
             raise ValueError(
-                f"min_new_tokens={min_new_tokens} and max_new_tokens={max_new_tokens} must satisfy 0 <= min <= max, max >= 1"
+                f"min_new_tokens={min_new_tokens}, max_new_tokens={max_new_tokens}: 0 <= min <= max, max >= 1 must hold"
             )
         ends = sorted(set(end_ids))
         tokens = sorted(set(allowed_ids) - set(ends))

@@ -23,6 +23,13 @@ def add_linear_(y_MO: Tensor, x_MI: Tensor, weight_IO: Tensor, bias_O: Tensor | 
         y_MO += bias_O
 
 
+def normalise(x_MH: Tensor, epsilon_1: Tensor) -> Tensor:
+    """RMS norm without a weight: x / sqrt(mean(x²) + ε). The library's own runs as six operations on CPU."""
+    norm_M1 = torch.linalg.vector_norm(x_MH, dim=1, keepdim=True, dtype=torch.float32)
+    scale_M1 = torch.addcmul(epsilon_1, norm_M1, norm_M1, value=1 / x_MH.shape[1]).rsqrt_()
+    return (x_MH * scale_M1).to(x_MH.dtype)
+
+
 class FusedDecoder(Decoder):
     """Decodes from a ``FusedWeights`` copy; one cache tensor a layer holds the key heads, then the value heads.
 
@@ -32,6 +39,7 @@ class FusedDecoder(Decoder):
 
     def __init__(self, weights: FusedWeights) -> None:
         self.weights = weights
+        self.epsilon_1 = torch.full((1,), weights.epsilon, device=weights.head_HV.device)
         self.mask_R11L: Tensor | None = None
 
     # ---------------------------------------------------------------- prompts
@@ -83,9 +91,9 @@ class FusedDecoder(Decoder):
             cache[:, :, : self.length] = states.index_select(0, rows_N)
             self.caches.append(cache)
         del self.prompt_states
+        self.logits_NV = states.new_empty(len(rows_N), weights.head_HV.shape[1])
         self.rotation_L1D = weights.rotations(capacity)
         self.position_R = self.position_R.index_select(0, rows_N)
-        self.num_rows = len(rows_N)
         if self.prompt_mask_PC is not None:
             mask_NL = decoding_mask(self.prompt_mask_PC.index_select(0, rows_N), capacity)
             additive = torch.zeros(mask_NL.shape, dtype=weights.dtype, device=mask_NL.device)
@@ -102,8 +110,8 @@ class FusedDecoder(Decoder):
         mask = None if self.mask_R11L is None else self.mask_R11L[:, :, :, : self.length]
         x_RH = functional.embedding(tokens_R, self.weights.embedding_VH)
         for layer, cache in zip(self.weights.layers, self.caches, strict=True):
-            self.token_layer(layer, cache[: self.num_rows], x_RH, rotation_R1D, mask, slot)
-        return self.logits(x_RH)
+            self.token_layer(layer, cache, x_RH, rotation_R1D, mask, slot)
+        return self.logits(x_RH, self.logits_NV[: len(x_RH)])
 
     def token_layer(
         self, layer: FusedLayer, cache: Tensor, x_RH: Tensor, rotation_R1D: Tensor, mask: Tensor | None, slot: int
@@ -112,13 +120,11 @@ class FusedDecoder(Decoder):
         weights = self.weights
         num_heads, num_kv_heads = weights.num_heads, weights.num_kv_heads
         states_RGD = self.rotated_states(layer, x_RH, rotation_R1D)
-        cache[:, :, slot] = states_RGD[:, num_heads:]
+        cache.select(2, slot).copy_(states_RGD[:, num_heads:])
         # Query heads that share a key head stand in the place of query positions.
         query = states_RGD[:, :num_heads].view(x_RH.shape[0], num_kv_heads, -1, weights.head_width)
-        held = cache[:, :, : self.length]
-        mixed = functional.scaled_dot_product_attention(
-            query, held[:, :num_kv_heads], held[:, num_kv_heads:], attn_mask=mask
-        )
+        key, value = cache.narrow(2, 0, self.length).split(num_kv_heads, dim=1)
+        mixed = functional.scaled_dot_product_attention(query, key, value, attn_mask=mask)
         add_linear_(x_RH, mixed.reshape(x_RH.shape[0], -1), layer.out_AH, layer.out_bias_H)
         self.add_mlp_(layer, x_RH)
 
@@ -126,19 +132,19 @@ class FusedDecoder(Decoder):
         """See ``Decoder.move_rows``."""
         for cache in self.caches:
             move_rows_(cache[:, :, : self.length], target_R, source_R)
+        self.caches = [cache[:num_rows] for cache in self.caches]
         self.position_R[target_R] = self.position_R[source_R]
         self.position_R = self.position_R[:num_rows]
         if self.mask_R11L is not None:
             self.mask_R11L[target_R] = self.mask_R11L[source_R]
             self.mask_R11L = self.mask_R11L[:num_rows]
-        self.num_rows = num_rows
 
     # ---------------------------------------------------------------- shared
 
     def rotated_states(self, layer: FusedLayer, x_MH: Tensor, rotation_M1D: Tensor) -> Tensor:
         """Queries, keys and values (M, heads + 2 · key heads, D), queries and keys turned to their positions."""
         weights = self.weights
-        normed = functional.rms_norm(x_MH, (x_MH.shape[1],), layer.attention_norm_H, weights.epsilon)
+        normed = normalise(x_MH, self.epsilon_1)
         states = linear(normed, layer.qkv_HA, layer.qkv_bias_A).view(x_MH.shape[0], -1, weights.head_width)
         turned = states[:, : weights.num_heads + weights.num_kv_heads]
         if layer.qk_norm_GD is not None:
@@ -152,12 +158,14 @@ class FusedDecoder(Decoder):
 
     def add_mlp_(self, layer: FusedLayer, x_MH: Tensor) -> None:
         """x += MLP(norm(x)), in place."""
-        normed = functional.rms_norm(x_MH, (x_MH.shape[1],), layer.mlp_norm_H, self.weights.epsilon)
+        normed = normalise(x_MH, self.epsilon_1)
         gate, up = linear(normed, layer.gate_up_HF, layer.gate_up_bias_F).chunk(2, dim=1)
         add_linear_(x_MH, functional.silu(gate).mul_(up), layer.down_FH, layer.down_bias_H)
 
-    def logits(self, x_MH: Tensor) -> Tensor:
-        """Final norm and output layer, float32."""
+    def logits(self, x_MH: Tensor, out_MV: Tensor | None = None) -> Tensor:
+        """Final norm and output layer, float32; into ``out_MV`` where given, which the next call overwrites."""
         weights = self.weights
-        normed = functional.rms_norm(x_MH, (x_MH.shape[1],), weights.norm_H, weights.epsilon)
-        return linear(normed, weights.head_HV, weights.head_bias_V).float()
+        normed = normalise(x_MH, self.epsilon_1)
+        if weights.head_bias_V is not None:
+            return torch.addmm(weights.head_bias_V, normed, weights.head_HV, out=out_MV).float()
+        return torch.mm(normed, weights.head_HV, out=out_MV).float()

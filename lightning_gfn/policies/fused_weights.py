@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
@@ -46,8 +46,8 @@ def unsupported_reason(model: PreTrainedModel) -> str | None:
 def interleave_halves(weight_A: Tensor, head_width: int) -> Tensor:
     """Reorder each head's rows from (x_0 … x_{D/2-1}, y_0 …) to (x_0, y_0, x_1, y_1, …).
 
-    Rotary position embedding turns the pairs (x_i, y_i); side by side they are complex numbers and a turn is one product.
-    Queries and keys are reordered alike, so their inner products stay the same.
+    Rotary position embedding turns the pairs (x_i, y_i); side by side they are complex numbers and a turn is one
+    product. Queries and keys are reordered alike, so their inner products stay the same.
     """
     heads = weight_A.shape[0] // head_width
     pairs = weight_A.view(heads, 2, head_width // 2, *weight_A.shape[1:])
@@ -59,26 +59,23 @@ class FusedLayer:
     """One decoder layer; matrices are stored (inputs, outputs).
 
     Args:
-        attention_norm_H: weight of the norm before attention.
-        qkv_HA: query, key and value projections side by side, queries and keys in interleaved order.
+        qkv_HA: query, key and value projections side by side, queries and keys in interleaved order,
+            and the weight of the norm before attention multiplied in.
         qkv_bias_A: their biases, or None.
         qk_norm_GD: weights of the norms of each query and key head, interleaved; None if there are none.
         out_AH: output projection.
         out_bias_H: its bias, or None.
-        mlp_norm_H: weight of the norm before the MLP.
-        gate_up_HF: gate and up projections side by side.
+        gate_up_HF: gate and up projections side by side, the weight of the norm before the MLP multiplied in.
         gate_up_bias_F: their biases, or None.
         down_FH: down projection.
         down_bias_H: its bias, or None.
     """
 
-    attention_norm_H: Tensor
     qkv_HA: Tensor
     qkv_bias_A: Tensor | None
     qk_norm_GD: Tensor | None
     out_AH: Tensor
     out_bias_H: Tensor | None
-    mlp_norm_H: Tensor
     gate_up_HF: Tensor
     gate_up_bias_F: Tensor | None
     down_FH: Tensor
@@ -91,12 +88,13 @@ def bias_of(module: nn.Module) -> Tensor | None:
     return bias.detach() if isinstance(bias, Tensor) else None
 
 
-def join_transposed(weights: list[Tensor], dtype: torch.dtype) -> Tensor:
-    """(inputs, outputs) matrix of several (outputs, inputs) matrices, outputs side by side."""
+def join_transposed(weights: list[Tensor], dtype: torch.dtype, norm_I: Tensor | None = None) -> Tensor:
+    """(inputs, outputs) matrix of (outputs, inputs) matrices, outputs side by side, inputs scaled by ``norm_I``."""
     joined = weights[0].new_empty(weights[0].shape[1], sum(w.shape[0] for w in weights), dtype=dtype)
     column = 0
     for weight in weights:
-        joined[:, column : column + weight.shape[0]] = weight.t()
+        scaled = weight if norm_I is None else weight.float() * norm_I.float()
+        joined[:, column : column + weight.shape[0]] = scaled.t()
         column += weight.shape[0]
     return joined
 
@@ -116,7 +114,8 @@ class FusedWeights:
     """
 
     def __init__(self, model: PreTrainedModel, dtype: torch.dtype) -> None:
-        backbone, config = model.base_model, model.config
+        backbone: Any = model.base_model
+        config = model.config
         attention = backbone.layers[0].self_attn
         self.dtype = dtype
         self.head_width: int = attention.head_dim
@@ -126,12 +125,11 @@ class FusedWeights:
         self.rotary = backbone.rotary_emb
         self.embedding_VH = effective_weight(backbone.embed_tokens).to(dtype)
         self.layers = [self.copy_layer(layer) for layer in backbone.layers]
-        self.norm_H = backbone.norm.weight.detach().to(dtype)
         head = model.get_output_embeddings()
-        self.head_HV = join_transposed([effective_weight(head)], dtype)
+        self.head_HV = join_transposed([effective_weight(head)], dtype, backbone.norm.weight.detach())
         self.head_bias_V = join_biases([bias_of(head)], dtype)
 
-    def copy_layer(self, layer: nn.Module) -> FusedLayer:
+    def copy_layer(self, layer: Any) -> FusedLayer:
         """The working copy of one layer."""
         attention, mlp, width = layer.self_attn, layer.mlp, self.head_width
         projections = (attention.q_proj, attention.k_proj, attention.v_proj)
@@ -145,14 +143,16 @@ class FusedWeights:
             qk_norm = torch.cat([norms[0].expand(self.num_heads, -1), norms[1].expand(self.num_kv_heads, -1)])
             qk_norm = qk_norm.to(self.dtype)
         return FusedLayer(
-            attention_norm_H=layer.input_layernorm.weight.detach().to(self.dtype),
-            qkv_HA=join_transposed(weights, self.dtype),
+            qkv_HA=join_transposed(weights, self.dtype, layer.input_layernorm.weight.detach()),
             qkv_bias_A=join_biases(biases, self.dtype),
             qk_norm_GD=qk_norm,
             out_AH=join_transposed([effective_weight(attention.o_proj)], self.dtype),
             out_bias_H=join_biases([bias_of(attention.o_proj)], self.dtype),
-            mlp_norm_H=layer.post_attention_layernorm.weight.detach().to(self.dtype),
-            gate_up_HF=join_transposed([effective_weight(m) for m in (mlp.gate_proj, mlp.up_proj)], self.dtype),
+            gate_up_HF=join_transposed(
+                [effective_weight(m) for m in (mlp.gate_proj, mlp.up_proj)],
+                self.dtype,
+                layer.post_attention_layernorm.weight.detach(),
+            ),
             gate_up_bias_F=join_biases([bias_of(m) for m in (mlp.gate_proj, mlp.up_proj)], self.dtype),
             down_FH=join_transposed([effective_weight(mlp.down_proj)], self.dtype),
             down_bias_H=join_biases([bias_of(mlp.down_proj)], self.dtype),

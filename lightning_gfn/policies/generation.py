@@ -46,14 +46,60 @@ class Draw:
     behaviour_log_p_R: Tensor
 
 
-def cumulative(logits_RV: Tensor) -> tuple[Tensor, Tensor]:
-    """Unnormalised CDF over actions (float64: the tail of a large vocabulary is lost in float32) and log-normaliser (R, 1)."""
-    largest_R1 = logits_RV.amax(1, keepdim=True)
-    cdf_RV = (logits_RV - largest_R1).exp_().cumsum(1, dtype=torch.float64)
-    return cdf_RV, largest_R1 + cdf_RV[:, -1:].log()
+class InverseCDF:
+    """Inverse-CDF sampling of one action a row, in two levels: a block of the vocabulary, then an action in it.
+
+    Sums over a block run in parallel, unlike a cumulative sum over the vocabulary, and only as many numbers as there
+    are blocks, and as one block holds, are accumulated one by one, in float64.
+
+    Args:
+        num_rows: the most rows of a call.
+        vocab_size: V.
+        device: where the logits are.
+    """
+
+    block = 64
+
+    def __init__(self, num_rows: int, vocab_size: int, device: torch.device) -> None:
+        self.vocab_size = vocab_size
+        self.num_blocks = -(-vocab_size // self.block)
+        self.weights = torch.zeros(num_rows, self.num_blocks * self.block, device=device)
+
+    def __call__(self, logits_RV: Tensor, uniforms_R1: Tensor) -> tuple[Tensor, Tensor]:
+        """The action at each uniform number.
+
+        Args:
+            logits_RV: logits, -inf for what cannot happen.
+            uniforms_R1: float64 in [0, 1).
+
+        Returns:
+            actions (R, 1) and log-normalisers (R, 1), float64.
+        """
+        num_rows = len(logits_RV)
+        weights = self.weights[:num_rows]
+        largest_R1 = logits_RV.amax(1, keepdim=True)
+        torch.sub(logits_RV, largest_R1, out=weights[:, : self.vocab_size]).exp_()
+        blocks = weights.view(num_rows, self.num_blocks, self.block)
+        cdf_RK = blocks.sum(2).cumsum(1, dtype=torch.float64)
+        target_R1 = uniforms_R1 * cdf_RK[:, -1:]
+        block_R1 = below(cdf_RK, target_R1)
+        before_R1 = cdf_RK.gather(1, (block_R1 - 1).clamp_min_(0)).masked_fill_(block_R1 == 0, 0.0)
+        chosen = blocks.gather(1, block_R1[:, :, None].expand(-1, -1, self.block)).squeeze(1)
+        within_R1 = below(chosen.cumsum(1, dtype=torch.float64), target_R1 - before_R1)
+        return block_R1 * self.block + within_R1, largest_R1 + cdf_RK[:, -1:].log()
+
+
+def below(cdf_RK: Tensor, target_R1: Tensor) -> Tensor:
+    """The first column whose cumulative weight exceeds the target, never one of zero weight.
+
+    A target that rounding put at the total or above is moved below it.
+    """
+    total_R1 = cdf_RK[:, -1:]
+    return torch.searchsorted(cdf_RK, torch.minimum(target_R1, total_R1 * (1 - 2**-52)), right=True)
 
 
 def draw(
+    inverse_cdf: InverseCDF,
     action_logits_RV: Tensor,
     uniforms_R1: Tensor,
     stop_id: int,
@@ -62,9 +108,10 @@ def draw(
     top_k: int | None,
     top_p: float | None,
 ) -> Draw:
-    """Inverse-CDF sampling: the first action whose cumulative probability exceeds the uniform number.
+    """Sample one action a row: the first whose cumulative probability exceeds the uniform number.
 
     Args:
+        inverse_cdf: workspace of the sampler.
         action_logits_RV: logits of q.
         uniforms_R1: float64 in [0, 1), (R, 1).
         stop_id: column of the stop action.
@@ -75,14 +122,11 @@ def draw(
     Returns:
         actions and their log-probabilities under q and under the behaviour.
     """
-    cdf_RV, log_z_R1 = cumulative(action_logits_RV)
+    action_R1, log_z_R1 = inverse_cdf(action_logits_RV, uniforms_R1)
     plain = temperature_R1 is None and top_k is None and top_p is None
     if not plain:
         logits_RV = behaviour_logits(action_logits_RV, temperature_R1, top_k, top_p)
-        cdf_RV, behaviour_log_z_R1 = cumulative(logits_RV)
-    total_R1 = cdf_RV[:, -1:]
-    target_R1 = torch.minimum(uniforms_R1 * total_R1, torch.nextafter(total_R1, torch.zeros_like(total_R1)))
-    action_R1 = torch.searchsorted(cdf_RV, target_R1, right=True)
+        action_R1, behaviour_log_z_R1 = inverse_cdf(logits_RV, uniforms_R1)
     log_pf_R1 = (action_logits_RV.gather(1, action_R1) - log_z_R1).float()
     log_pstop_R1 = (action_logits_RV[:, stop_id, None] - log_z_R1).float()
     behaviour_R1 = log_pf_R1 if plain else (logits_RV.gather(1, action_R1) - behaviour_log_z_R1).float()
@@ -185,9 +229,11 @@ def generate(
     live_R = torch.ones(num_rows, dtype=torch.bool, device=device)
     logits_RV = decoder.prefill(ids_PC, mask_PC).index_select(0, prompt_N)
     decoder.expand(prompt_N, num_steps - 1)
+    inverse_cdf = InverseCDF(num_rows, logits_RV.shape[1], device)
     for t in range(num_steps):
         space.restrict_(logits_RV, t >= space.min_new_tokens)
         drawn = draw(
+            inverse_cdf,
             logits_RV,
             uniforms_TN[t].index_select(0, rows_R)[:, None],
             space.stop_id,

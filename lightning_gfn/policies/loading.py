@@ -11,6 +11,7 @@ import torch
 
 from lightning_gfn.policies.adapters import apply_previous_adapter, base_of_adapter, is_adapter_folder
 from lightning_gfn.policies.log_probs import OutputLayer
+from lightning_gfn.policies.modes import evaluation_mode
 
 if TYPE_CHECKING:
     from peft import PeftModel
@@ -38,7 +39,7 @@ def check_pretrained(name: str) -> None:
     looks_like_path = name.startswith((".", "~", os.sep)) or len(parts) != name.count("/") + 1 or len(parts) > 2
     if looks_like_path or (len(parts) == 2 and Path(parts[0]).is_dir()):
         raise FileNotFoundError(
-            f"pretrained={name!r}: no such folder. Train the earlier stage first (its run folder gets a 'model' folder), "
+            f"pretrained={name!r}: no such folder. Train the earlier stage first (it writes a folder 'model') "
             "or give a Hugging Face name such as owner/model"
         )
 
@@ -153,13 +154,11 @@ def check_output_layer(model: PreTrainedModel, output_layer: OutputLayer) -> Non
         ValueError: if the model does something to its logits that ``OutputLayer`` does not know.
     """
     ids = torch.arange(3, device=next(model.parameters()).device)[None]
-    training = model.training
-    model.eval()
-    expected = model(input_ids=ids, use_cache=False).logits.float()
-    given = output_layer(model.base_model(input_ids=ids, use_cache=False).last_hidden_state).float()
-    model.train(training)
+    with evaluation_mode(model):
+        expected = model(input_ids=ids, use_cache=False).logits.float()
+        given = output_layer(model.base_model(input_ids=ids, use_cache=False).last_hidden_state).float()
     if not torch.allclose(expected, given, rtol=1e-2, atol=1e-2):
         raise ValueError(
-            f"{type(model).__name__} changes its logits after the output layer in a way that is not supported: known are "
-            "logit_scale, logits_scaling and final_logit_softcapping"
+            f"{type(model).__name__} changes its logits after the output layer in a way that is not supported: "
+            "known are logit_scale, logits_scaling and final_logit_softcapping"
         )

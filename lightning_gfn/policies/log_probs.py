@@ -103,8 +103,8 @@ def action_log_probs(
 
         log q(a) = l_a - log Σ_b exp(l_b),    H = -Σ_a q(a) log q(a)        (nats, float32)
 
-    When M · V exceeds ``max_logits`` the prefixes are worked off in chunks, and the backward pass computes the logits of
-    a chunk again, so that at most ``max_logits`` of them exist at a time.
+    When M · V exceeds ``max_logits`` the prefixes are worked off in chunks, and the backward pass computes the logits
+    of a chunk again, so that at most ``max_logits`` of them exist at a time.
 
     Args:
         hidden_MH: hidden states after the final norm.

@@ -52,13 +52,14 @@ def check_actions(
         row, column = impossible_NT.nonzero()[0].tolist()
         token = int(action_ids_NT[row, column])
         raise ValueError(
-            f"action row {row} holds token {token} ({describe(token)}), which the policy cannot produce: it is an end token, "
-            "a special token or missing from allowed_tokens"
+            f"action row {row} holds token {token} ({describe(token)}), which the policy cannot produce: "
+            "it is an end token, a special token or missing from allowed_tokens"
         )
     if problems[1]:
         row = int((lengths_N > space.max_new_tokens).nonzero()[0])
         raise ValueError(
-            f"action row {row} has {int(lengths_N[row])} tokens, max_new_tokens is {space.max_new_tokens}: raise it or cut the action"
+            f"action row {row} has {int(lengths_N[row])} tokens, max_new_tokens is {space.max_new_tokens}: "
+            "raise it or cut the action"
         )
     if problems[2]:
         raise ValueError("a context is empty: begin it with the tokenizer's begin or end token")

@@ -16,7 +16,7 @@ NUM_BYTES = 256
 
 @dataclass(frozen=True)
 class TokenizerSettings:
-    """A tokenizer made here instead of loaded: pad, begin and end token, 256 bytes, and learned merges if it is trained.
+    """A tokenizer made here instead of loaded: pad, begin and end token, 256 bytes, and merges if it is trained.
 
     Args:
         kind: ``byte`` (one token a byte, no training) or ``bpe`` (byte-level byte-pair encoding trained on the texts of
@@ -170,9 +170,9 @@ class TextCodec:
         return set(self.tokenizer.all_special_ids) | {index for index, token in added.items() if token.special}
 
 
-def dump_tokenizer(tokenizer: PreTrainedTokenizerBase, settings: TokenizerSettings | None) -> str:
-    """A JSON string from which ``restore_tokenizer`` gives back a tokenizer made here; a loaded one is only marked so."""
-    made = tokenizer.backend_tokenizer.to_str() if settings is not None else None
+def dump_tokenizer(tokenizer: PreTrainedTokenizerBase, *, made_here: bool) -> str:
+    """A JSON string from which ``restore_tokenizer`` gives back a tokenizer made here; others are only marked."""
+    made = tokenizer.backend_tokenizer.to_str() if made_here else None
     return json.dumps({"tokenizer": made})
 
 

@@ -1,0 +1,92 @@
+"""Which decoder samples from a model, and the working copy of the weights that it may need."""
+
+from __future__ import annotations
+
+from contextlib import AbstractContextManager, nullcontext
+from typing import TYPE_CHECKING, Any, Literal
+
+import torch
+
+from lightning_gfn.policies import loading
+from lightning_gfn.policies.generation import Decoder
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
+    from lightning_gfn.policies.fused_weights import FusedWeights
+
+DTypeName = Literal["float32", "bfloat16"]
+DecoderName = Literal["auto", "hugging_face", "fused"]
+MAX_WORKING_COPY_BYTES = 4 * 2**30
+"""``auto`` makes no working copy of the weights larger than this."""
+
+
+class DecoderFactory:
+    """Makes decoders for one model and keeps its working copy up to date.
+
+    Args:
+        decoder: ``fused``, ``hugging_face`` or ``auto``.
+        dtype: of the model's weights.
+        sampling_dtype: of the working copy; None to choose.
+
+    Raises:
+        ValueError: if the two contradict each other.
+    """
+
+    def __init__(self, *, decoder: DecoderName, dtype: DTypeName, sampling_dtype: DTypeName | None) -> None:
+        if sampling_dtype is not None and decoder == "hugging_face":
+            raise ValueError(
+                "sampling_dtype needs the working copy of the fused decoder; leave it out or set decoder: fused"
+            )
+        self.decoder, self.dtype, self.sampling_dtype = decoder, dtype, sampling_dtype
+        self.working_copy: tuple[Any, FusedWeights] | None = None
+
+    def make(self, model: PreTrainedModel) -> tuple[Decoder, AbstractContextManager[Any]]:
+        """A decoder for one batch, and the context that it runs in."""
+        weights = self.fused_weights(model)
+        if weights is not None:
+            from lightning_gfn.policies.fused_decoder import FusedDecoder
+
+            return FusedDecoder(weights), torch.autocast(model.device.type, enabled=False)
+        from lightning_gfn.policies.hugging_face_decoder import HuggingFaceDecoder
+
+        num_layers = int(model.config.get_text_config().num_hidden_layers)
+        return HuggingFaceDecoder(model.base_model, loading.output_layer_of(model), num_layers), nullcontext()
+
+    def fused_weights(self, model: PreTrainedModel) -> FusedWeights | None:
+        """The up-to-date working copy; None if the model decodes through its own forward pass.
+
+        Raises:
+            ValueError: if the fused decoder is asked for and cannot run this model.
+        """
+        from lightning_gfn.policies import fused_weights
+
+        if self.decoder == "hugging_face":
+            return None
+        reason = fused_weights.unsupported_reason(model)
+        if reason is not None and (self.decoder == "fused" or self.sampling_dtype is not None):
+            raise ValueError(
+                f"the fused decoder cannot run this model: {reason}; set decoder: hugging_face without sampling_dtype"
+            )
+        dtype = self.copy_dtype(model.device.type)
+        too_large = fused_weights.copy_bytes(model, dtype) > MAX_WORKING_COPY_BYTES
+        if reason is not None or (self.decoder == "auto" and too_large):
+            return None
+        key = (dtype, fused_weights.weight_fingerprint(model))
+        if self.working_copy is None or self.working_copy[0] != key:
+            self.working_copy = None
+            self.working_copy = (key, fused_weights.FusedWeights(model, dtype))
+        return self.working_copy[1]
+
+    def copy_dtype(self, device_type: str) -> torch.dtype:
+        """What the working copy is kept in: as asked, else as the model computes, where the processor can."""
+        if self.sampling_dtype is not None:
+            return getattr(torch, self.sampling_dtype)
+        autocast = torch.is_autocast_enabled(device_type)
+        dtype = torch.get_autocast_dtype(device_type) if autocast else getattr(torch, self.dtype)
+        return torch.float32 if device_type == "cpu" and not cpu_has_bfloat16() else dtype
+
+
+def cpu_has_bfloat16() -> bool:
+    """True if the processor multiplies bfloat16 in hardware; without, float32 is faster and more exact."""
+    return torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()

@@ -1,0 +1,295 @@
+"""What a policy is made of: tokenizer, model, adapter, reference and action space, from settings to a saved folder."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterable
+from contextlib import AbstractContextManager, nullcontext
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import torch
+from torch import nn
+
+from lightning_gfn.policies import adapters, loading, tokenizers
+from lightning_gfn.policies.adapters import LoraSettings
+from lightning_gfn.policies.decoders import DecoderFactory, DecoderName, DTypeName
+from lightning_gfn.policies.tokenizers import TextCodec, TokenizerSettings
+from lightning_gfn.policies.vocabulary import make_action_space
+
+if TYPE_CHECKING:
+    from peft import PeftModel
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+
+class LanguageModel(nn.Module):
+    """A decoder-only language model with its tokenizer, built by ``build``.
+
+    Args:
+        pretrained: Hugging Face name, folder of a model, or folder of an adapter that an earlier stage saved.
+        config: a model from scratch instead: ``model_type`` and the fields of its configuration.
+        tokenizer: name or path, or settings of one to be made; None takes the one beside ``pretrained``, and bytes
+            for a model from scratch.
+        lora: train a low-rank adapter and freeze everything else; None trains all weights.
+        previous_adapter: what becomes of the adapter if ``pretrained`` is an adapter folder: merged into the weights,
+            or kept beside the new one and frozen. Without ``lora`` it is merged.
+        max_prompt_tokens: longest prompt; a longer one is an error.
+        max_new_tokens: longest action; stop is forced there.
+        min_new_tokens: shortest complete action.
+        allowed_tokens: tokens that may be produced, as vocabulary entries or texts of one token; None for all but
+            special ones.
+        end_tokens: tokens that mean stop; None for the tokenizer's and the model's end tokens.
+        dtype: of the weights. Train full weights in float32; bfloat16 is for a base that LoRA freezes.
+        sampling_dtype: of the fused decoder's working copy. None takes the dtype of the weights, or of the surrounding
+            autocast, but float32 on processors without bfloat16 arithmetic.
+        decoder: ``fused`` decodes dense Llama, Mistral, Qwen2 and Qwen3 models from a working copy of the weights,
+            ``hugging_face`` any model through its own forward pass; ``auto`` takes ``fused`` where it is supported
+            and the copy is below 4 GiB.
+        gradient_checkpointing: recompute activations in the backward pass.
+        attn_implementation: attention of the model (``sdpa``, ``eager``, ``flash_attention_2``); None for the default.
+        max_logits: the most logits (prefixes times vocabulary) that scoring holds at a time.
+
+    Raises:
+        ValueError: if settings contradict each other.
+        FileNotFoundError: if ``pretrained`` looks like a path and does not exist.
+    """
+
+    def __init__(
+        self,
+        *,
+        pretrained: str | None = None,
+        config: dict[str, Any] | None = None,
+        tokenizer: str | TokenizerSettings | None = None,
+        lora: LoraSettings | None = None,
+        previous_adapter: Literal["merge", "freeze"] = "merge",
+        max_prompt_tokens: int = 512,
+        max_new_tokens: int = 256,
+        min_new_tokens: int = 0,
+        allowed_tokens: list[str] | None = None,
+        end_tokens: list[str] | None = None,
+        dtype: DTypeName = "float32",
+        sampling_dtype: DTypeName | None = None,
+        decoder: DecoderName = "auto",
+        gradient_checkpointing: bool = False,
+        attn_implementation: str | None = None,
+        max_logits: int = 2**25,
+    ) -> None:
+        super().__init__()
+        if (pretrained is None) == (config is None):
+            raise ValueError("give exactly one of pretrained (a name or folder) and config (a model from scratch)")
+        if config is not None and "model_type" not in config:
+            raise ValueError("config.model_type is missing: name an architecture, for example 'llama'")
+        if pretrained is not None:
+            loading.check_pretrained(pretrained)
+            if isinstance(tokenizer, TokenizerSettings):
+                raise ValueError("a pretrained model needs its own tokenizer: leave tokenizer out or name one")
+        elif tokenizer is None:
+            tokenizer = TokenizerSettings()
+        if not 0 <= min_new_tokens <= max_new_tokens or max_new_tokens < 1 or max_prompt_tokens < 1:
+            raise ValueError(
+                f"min_new_tokens={min_new_tokens}, max_new_tokens={max_new_tokens}, "
+                f"max_prompt_tokens={max_prompt_tokens}: "
+                "0 <= min_new_tokens <= max_new_tokens and all maxima >= 1 must hold"
+            )
+        self.pretrained, self.config_block, self.tokenizer_source = pretrained, config, tokenizer
+        self.lora, self.previous_adapter = lora, previous_adapter
+        self.max_prompt_tokens = max_prompt_tokens
+        self.max_new_tokens, self.min_new_tokens = max_new_tokens, min_new_tokens
+        self.allowed_tokens, self.end_tokens = allowed_tokens, end_tokens
+        self.dtype_name = dtype
+        self.decoders = DecoderFactory(decoder=decoder, dtype=dtype, sampling_dtype=sampling_dtype)
+        self.gradient_checkpointing, self.attn_implementation = gradient_checkpointing, attn_implementation
+        self.max_logits = max_logits
+        self.restored_tokenizer: PreTrainedTokenizerBase | None = None
+        self.model: nn.Module | None = None
+        self.reference: nn.Module | None = None
+
+    # ---------------------------------------------------------------- building
+
+    def build(self, texts: Iterable[str]) -> None:
+        """Load or create tokenizer and weights.
+
+        Args:
+            texts: train a ``bpe`` tokenizer; not read otherwise.
+
+        Raises:
+            ValueError: if tokenizer, model and settings do not fit each other.
+        """
+        dtype = getattr(torch, self.dtype_name)
+        if self.pretrained is not None:
+            how = self.previous_adapter if self.lora is not None else "merge"
+            model, tokenizer_home = loading.load_pretrained(
+                self.pretrained, dtype=dtype, attn_implementation=self.attn_implementation, previous_adapter=how
+            )
+            self.set_tokenizer(self.make_tokenizer(texts, tokenizer_home))
+        else:
+            self.set_tokenizer(self.make_tokenizer(texts, None))
+            assert self.config_block is not None
+            model = loading.create_model(
+                self.config_block,
+                self.tokenizer,
+                vocab_size=self.tokenizer_size(),
+                dtype=dtype,
+                attn_implementation=self.attn_implementation,
+            )
+        self.model = model if self.lora is None else adapters.attach_lora(model, self.lora)
+        self.check_model()
+        self.set_action_space()
+        if self.gradient_checkpointing:
+            self.hugging_face.gradient_checkpointing_enable({"use_reentrant": False})
+
+    def make_tokenizer(self, texts: Iterable[str], home: str | None) -> PreTrainedTokenizerBase:
+        """The restored tokenizer, or the one that the settings ask for."""
+        if self.restored_tokenizer is not None:
+            return self.restored_tokenizer
+        if isinstance(self.tokenizer_source, TokenizerSettings):
+            return tokenizers.make_tokenizer(self.tokenizer_source, texts)
+        source = self.tokenizer_source if self.tokenizer_source is not None else home
+        assert source is not None
+        return tokenizers.load_tokenizer(source)
+
+    def set_tokenizer(self, tokenizer: PreTrainedTokenizerBase) -> None:
+        """Use this tokenizer from now on."""
+        self.tokenizer = tokenizer
+        self.codec = TextCodec(tokenizer)
+        self.pad_id: int = tokenizer.pad_token_id
+
+    def tokenizer_size(self) -> int:
+        """Rows that the embedding needs: of a trained tokenizer its full size, even if the data gave fewer merges."""
+        settings = self.tokenizer_source
+        asked = settings.vocab_size if isinstance(settings, TokenizerSettings) else 0
+        return max(len(self.tokenizer), asked)
+
+    def check_model(self) -> None:
+        """Refuse a model that this policy cannot use right."""
+        hugging_face = self.hugging_face
+        loading.check_decodable(hugging_face)
+        limit = loading.max_positions(hugging_face.config)
+        if limit is not None and self.max_prompt_tokens + self.max_new_tokens > limit:
+            raise ValueError(
+                f"max_prompt_tokens={self.max_prompt_tokens} + max_new_tokens={self.max_new_tokens} exceed the {limit} "
+                "positions of the model: lower them or raise config.max_position_embeddings"
+            )
+        loading.check_output_layer(hugging_face, loading.output_layer_of(hugging_face))
+
+    def set_action_space(self) -> None:
+        """Derive the actions of q from model and tokenizer."""
+        self.vocab_size = int(self.hugging_face.get_input_embeddings().weight.shape[0])
+        if len(self.tokenizer) > self.vocab_size:
+            raise ValueError(f"the tokenizer has {len(self.tokenizer)} tokens, the model only {self.vocab_size}")
+        self.space = make_action_space(
+            self.codec,
+            vocab_size=self.vocab_size,
+            default_end_ids=self.default_end_ids(),
+            allowed_tokens=self.allowed_tokens,
+            end_tokens=self.end_tokens,
+            min_new_tokens=self.min_new_tokens,
+            max_new_tokens=self.max_new_tokens,
+        ).to(self.device)
+
+    def default_end_ids(self) -> set[int]:
+        """End tokens if none are named: the tokenizer's, and the model's if both come from one place."""
+        ids = {self.tokenizer.eos_token_id}
+        if self.pretrained is not None and self.tokenizer_source is None:
+            declared = getattr(self.hugging_face.generation_config, "eos_token_id", None)
+            ids |= set(declared) if isinstance(declared, list) else {declared}
+        return ids - {None}
+
+    @property
+    def hugging_face(self) -> PreTrainedModel:
+        """The Hugging Face model, with adapter layers inside if there are any."""
+        if self.model is None:
+            raise RuntimeError("CausalLM has no weights yet: call build first")
+        return self.model.get_base_model() if self.lora is not None else self.model  # type: ignore[operator]
+
+    @property
+    def device(self) -> torch.device:
+        """Where the weights are."""
+        return next(self.hugging_face.parameters()).device
+
+    @property
+    def hidden_size(self) -> int:
+        """Width of the hidden states that ``score`` returns."""
+        return int(self.hugging_face.config.get_text_config().hidden_size)
+
+    @property
+    def base_is_reloadable(self) -> bool:
+        """True if ``build`` gives back every weight that is not trained, so that checkpoints may leave them out."""
+        return self.pretrained is not None and self.lora is not None
+
+    # ---------------------------------------------------------------- reference
+
+    def freeze_reference(self) -> None:
+        """Remember the present policy: the model without the new adapter, or a frozen copy if all weights are trained.
+
+        Raises:
+            RuntimeError: if the adapter was already trained, so that the model without it is another policy.
+        """
+        if self.lora is None:
+            self.reference = None
+            self.reference = copy.deepcopy(self.hugging_face).requires_grad_(False).eval()
+        elif not adapters.trained_adapter_is_zero(self.peft_model):
+            raise RuntimeError(
+                "freeze_reference must be called before the adapter is trained or loaded from a checkpoint"
+            )
+
+    @property
+    def peft_model(self) -> PeftModel:
+        """The adapted model; only with ``lora``."""
+        assert self.lora is not None
+        return self.model
+
+    def reference_model(self) -> tuple[PreTrainedModel, AbstractContextManager[None]]:
+        """The model that stands for the reference, and the context in which it does."""
+        if self.lora is not None:
+            return self.hugging_face, adapters.without_trained_adapter(self.peft_model)
+        if self.reference is None:
+            raise RuntimeError("there is no reference policy: call freeze_reference after build")
+        return self.reference, nullcontext()
+
+    # ---------------------------------------------------------------- tokenizer state
+
+    def tokenizer_state(self) -> str:
+        """JSON string that holds a tokenizer made here; a checkpoint keeps it."""
+        return tokenizers.dump_tokenizer(self.tokenizer, made_here=isinstance(self.tokenizer_source, TokenizerSettings))
+
+    def load_tokenizer_state(self, state: str) -> None:
+        """Restore ``tokenizer_state``, before or after ``build``.
+
+        Raises:
+            ValueError: if it does not fit the model that was built.
+        """
+        restored = tokenizers.restore_tokenizer(state)
+        if (restored is not None) != isinstance(self.tokenizer_source, TokenizerSettings):
+            raise ValueError(
+                "the checkpoint's tokenizer was made in another way than 'tokenizer' says; use the run's config.yaml"
+            )
+        if restored is None:
+            return
+        self.restored_tokenizer = restored
+        if self.model is not None:
+            self.set_tokenizer(restored)
+            self.set_action_space()
+
+    # ---------------------------------------------------------------- saving
+
+    def save_pretrained(self, folder: Path) -> None:
+        """Write a folder that ``pretrained`` of a later stage can name.
+
+        An adapter on an unchanged, named base is written as an adapter; everything else as a whole model.
+
+        Args:
+            folder: made if missing.
+        """
+        folder = Path(folder)
+        folder.mkdir(parents=True, exist_ok=True)
+        self.tokenizer.save_pretrained(folder)
+        base = None if self.pretrained is None else Path(self.pretrained).expanduser()
+        if self.lora is None:
+            self.hugging_face.save_pretrained(folder)
+        elif base is None or adapters.is_adapter_folder(base):
+            copy.deepcopy(self.peft_model).merge_and_unload().save_pretrained(folder)
+        else:
+            config = self.peft_model.peft_config[adapters.TRAINED]
+            config.base_model_name_or_path = str(base.resolve()) if base.is_dir() else self.pretrained
+            self.peft_model.save_pretrained(str(folder), save_embedding_layers=False)
