@@ -5,14 +5,12 @@ from __future__ import annotations
 from copy import deepcopy
 from typing import TYPE_CHECKING, Any
 
-import torch
-
 from lightning_gfn.callbacks.evaluated_step import EvaluatedStep
 from lightning_gfn.callbacks.results import (
     Measured,
     console_table,
-    intervals,
     is_headline,
+    measure,
     merge_rows,
     problem_row,
     run_identity,
@@ -184,14 +182,11 @@ class Evaluation(EvaluatedStep):
     def _measure(self, temperature: float, rows: list[Row], pl_module: LightningModule) -> dict[str, Measured]:
         """Means of one temperature; the rows are given their problem's values."""
         own = [row for row in rows if row["temperature"] == temperature]
-        means: dict[str, torch.Tensor] = {}
         for metric in self._bank(temperature, pl_module):
-            means |= metric.compute()
             values = metric.per_problem()
             for row in own:
                 row["metrics"] |= values[row["problem_id"]]
-        bounds = intervals(own, num_resamples=self.num_resamples, seed=self.bootstrap_seed)
-        return {name: Measured(float(mean), *bounds[name]) for name, mean in means.items()}
+        return measure(own, num_resamples=self.num_resamples, seed=self.bootstrap_seed)
 
     @staticmethod
     def _log(pl_module: LightningModule, stage: str, suffix: str, column: dict[str, Measured]) -> None:

@@ -9,6 +9,7 @@ import os
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from statistics import fmean
 from typing import TYPE_CHECKING, Any
 
 from lightning_gfn.answers import extract_answer
@@ -122,13 +123,16 @@ def run_identity(
     }
 
 
-def intervals(rows: Sequence[Row], *, num_resamples: int, seed: int) -> dict[str, tuple[float, float]]:
-    """Bootstrap interval over problems of each per-problem metric; problems without a value are left out."""
+def measure(rows: Sequence[Row], *, num_resamples: int, seed: int) -> dict[str, Measured]:
+    """Mean and interval over problems of each per-problem metric; problems without a value are left out."""
     values: dict[str, list[float]] = {}
     for row in rows:
         for name, value in row["metrics"].items():
             values.setdefault(name, []).append(value)
-    return {n: bootstrap_ci(v, LEVEL, num_resamples=num_resamples, seed=seed) for n, v in values.items()}
+    return {
+        name: Measured(fmean(found), *bootstrap_ci(found, LEVEL, num_resamples=num_resamples, seed=seed))
+        for name, found in values.items()
+    }
 
 
 def temperature_suffix(temperature: float, temperatures: Sequence[float]) -> str:

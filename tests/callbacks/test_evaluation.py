@@ -115,6 +115,16 @@ def test_the_fingerprint_tells_problem_sets_apart(make_trainer: Any, replay: Any
     assert marks[0] == marks[1] != marks[2]
 
 
+def test_a_problem_seen_twice_counts_once(make_trainer: Any, replay: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    problems = replay.make_problems(4)
+    padded = [*problems, problems[3], problems[3]]
+    once = run_test(make_trainer, replay, problems)
+    assert run_test(make_trainer, replay, padded) == once
+    monkeypatch.setattr("lightning_gfn.callbacks.evaluation.merge_rows", lambda rows, temperatures: list(rows))
+    planted = run_test(make_trainer, replay, padded)
+    assert planted["test/solve_rate"] > once["test/solve_rate"] + 0.05
+
+
 def test_validation_in_fit_skips_the_sanity_check(make_trainer: Any, replay: Any, tmp_path: Path) -> None:
     loader = replay.make_loader(replay.make_problems(6))
     trainer = make_trainer(Evaluation(), max_steps=3, num_sanity_val_steps=2)

@@ -1,0 +1,80 @@
+"""The tour runs on what the real writers leave behind, and defines nothing."""
+
+from __future__ import annotations
+
+import ast
+import importlib.util
+import sys
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import nbclient
+import nbformat
+import pytest
+
+from lightning_gfn.callbacks.evaluation import Evaluation
+from lightning_gfn.callbacks.throughput import Budget
+from lightning_gfn.reports.comparison import write_comparison
+from lightning_gfn.tracking.mlflow_logger import MLflowLogger
+
+ROOT = Path(__file__).parents[2]
+TOUR = ROOT / "notebooks" / "tour.ipynb"
+
+
+def load_replay() -> ModuleType:
+    """The fabricated module of the callback tests."""
+    path = ROOT / "tests" / "callbacks" / "replay_module.py"
+    spec = importlib.util.spec_from_file_location("replay_module", path)
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules["replay_module"] = module
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture
+def quickstart(tmp_path: Path) -> Path:
+    """Two small runs through the trainer, the callbacks, the logger and the comparison."""
+    replay = load_replay()
+    loader = replay.make_loader(replay.make_problems(6))
+    runs = []
+    for method in ("sft", "subtb"):
+        folder = tmp_path / f"{method}_seed0"
+        folder.mkdir()
+        logger = MLflowLogger(tracking_uri=f"sqlite:///{tmp_path / 'mlflow.db'}", run_dir=str(folder))
+        callbacks = [Evaluation(), Budget()]
+        trainer = replay.quiet_trainer(callbacks, logger=logger, default_root_dir=folder, max_steps=3)
+        trainer.fit(replay.ReplayModule(method=method), loader)
+        trainer.test(replay.ReplayModule(method=method), loader, verbose=False)
+        runs.append(folder)
+    write_comparison(runs, tmp_path, baseline="sft")
+    return tmp_path
+
+
+def test_the_tour_runs_from_top_to_bottom(quickstart: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LIGHTNING_GFN_RUNS", str(quickstart))
+    monkeypatch.setenv("PYTHONPATH", str(ROOT))
+    notebook: Any = nbformat.read(TOUR, as_version=4)
+    client = nbclient.NotebookClient(notebook, timeout=120, resources={"metadata": {"path": str(TOUR.parent)}})
+    client.execute()
+    outputs = [output for cell in notebook.cells if cell.cell_type == "code" for output in cell.outputs]
+    pictures = [output for output in outputs if "image/png" in output.get("data", {})]
+    assert len(pictures) == 4
+    shown = "".join(str(output.get("data", output.get("text", ""))) for output in outputs)
+    assert "6 points of 2 runs from MLflow" in shown
+    assert "2 runs of 2 methods, 6 problems, 8 samples each" in shown
+    assert "cannot be told apart" in shown and "How much is" in shown
+    curves = next(cell for cell in notebook.cells if "get_metric_history" in cell.source)
+    assert not any(output.get("name") == "stderr" for output in curves.outputs)
+
+
+def test_the_tour_defines_nothing_and_is_committed_clean() -> None:
+    notebook: Any = nbformat.read(TOUR, as_version=4)
+    code = [cell for cell in notebook.cells if cell.cell_type == "code"]
+    assert len(code) >= 7
+    for cell in code:
+        assert cell.outputs == [] and cell.execution_count is None
+        source = "\n".join(line for line in cell.source.splitlines() if not line.startswith("%"))
+        kinds = {type(node) for node in ast.walk(ast.parse(source))}
+        assert not kinds & {ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef, ast.Lambda}
