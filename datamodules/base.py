@@ -84,7 +84,9 @@ class ProblemDataModule(LightningDataModule, ABC):
                 chosen = set(sorted((p.id for p in problems), key=lambda id_: (keyed_hash("limit", id_), id_))[:limit])
                 problems = [problem for problem in problems if problem.id in chosen]
             if not problems and split != "val":
-                raise ValueError(f"{type(self).__name__} found no {split} problems: check the data and the options that filter it")
+                raise ValueError(
+                    f"{type(self).__name__} found no {split} problems: check the data and the options that filter it"
+                )
             self._loaded[split] = problems
         return self._loaded[split]
 
@@ -120,7 +122,7 @@ class ProblemDataModule(LightningDataModule, ABC):
         )
 
     def val_dataloader(self) -> EvalLoader | list[EvalLoader]:
-        """Batches of the validation split; an empty list, which Lightning takes for no validation, where it is empty."""
+        """Batches of the validation split; an empty list, so that Lightning skips validation, where it is empty."""
         return self._eval_loader("val") if self.problems("val") else []
 
     def test_dataloader(self) -> EvalLoader:

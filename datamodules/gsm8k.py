@@ -11,7 +11,7 @@ ANNOTATION = re.compile(r"<<[^<>]*>>")
 
 
 class GSM8K(RowDataModule):
-    """GSM8K rows, ``{"question", "answer"}`` with the answer after ``####``; the test split is the published one, whole.
+    """GSM8K rows, ``{"question", "answer"}``, the answer after ``####``; the test split is the published one, whole.
 
     Args:
         path: hub name, folder with train.jsonl and test.jsonl, or one file of training rows.
@@ -23,7 +23,7 @@ class GSM8K(RowDataModule):
     Source: Cobbe et al. 2021, arXiv:2110.14168.
     """
 
-    name = "gsm8k"
+    id_prefix = "gsm8k"
     aliases = {
         "question": ("question", "query", "prompt"),
         "solution": ("answer", "response", "completion", "solution"),

@@ -12,10 +12,10 @@ from lightning_gfn.types import Problem
 
 
 class Math(RowDataModule):
-    """MATH rows, ``{"problem", "solution", "level", "type"}``, as JSON lines or one file a problem in a folder a subject.
+    """MATH rows, ``{"problem", "solution", "level", "type"}``, as JSON lines or one file a problem.
 
-    The answer is the last ``\\boxed{}`` of the solution; rows without a solution may give it in a column ``answer``. Re-packed copies
-    that say ``subject`` for ``type`` or add ``unique_id`` are understood.
+    The answer is the last ``\\boxed{}`` of the solution; rows without a solution may give it in a column ``answer``.
+    Re-packed copies that say ``subject`` for ``type`` or add ``unique_id`` are understood.
 
     Args:
         path: hub name, folder with train and test (files, or a folder a subject), or one file of training rows.
@@ -25,7 +25,7 @@ class Math(RowDataModule):
     Source: Hendrycks et al. 2021, arXiv:2103.03874.
     """
 
-    name = "math"
+    id_prefix = "math"
     aliases = {
         "question": ("problem", "question", "instruction", "prompt"),
         "solution": ("solution", "output", "completion", "response"),
@@ -35,7 +35,9 @@ class Math(RowDataModule):
     answer_style = "math"
     solution_styles = ("math",)
 
-    def __init__(self, path: str, *, prompt_template: str = "Problem: {question}\nSolution:\n", **settings: Any) -> None:
+    def __init__(
+        self, path: str, *, prompt_template: str = "Problem: {question}\nSolution:\n", **settings: Any
+    ) -> None:
         super().__init__(path, prompt_template=prompt_template, **settings)
 
     def problem(self, row: Row, source: Split) -> Problem:

@@ -16,21 +16,24 @@ ALPACA = (
 
 
 class MetaMath(RowDataModule):
-    """MetaMathQA rows, ``{"query", "response", "type", "original_question"}``; split by original question, never by row.
+    """MetaMathQA rows, ``{"query", "response", "type", "original_question"}``, split by original question.
 
-    The data set has no test split of its own: give the GSM8K or MATH test file as ``test_path`` (its columns and answers are
-    understood), or a ``test_fraction``. Completions are to end in ``The answer is: ANSWER``; a reference solution that ends otherwise gets this line.
+    The data set has no test split of its own: give the GSM8K or MATH test file as ``test_path`` (its columns and
+    answers are understood), or a ``test_fraction``. Completions are to end in ``The answer is: ANSWER``; a reference
+    solution that ends otherwise gets this line.
 
     Args:
         path: hub name, folder or file of training rows.
-        types: keep training rows whose type matches one of these patterns, such as ``GSM_*`` or ``MATH_AnsAug``; null for all.
-        prompt_template: the prompt, with ``{question}`` where the question stands; by default the one that MetaMath models are trained with.
+        types: keep training rows whose type matches one of these patterns, such as ``GSM_*`` or ``MATH_AnsAug``;
+            null for all.
+        prompt_template: the prompt, with ``{question}`` where the question stands; by default the one that MetaMath
+            models are trained with.
         settings: arguments of ``RowDataModule``.
 
     Source: Yu et al. 2023, arXiv:2309.12284.
     """
 
-    name = "metamath"
+    id_prefix = "metamath"
     aliases = {
         "question": ("query", "question", "problem", "prompt"),
         "solution": ("response", "answer", "solution", "completion"),
@@ -63,5 +66,7 @@ class MetaMath(RowDataModule):
         """The solution, ending in MetaMath's answer line."""
         if extract_answer(solution, "metamath") is not None:
             return solution
-        answer = next((found for style in self.solution_styles if (found := extract_answer(solution, style)) is not None), None)
+        answer = next(
+            (found for style in self.solution_styles if (found := extract_answer(solution, style)) is not None), None
+        )
         return solution if answer is None else f"{solution}\nThe answer is: {answer}"

@@ -18,13 +18,13 @@ def keyed_hash(*key: object) -> int:
 class TrainLoader:
     """Batches of training problems in an order that depends on (seed, epoch, problem ids) alone.
 
-    Each epoch visits every problem once. The position, the next batch as (epoch, batch), is the whole state, and it advances when a
-    batch is handed out, so a loop that resumes from a saved position repeats and skips nothing. A batch is formed over
-    all ranks and each rank receives its slice: the batches are the same for every number of ranks.
+    Each epoch visits every problem once. The position, the next batch as (epoch, batch), is the whole state, and it
+    advances when a batch is handed out, so a loop that resumes from a saved position repeats and skips nothing. A
+    batch is formed over all ranks and each rank receives its slice: the batches are the same for every number of ranks.
 
     Lightning saves and restores the state as it does for any loader with ``state_dict``; it calls ``set_epoch`` through
-    ``sampler`` before each epoch. It is deliberately no ``torch.utils.data.DataLoader``: the problems are in memory, and
-    Lightning would replace the sampler of one.
+    ``sampler`` before each epoch. It is deliberately no ``torch.utils.data.DataLoader``: the problems are in memory,
+    and Lightning would replace the sampler of one.
 
     Args:
         problems: the training problems.
@@ -66,8 +66,10 @@ class TrainLoader:
         last = batch_size if drop_last else len(problems) - (len(self) - 1) * batch_size
         if min(batch_size, last) < world_size:
             raise ValueError(
-                f"batch_size={batch_size} over {len(problems)} training problems makes a batch of {min(batch_size, last)} problems, "
-                f"fewer than the {world_size} processes. Raise data.batch_size, set data.drop_last to true, or use fewer devices."
+                f"batch_size={batch_size} over {len(problems)} training problems makes a batch of "
+                f"{min(batch_size, last)} problems, "
+                f"fewer than the {world_size} processes. Raise data.batch_size, set data.drop_last to "
+                f"true, or use fewer devices."
             )
 
     def __len__(self) -> int:
@@ -83,7 +85,8 @@ class TrainLoader:
     def set_epoch(self, epoch: int) -> None:
         """Hear from the training loop that it begins an epoch: leave one that was cut short, keep a restored position.
 
-        The number only says whether this is news: after a resume from the end of an epoch Lightning counts one too many.
+        The number only says whether this is news: after a resume from the end of an epoch Lightning counts one too
+        many.
         """
         if self._announced is None and not self.batch:
             self.epoch = epoch
@@ -94,7 +97,9 @@ class TrainLoader:
     def epoch_order(self) -> list[Problem]:
         """The problems in this epoch's order."""
         if self._ordered is None or self._ordered[0] != self.epoch:
-            order = sorted(self.problems, key=lambda problem: (keyed_hash(self.seed, self.epoch, problem.id), problem.id))
+            order = sorted(
+                self.problems, key=lambda problem: (keyed_hash(self.seed, self.epoch, problem.id), problem.id)
+            )
             self._ordered = self.epoch, order
         return self._ordered[1]
 
@@ -130,7 +135,8 @@ class TrainLoader:
         for name, value in self._identity().items():
             if state[name] != value:
                 raise ValueError(
-                    f"the checkpoint was made with {name}={state[name]} and the training data now have {name}={value}, so its "
+                    f"the checkpoint was made with {name}={state[name]} and the training data now have "
+                    f"{name}={value}, so its "
                     "position in the data means nothing. Resume with the same data settings, or start a fresh run."
                 )
         self.epoch, self.batch, self._announced = state["epoch"], state["batch"], state["announced"]
@@ -139,7 +145,8 @@ class TrainLoader:
 class EvalLoader:
     """Batches of an evaluation split: each problem on exactly one rank, none twice, in order.
 
-    Batches of one rank differ in size by one at most, and ranks make equally many of them wherever there are problems enough.
+    Batches of one rank differ in size by one at most, and ranks make equally many of them wherever there are
+    problems enough.
 
     Args:
         problems: the problems of the split.
@@ -153,7 +160,10 @@ class EvalLoader:
 
     def __init__(self, problems: Sequence[Problem], *, batch_size: int, rank: int = 0, world_size: int = 1) -> None:
         if len(problems) < world_size:
-            raise ValueError(f"{len(problems)} problems cannot be shared by {world_size} processes. Use more problems or fewer devices.")
+            raise ValueError(
+                f"{len(problems)} problems cannot be shared by {world_size} processes. Use more "
+                f"problems or fewer devices."
+            )
         shard = problems[rank::world_size]
         largest_shard = -(-len(problems) // world_size)
         num_batches = min(-(-largest_shard // batch_size), len(shard))

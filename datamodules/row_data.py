@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from abc import abstractmethod
 from collections.abc import Iterable, Iterator, Mapping
 from functools import cached_property
 from pathlib import Path
@@ -12,7 +11,18 @@ from lightning.pytorch.utilities.rank_zero import rank_zero_warn
 
 from datamodules.base import ProblemDataModule, Split
 from datamodules.order import keyed_hash
-from datamodules.rows import SPLIT_NAMES, BadRow, Row, data_files, find_split, hub_rows, load_hub, looks_local, read_rows, require_local
+from datamodules.rows import (
+    SPLIT_NAMES,
+    BadRow,
+    Row,
+    data_files,
+    find_split,
+    hub_rows,
+    load_hub,
+    looks_local,
+    read_rows,
+    require_local,
+)
 from lightning_gfn.answers import extract_answer
 from lightning_gfn.types import AnswerStyle, Problem
 
@@ -27,11 +37,12 @@ FIELDS = ("question", "solution", "answer", "group", "id")
 class RowDataModule(ProblemDataModule):
     """Rows from a hub data set, a file or a folder; a subclass names its columns and the style of its answers.
 
-    Where the source has no validation (or test) split of its own, a share of the training questions is set aside: a question goes by a hash of
-    its text, the same in every run, and equal questions go together.
+    Where the source has no validation (or test) split of its own, a share of the training questions is set aside: a
+    question goes by a hash of its text, the same in every run, and equal questions go together.
 
     Args:
-        path: hub name, folder (``train``, ``val``, ``test`` as .jsonl, .json or sub-folder) or one file of training rows.
+        path: hub name, folder (``train``, ``val``, ``test`` as .jsonl, .json or sub-folder) or one file of training
+            rows.
         val_path: file or folder of validation rows.
         test_path: file or folder of test rows.
         hub_config: configuration of a hub data set.
@@ -46,7 +57,7 @@ class RowDataModule(ProblemDataModule):
         ValueError: an option makes no sense.
     """
 
-    name: ClassVar[str]
+    id_prefix: ClassVar[str]
     """Prefix of the problem ids."""
     aliases: ClassVar[Mapping[str, tuple[str, ...]]]
     """Usual column names of question, solution, answer, group and id; the first that a row has is taken."""
@@ -73,7 +84,9 @@ class RowDataModule(ProblemDataModule):
         if unknown:
             raise ValueError(f"data.columns has the unknown keys {sorted(unknown)}; known are {', '.join(FIELDS)}")
         if min(val_fraction, test_fraction) < 0 or val_fraction + test_fraction >= 1:
-            raise ValueError("data.val_fraction and data.test_fraction must be at least 0 and leave something to train on")
+            raise ValueError(
+                "data.val_fraction and data.test_fraction must be at least 0 and leave something to train on"
+            )
         self.path = path
         self.hub_config = hub_config
         self.val_fraction = val_fraction
@@ -100,7 +113,8 @@ class RowDataModule(ProblemDataModule):
             files = [file for file in data_files(path) if file not in self._files.values()]
             if len(files) != 1:
                 raise FileNotFoundError(
-                    f"data.path: {path} has neither train.jsonl, train.json nor a folder train, and not one single data file "
+                    f"data.path: {path} has neither train.jsonl, train.json nor a folder train, and "
+                    f"not one single data file "
                     f"(found {[file.name for file in files[:5]]}). Give the file itself as data.path."
                 )
             self._files["train"] = files[0]
@@ -130,18 +144,24 @@ class RowDataModule(ProblemDataModule):
             return read_rows(self._files[split])
         hub_split = self._hub_split(split)
         if hub_split is None:
-            raise FileNotFoundError(f"data.path: {self.path} has no {split} split, only {sorted(self._hub)}. Give data.{split}_path.")
+            raise FileNotFoundError(
+                f"data.path: {self.path} has no {split} split, only {sorted(self._hub)}. Give data.{split}_path."
+            )
         return hub_rows(self.path, hub_split, self._hub[hub_split])
 
     def load_split(self, split: Split) -> list[Problem]:
         """The problems of a split, from its own source or set aside from the training rows.
 
         Raises:
-            ValueError: a row is malformed and ``on_bad_row`` is "error", every row is malformed, or there is no test split.
+            ValueError: a row is malformed and ``on_bad_row`` is "error", every row is malformed, or there is no test
+            split.
         """
         own = self._has_own(split)
         if split == "test" and not own and not self.test_fraction:
-            raise ValueError(f"{self.path} has no test split. Set data.test_path, or data.test_fraction to set training questions aside.")
+            raise ValueError(
+                f"{self.path} has no test split. Set data.test_path, or data.test_fraction to set "
+                f"training questions aside."
+            )
         source: Split = split if own else "train"
         if source not in self._parsed:
             self._parsed[source] = self._parse(source)
@@ -152,7 +172,8 @@ class RowDataModule(ProblemDataModule):
         problems: dict[Split, list[Problem]] = {}
         bad: list[str] = []
         num_rows = 0
-        for num_rows, row in enumerate(self._rows(source), start=1):
+        for row in self._rows(source):
+            num_rows += 1
             try:
                 if isinstance(row, BadRow):
                     raise row
@@ -166,9 +187,14 @@ class RowDataModule(ProblemDataModule):
                 bad.append(str(error))
         self.num_skipped[source] = len(bad)
         if len(bad) == num_rows:
-            raise ValueError(f"{self.name}: no usable row among the {num_rows} of the {source} data. {bad[0] if bad else 'It is empty.'}")
+            raise ValueError(
+                f"{self.id_prefix}: no usable row among the {num_rows} of the {source} data. "
+                f"{bad[0] if bad else 'It is empty.'}"
+            )
         if bad:
-            rank_zero_warn(f"{self.name}: skipped {len(bad)} of {num_rows} rows of the {source} data. The first: {bad[0]}")
+            rank_zero_warn(
+                f"{self.id_prefix}: skipped {len(bad)} of {num_rows} rows of the {source} data. The first: {bad[0]}"
+            )
         return problems
 
     def keep(self, row: Row) -> bool:
@@ -191,7 +217,7 @@ class RowDataModule(ProblemDataModule):
         id_ = self._text(row, "id")
         used = {self._column(row, field) for field in ("question", "solution")}
         return Problem(
-            id=f"{self.name}/{source}/{id_ if id_ is not None else row.key}",
+            id=f"{self.id_prefix}/{source}/{id_ if id_ is not None else row.key}",
             prompt=self.prompt(question),
             answer=answer,
             solutions=(self.clean(solution),) if solution is not None else (),
@@ -239,7 +265,8 @@ class RowDataModule(ProblemDataModule):
         """The text of a field; None if the row has no such column.
 
         Raises:
-            BadRow: the column is named in ``columns`` or required and missing, empty, or holds something else than text.
+            BadRow: the column is named in ``columns`` or required and missing, empty, or holds something else than
+            text.
         """
         column = self._column(row, field)
         if column is None or column not in row.fields:

@@ -59,7 +59,8 @@ def require_local(path: str, option: str) -> Path:
     found = Path(path).expanduser()
     if not found.exists():
         raise FileNotFoundError(
-            f"data.{option}: {path} does not exist (looked in {Path.cwd()}). Give an existing .jsonl or .json file or folder, or the name of "
+            f"data.{option}: {path} does not exist (looked in {Path.cwd()}). Give an existing .jsonl "
+            f"or .json file or folder, or the name of "
             "a data set on the Hugging Face hub."
         )
     return found
@@ -102,7 +103,7 @@ def read_rows(path: Path) -> Iterator[Row | BadRow]:
 
 
 def _key(stem: str, number: int) -> str:
-    """Name of a row: its number in a single file; in a folder the file, with the number if it is not the first of it."""
+    """Name of a row: its number in a single file; in a folder the file, and the number after its first row."""
     if not stem:
         return str(number)
     return f"{stem}:{number}" if number else stem
@@ -157,7 +158,9 @@ def _array_values(file: Path, text: str) -> Iterator[tuple[int, Any]]:
                 raise json.JSONDecodeError("expected ',' or ']' after an element", text, position)
         except json.JSONDecodeError as error:
             raise BadRow(
-                f"{file}:{error.lineno}", None, f"the JSON array is broken here ({error.msg}), so rows after it cannot be read"
+                f"{file}:{error.lineno}",
+                None,
+                f"the JSON array is broken here ({error.msg}), so rows after it cannot be read",
             ) from error
         yield line, value
         position += text[position] == ","
@@ -182,7 +185,8 @@ def load_hub(name: str, config: str | None) -> Mapping[str, Iterable[Mapping[str
     except (OSError, ValueError) as error:
         raise FileNotFoundError(
             f"data.path: {name!r} is neither a local file or folder nor a data set that the Hugging Face hub gives out "
-            f"({type(error).__name__}: {error}). Check the name and data.hub_config, log in if it is gated, or give a local path."
+            f"({type(error).__name__}: {error}). Check the name and data.hub_config, log in if it is "
+            f"gated, or give a local path."
         ) from error
 
 

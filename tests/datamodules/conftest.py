@@ -24,7 +24,10 @@ class CountingData(ProblemDataModule):
 
     def load_split(self, split: Split) -> list[Problem]:
         """So many numbered problems."""
-        return [Problem(id=f"{split}/{i}", prompt=self.prompt(str(i)), solutions=(f" {i}",)) for i in range(self.sizes[split])]
+        return [
+            Problem(id=f"{split}/{i}", prompt=self.prompt(str(i)), solutions=(f" {i}",))
+            for i in range(self.sizes[split])
+        ]
 
 
 class RecordingModule(LightningModule):
@@ -36,7 +39,9 @@ class RecordingModule(LightningModule):
         self.trained: list[tuple[str, ...]] = []
         self.validated: list[str] = []
 
-    def transfer_batch_to_device(self, batch: list[Problem], device: torch.device, dataloader_idx: int) -> list[Problem]:
+    def transfer_batch_to_device(
+        self, batch: list[Problem], device: torch.device, dataloader_idx: int
+    ) -> list[Problem]:
         """Problems stay where they are."""
         return batch
 
@@ -94,3 +99,9 @@ def recording_module() -> type[RecordingModule]:
 def make_trainer(tmp_path: Path) -> Callable[..., Trainer]:
     """A factory of quiet trainers that write to the test's folder."""
     return lambda **settings: quiet_trainer(tmp_path, **settings)
+
+
+@pytest.fixture
+def fixtures() -> Path:
+    """The folder of made-up rows."""
+    return ROOT / "tests" / "fixtures"

@@ -120,7 +120,9 @@ def test_empty_slices_are_refused() -> None:
 @pytest.mark.parametrize("world_size", [1, 2, 3, 5])
 @pytest.mark.parametrize("batch_size", [1, 2, 4, 50])
 def test_evaluation_shards_hold_each_problem_once(world_size: int, batch_size: int) -> None:
-    loaders = [EvalLoader(PROBLEMS, batch_size=batch_size, rank=rank, world_size=world_size) for rank in range(world_size)]
+    loaders = [
+        EvalLoader(PROBLEMS, batch_size=batch_size, rank=rank, world_size=world_size) for rank in range(world_size)
+    ]
     seen = [id_ for loader in loaders for batch in loader for id_ in ids(batch)]
     assert sorted(seen) == sorted(ids(PROBLEMS))
     assert all(0 < len(batch) <= batch_size for loader in loaders for batch in loader)

@@ -47,7 +47,12 @@ def run(data: Any, module: Any, trainer: Any, ckpt: Path | None = None) -> list[
 )
 @pytest.mark.filterwarnings("ignore")
 def test_resumed_order_is_the_uninterrupted_one(
-    settings: dict[str, Any], saves: list[tuple[int, str]], counting_data: Any, recording_module: Any, make_trainer: Any, tmp_path: Path
+    settings: dict[str, Any],
+    saves: list[tuple[int, str]],
+    counting_data: Any,
+    recording_module: Any,
+    make_trainer: Any,
+    tmp_path: Path,
 ) -> None:
     settings = {"max_steps": 10, **settings}
     whole = run(counting_data(batch_size=3), recording_module(), make_trainer(**settings))
@@ -62,11 +67,17 @@ def test_resumed_order_is_the_uninterrupted_one(
 
 
 @pytest.mark.filterwarnings("ignore")
-def test_the_state_is_what_makes_it_so(counting_data: Any, recording_module: Any, make_trainer: Any, tmp_path: Path) -> None:
+def test_the_state_is_what_makes_it_so(
+    counting_data: Any, recording_module: Any, make_trainer: Any, tmp_path: Path
+) -> None:
     """Without the loader's state the comparison above fails, so it can fail."""
     whole = run(counting_data(batch_size=3), recording_module(), make_trainer(max_steps=10))
     path = tmp_path / "mid.ckpt"
-    run(counting_data(batch_size=3), recording_module(), make_trainer(max_steps=10, callbacks=[SaveAt(path, 3, "batch")]))
+    run(
+        counting_data(batch_size=3),
+        recording_module(),
+        make_trainer(max_steps=10, callbacks=[SaveAt(path, 3, "batch")]),
+    )
     checkpoint = torch.load(path, weights_only=True)
     assert checkpoint["loops"]["fit_loop"]["state_dict"].pop("combined_loader")[0]["batch"] == 3
     torch.save(checkpoint, path)
@@ -75,9 +86,13 @@ def test_the_state_is_what_makes_it_so(counting_data: Any, recording_module: Any
 
 
 @pytest.mark.filterwarnings("ignore")
-def test_changed_data_is_refused_on_resume(counting_data: Any, recording_module: Any, make_trainer: Any, tmp_path: Path) -> None:
+def test_changed_data_is_refused_on_resume(
+    counting_data: Any, recording_module: Any, make_trainer: Any, tmp_path: Path
+) -> None:
     path = tmp_path / "mid.ckpt"
-    run(counting_data(batch_size=3), recording_module(), make_trainer(max_steps=4, callbacks=[SaveAt(path, 3, "batch")]))
+    run(
+        counting_data(batch_size=3), recording_module(), make_trainer(max_steps=4, callbacks=[SaveAt(path, 3, "batch")])
+    )
     with pytest.raises(ValueError, match="batch_size=3"):
         run(counting_data(batch_size=2), recording_module(), make_trainer(max_steps=10), path)
 
@@ -85,7 +100,9 @@ def test_changed_data_is_refused_on_resume(counting_data: Any, recording_module:
 @pytest.mark.filterwarnings("ignore")
 def test_validation_sees_each_problem_once(counting_data: Any, recording_module: Any, make_trainer: Any) -> None:
     module = recording_module()
-    make_trainer(max_epochs=1, num_sanity_val_steps=0).fit(module, datamodule=counting_data(batch_size=3, eval_batch_size=2))
+    make_trainer(max_epochs=1, num_sanity_val_steps=0).fit(
+        module, datamodule=counting_data(batch_size=3, eval_batch_size=2)
+    )
     assert sorted(module.validated) == sorted(f"val/{i}" for i in range(5))
 
 

@@ -1,0 +1,89 @@
+"""The generated splits: reproducible, disjoint in their numbers, complete in their solutions."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+import pytest
+
+from datamodules.synthetic import SHARES, SyntheticWordProblems
+from lightning_gfn.types import Problem
+
+
+def splits(**settings: Any) -> dict[str, list[Problem]]:
+    data = SyntheticWordProblems(**({"num_train": 600, "num_val": 40, "num_test": 60} | settings))
+    return {split: data.problems(split) for split in ("train", "val", "test")}  # type: ignore[arg-type]
+
+
+def numbers(problem: Problem) -> tuple[str, ...]:
+    """The pairs and single numbers of a prompt, whatever their order."""
+    groups = re.findall(r"(\d+) \w+ of (\d+)", problem.prompt)
+    return (*sorted(map(str, groups)), *re.findall(r"and (\d+) more", problem.prompt))
+
+
+def without_names(problem: Problem) -> str:
+    """The prompt with its name and its things replaced."""
+    return re.sub(r"[A-Z]\w+ has|\b(pens|eggs|nuts|cards|coins|beads)\b", "_", problem.prompt)
+
+
+def test_splits_share_no_problem() -> None:
+    found = splits()
+    for form in (numbers, without_names, lambda problem: problem.id):
+        sets = {split: {form(problem) for problem in problems} for split, problems in found.items()}
+        assert sets["train"].isdisjoint(sets["val"])
+        assert sets["train"].isdisjoint(sets["test"])
+        assert sets["val"].isdisjoint(sets["test"])
+    for split in ("val", "test"):
+        assert len({numbers(problem) for problem in found[split]}) == len(found[split])
+
+
+def test_leaking_splits_would_be_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(SHARES, "train", (0.0, 1.0))
+    with pytest.raises(AssertionError):
+        test_splits_share_no_problem()
+
+
+def test_problems_are_complete() -> None:
+    for problem in splits(levels={1: 1, 2: 1, 3: 1, 4: 1, 5: 1})["train"]:
+        assert problem.solution_set is not None
+        assert sorted(problem.solutions) == sorted(problem.solution_set)
+        assert problem.answer_style == "metamath"
+        assert all(text.endswith(f"\nThe answer is: {problem.answer}") for text in problem.solutions)
+
+
+def test_first_solutions_are_of_every_path() -> None:
+    """The first reference solution is not always of the same path."""
+    labels = [
+        problem.solution_set[problem.solutions[0]] for problem in splits()["train"] if problem.solution_set is not None
+    ]
+    assert len(set(labels)) == 12
+    assert max(map(labels.count, set(labels))) < 3 * len(labels) / 12
+
+
+def test_generation_depends_on_its_own_seed_alone() -> None:
+    assert splits(seed=1, batch_size=7) == splits()
+    assert splits(generator_seed=1)["test"] != splits()["test"]
+
+
+def test_mixture_of_levels() -> None:
+    data = SyntheticWordProblems(levels={1: 0.2, 3: 0.5, 2: 0.3}, num_train=101)
+    levels = [problem.metadata["level"] for problem in data.problems("train")]
+    assert len(levels) == 101
+    assert {level: levels.count(level) for level in sorted(set(levels))} == {1: 20, 2: 30, 3: 51}
+
+
+def test_impossible_requests() -> None:
+    with pytest.raises(ValueError, match="data.levels"):
+        SyntheticWordProblems(levels={9: 1.0})
+    with pytest.raises(ValueError, match="data.levels"):
+        SyntheticWordProblems(levels={1: 0.0})
+    with pytest.raises(ValueError, match=r"level 1 has only \d+ different test problems, 5000 are asked for"):
+        SyntheticWordProblems(levels={1: 1.0}, num_test=5000).problems("test")
+
+
+def test_training_texts_hold_prompts_and_solutions() -> None:
+    data = SyntheticWordProblems(num_train=5)
+    texts = list(data.training_texts())
+    assert len(texts) == sum(len(problem.solutions) for problem in data.problems("train"))
+    assert texts[0] == data.problems("train")[0].prompt + data.problems("train")[0].solutions[0]
