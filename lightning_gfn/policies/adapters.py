@@ -7,10 +7,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 if TYPE_CHECKING:
     from peft import PeftModel
@@ -129,12 +129,12 @@ def trained_adapter_is_zero(model: PeftModel) -> bool:
     return all(not bool(p.any()) for n, p in pairs if "lora_B" in n or "lora_embedding_B" in n)
 
 
-def effective_weight(module: nn.Module) -> Tensor:
+def effective_weight(module: Any) -> Tensor:
     """The weight that a layer amounts to, active adapters added in float32."""
     if not hasattr(module, "get_delta_weight"):
         return module.weight.detach()
-    weight = module.get_base_layer().weight.detach()  # type: ignore[operator]
+    weight = module.get_base_layer().weight.detach()
     total = weight.float()
-    for name in module.active_adapters:  # type: ignore[union-attr]
-        total = total + module.get_delta_weight(name).detach().float()  # type: ignore[operator]
+    for name in module.active_adapters:
+        total = total + module.get_delta_weight(name).detach().float()
     return total.to(torch.promote_types(weight.dtype, torch.float32))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 if TYPE_CHECKING:
@@ -97,15 +98,25 @@ def wrap_tokenizer(serialised: str) -> PreTrainedTokenizerBase:
     )
 
 
+def is_generic_folder(folder: Path) -> bool:
+    """True if the folder holds a tokenizer.json that is complete by itself, as ``make_tokenizer`` saves it."""
+    config = folder / "tokenizer_config.json"
+    if not (folder / "tokenizer.json").is_file() or not config.is_file():
+        return False
+    return json.loads(config.read_text()).get("tokenizer_class") in ("TokenizersBackend", "PreTrainedTokenizerFast")
+
+
 def load_tokenizer(name: str) -> PreTrainedTokenizerBase:
     """A tokenizer by name or path; one without a pad token pads with its end token.
 
     Raises:
         ValueError: if it has no end token.
     """
-    from transformers import AutoTokenizer
+    from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
-    tokenizer = AutoTokenizer.from_pretrained(name)
+    # AutoTokenizer replaces a generic tokenizer by the class of the model type beside it, with other special tokens.
+    loader = PreTrainedTokenizerFast if is_generic_folder(Path(name)) else AutoTokenizer
+    tokenizer = loader.from_pretrained(name)
     if tokenizer.eos_token_id is None:
         raise ValueError(f"tokenizer {name!r} has no end token (eos_token); set one in its tokenizer_config.json")
     if tokenizer.pad_token_id is None:
@@ -141,8 +152,8 @@ class TextCodec:
         return [begin if begin is not None else self.tokenizer.eos_token_id]
 
     def encode_completion(self, text: str) -> list[int]:
-        """Token ids of a completion, without special tokens."""
-        ids = self.tokenizer.encode(self.guard + text, add_special_tokens=False)
+        """Token ids of a completion; the name of a special token in it is text like any other."""
+        ids = self.tokenizer.encode(self.guard + text, add_special_tokens=False, split_special_tokens=True)
         return ids[len(self.guard_ids) :]
 
     def decode(self, ids: Sequence[int]) -> str:

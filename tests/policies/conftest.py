@@ -1,0 +1,173 @@
+"""Small random-weight policies of several architectures, and plain forward passes to compare them with."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from lightning_gfn.policies.causal_lm import CausalLM
+from lightning_gfn.policies.tokenizers import TokenizerSettings
+
+SIZES: dict[str, Any] = {
+    "hidden_size": 48,
+    "intermediate_size": 80,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 2,
+    "max_position_embeddings": 64,
+    "initializer_range": 0.1,
+}
+GPT2 = {"n_embd": 48, "n_layer": 2, "n_head": 4, "n_positions": 64, "initializer_range": 0.1}
+CONFIGS: dict[str, dict[str, Any]] = {
+    "llama": {"model_type": "llama", **SIZES},
+    "llama3_rope": {
+        "model_type": "llama",
+        **SIZES,
+        "rope_parameters": {
+            "rope_type": "llama3",
+            "rope_theta": 10000.0,
+            "factor": 4.0,
+            "low_freq_factor": 1.0,
+            "high_freq_factor": 4.0,
+            "original_max_position_embeddings": 16,
+        },
+    },
+    "llama_biases_tied": {
+        "model_type": "llama",
+        **SIZES,
+        "attention_bias": True,
+        "mlp_bias": True,
+        "tie_word_embeddings": True,
+    },
+    "qwen2": {"model_type": "qwen2", **SIZES},
+    "qwen3": {"model_type": "qwen3", **SIZES, "head_dim": 16},
+    "mistral": {"model_type": "mistral", **SIZES, "head_dim": 12, "sliding_window": None},
+    "mistral_window": {"model_type": "mistral", **SIZES, "head_dim": 12, "sliding_window": 6},
+    "gpt2": {"model_type": "gpt2", **GPT2},
+    "gemma2_soft_cap": {
+        "model_type": "gemma2",
+        **SIZES,
+        "head_dim": 12,
+        "sliding_window": 6,
+        "final_logit_softcapping": 2.0,
+    },
+    "cohere_logit_scale": {"model_type": "cohere", **SIZES, "logit_scale": 0.25},
+}
+TEXTS = ("what is 12 + 3", "what is 12 + 3", "no", "a longer prompt", "no")
+
+
+def randomise(policy: CausalLM, scale: float = 0.1) -> None:
+    """Give every weight that starts as a constant (norms, biases, adapters) a random part."""
+    generator = torch.Generator().manual_seed(7)
+    with torch.no_grad():
+        for parameter in policy.parameters():
+            if parameter.std() == 0:
+                parameter += scale * torch.randn(parameter.shape, generator=generator)
+
+
+@pytest.fixture
+def make_policy() -> Callable[..., CausalLM]:
+    """Build a byte-level policy with random weights: ``make_policy("llama", lora=…, config={…}, …)``."""
+
+    def make(name: str = "llama", *, config: dict[str, Any] | None = None, **settings: Any) -> CausalLM:
+        block = {**CONFIGS[name], **(config if config is not None else {})}
+        options = {"max_prompt_tokens": 24, "max_new_tokens": 10, **settings}
+        policy = CausalLM(config=block, **{"tokenizer": TokenizerSettings(), **options})
+        torch.manual_seed(0)
+        policy.build([])
+        randomise(policy)
+        return policy.eval()
+
+    return make
+
+
+@dataclass(frozen=True)
+class Rows:
+    """Contexts and actions as ``Policy.score`` takes them."""
+
+    context_ids_NC: Tensor
+    context_mask_NC: Tensor
+    action_ids_NT: Tensor
+    action_mask_NT: Tensor
+
+    @property
+    def arguments(self) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Positional arguments of ``Policy.score``."""
+        return self.context_ids_NC, self.context_mask_NC, self.action_ids_NT, self.action_mask_NT
+
+
+def pad_rows(contexts: list[list[int]], actions: list[list[int]], *, extra: int = 0) -> Rows:
+    """Contexts padded on the left and actions on the right, each by ``extra`` more than needed."""
+    c = max(map(len, contexts)) + extra
+    t = max(1, max(map(len, actions))) + extra
+    return Rows(
+        torch.tensor([[0] * (c - len(x)) + list(x) for x in contexts]),
+        torch.tensor([[False] * (c - len(x)) + [True] * len(x) for x in contexts]),
+        torch.tensor([list(x) + [0] * (t - len(x)) for x in actions]),
+        torch.tensor([[True] * len(x) + [False] * (t - len(x)) for x in actions]),
+    )
+
+
+def rows_of(policy: CausalLM, sampled: Any, texts: tuple[str, ...] = TEXTS) -> Rows:
+    """The rows of a sampled batch."""
+    contexts = [policy.encode_prompt(text) for text in texts]
+    actions = [ids[mask].tolist() for ids, mask in zip(sampled.action_ids_NT, sampled.action_mask_NT, strict=True)]
+    return pad_rows(contexts, actions)
+
+
+def plain_log_probs(policy: CausalLM, rows: Rows) -> list[tuple[list[float], list[float]]]:
+    """log q of tokens and of stop by one unpadded Hugging Face forward pass a row and a written loop over prefixes."""
+    space, model = policy.space, policy.hugging_face
+    allowed = set(space.allowed_V.nonzero().squeeze(1).tolist())
+    ends = space.end_ids.tolist()
+    result = []
+    for c_ids, c_mask, a_ids, a_mask in zip(*rows.arguments, strict=True):
+        context, action = c_ids[c_mask].tolist(), a_ids[a_mask].tolist()
+        with torch.no_grad():
+            logits = model(torch.tensor([context + action])).logits[0].double()
+        tokens, stops = [], []
+        for t in range(len(action) + 1):
+            if t == policy.max_new_tokens:
+                stops.append(0.0)
+                break
+            here = logits[len(context) - 1 + t]
+            may_stop = t >= policy.min_new_tokens
+            weight = {i: here[i].exp().item() for i in allowed}
+            stop_weight = sum(here[i].exp().item() for i in ends) if may_stop else 0.0
+            total = torch.tensor(sum(weight.values()) + stop_weight).log().item()
+            stops.append(torch.tensor(stop_weight).log().item() - total if may_stop else 0.0)
+            if t < len(action):
+                tokens.append(here[action[t]].item() - total)
+        result.append((tokens, stops))
+    return result
+
+
+def largest_difference(scores: Any, plain: list[tuple[list[float], list[float]]]) -> float:
+    """Largest absolute difference, nats, and a check that everything beyond a row is 0."""
+    worst = 0.0
+    for row, (tokens, stops) in enumerate(plain):
+        token_row, stop_row = scores.log_pf_NT[row].tolist(), scores.log_pstop_NT1[row].tolist()
+        worst = max([worst, *(abs(a - b) for a, b in zip(token_row, tokens, strict=False))])
+        worst = max([worst, *(abs(a - b) for a, b in zip(stop_row, stops, strict=False))])
+        assert not any(token_row[len(tokens) :]) and not any(stop_row[len(stops) :])
+    return worst
+
+
+@pytest.fixture
+def kit() -> SimpleNamespace:
+    """The helpers of this file."""
+    return SimpleNamespace(
+        CONFIGS=CONFIGS,
+        TEXTS=TEXTS,
+        pad_rows=pad_rows,
+        rows_of=rows_of,
+        plain_log_probs=plain_log_probs,
+        largest_difference=largest_difference,
+        randomise=randomise,
+    )

@@ -1,0 +1,146 @@
+"""Sampled log-probabilities = scored ones = those of a plain Hugging Face forward pass."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+
+from lightning_gfn.policies import fused_decoder, fused_weights, hugging_face_decoder
+from lightning_gfn.policies.adapters import LoraSettings
+
+FUSED = ("llama", "llama3_rope", "llama_biases_tied", "qwen2", "qwen3", "mistral")
+OTHERS = ("mistral_window", "gpt2", "gemma2_soft_cap", "cohere_logit_scale")
+ENDS = "abcdefghijklmnopqrstuvwxyz0123456789"
+CASES = [(name, "fused") for name in FUSED] + [(name, "hugging_face") for name in FUSED + OTHERS]
+
+
+def uniforms(rows: int, columns: int, seed: int = 3) -> torch.Tensor:
+    return torch.rand(rows, columns, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+
+
+def sample_and_score(policy: Any, kit: Any) -> tuple[Any, Any, Any]:
+    """Sample with left-padded prompts of several lengths and early stops, then score the result."""
+    contexts = [policy.encode_prompt(text) for text in kit.TEXTS]
+    sampled = policy.sample(contexts, uniforms(len(contexts), policy.max_new_tokens + 1))
+    rows = kit.rows_of(policy, sampled)
+    return sampled, policy.score(*rows.arguments), rows
+
+
+@pytest.mark.parametrize("lora", [None, LoraSettings(rank=3, dropout=0.3)], ids=["full", "lora"])
+@pytest.mark.parametrize(("name", "decoder"), CASES)
+def test_sampled_scored_and_plain_log_probs_agree(
+    make_policy: Any, kit: Any, name: str, decoder: str, lora: Any
+) -> None:
+    policy = make_policy(name, decoder=decoder, lora=lora, min_new_tokens=1, end_tokens=["<eos>", *ENDS])
+    sampled, scores, rows = sample_and_score(policy, kit)
+    lengths = sampled.action_mask_NT.sum(1).tolist()
+    assert len(set(lengths)) > 1, f"the case must have rows of several lengths, not {lengths}"
+    plain = kit.plain_log_probs(policy, rows)
+    assert kit.largest_difference(sampled.scores, plain) < 1e-5
+    assert kit.largest_difference(scores, plain) < 1e-5
+    assert torch.equal(scores.stop_mask_NT1, sampled.scores.stop_mask_NT1)
+
+
+@pytest.mark.parametrize("lora", [None, LoraSettings(rank=3, alpha=3.0)], ids=["full", "lora"])
+@pytest.mark.parametrize(("name", "decoder"), [(n, "fused") for n in FUSED] + [("gpt2", "hugging_face")])
+def test_bfloat16_agrees_within_its_precision(make_policy: Any, kit: Any, name: str, decoder: str, lora: Any) -> None:
+    settings = {"sampling_dtype": "bfloat16"} if decoder == "fused" else {}
+    narrow = {"initializer_range": 0.02}
+    policy = make_policy(name, decoder=decoder, lora=lora, dtype="bfloat16", config=narrow, **settings)
+    sampled, scores, rows = sample_and_score(policy, kit)
+    plain = kit.plain_log_probs(policy, rows)
+    assert kit.largest_difference(sampled.scores, plain) < 0.02
+    assert kit.largest_difference(scores, plain) < 0.02
+
+
+def test_bfloat16_policy_sampled_in_float32_agrees(make_policy: Any, kit: Any) -> None:
+    narrow = {"initializer_range": 0.02}
+    policy = make_policy("llama", dtype="bfloat16", sampling_dtype="float32", config=narrow)
+    sampled, scores, _ = sample_and_score(policy, kit)
+    width = sampled.action_mask_NT.shape[1]
+    assert (sampled.scores.log_pf_NT - scores.log_pf_NT[:, :width]).abs().max() < 0.02
+
+
+@pytest.mark.parametrize("decoder", ["fused", "hugging_face"])
+def test_padding_changes_nothing(make_policy: Any, kit: Any, decoder: str) -> None:
+    policy = make_policy("llama", decoder=decoder)
+    sampled, _, rows = sample_and_score(policy, kit)
+    wide = kit.pad_rows(
+        [policy.encode_prompt(text) for text in kit.TEXTS],
+        [ids[mask].tolist() for ids, mask in zip(rows.action_ids_NT, rows.action_mask_NT, strict=True)],
+        extra=3,
+    )
+    narrow_scores = policy.score(*rows.arguments, entropy=True, hidden=True)
+    wide_scores = policy.score(*wide.arguments, entropy=True, hidden=True)
+    width = rows.action_ids_NT.shape[1]
+    torch.testing.assert_close(wide_scores.log_pf_NT[:, :width], narrow_scores.log_pf_NT, atol=1e-5, rtol=0)
+    torch.testing.assert_close(
+        wide_scores.log_pstop_NT1[:, : width + 1], narrow_scores.log_pstop_NT1, atol=1e-5, rtol=0
+    )
+    torch.testing.assert_close(wide_scores.entropy_NT1[:, : width + 1], narrow_scores.entropy_NT1, atol=1e-5, rtol=0)
+    assert not wide_scores.log_pstop_NT1[:, width + 1 :].any() and not wide_scores.entropy_NT1[:, width + 1 :].any()
+    exists = torch.arange(width + 1) <= rows.action_mask_NT.sum(1, keepdim=True)
+    torch.testing.assert_close(
+        wide_scores.hidden_NT1H[:, : width + 1][exists], narrow_scores.hidden_NT1H[exists], atol=1e-5, rtol=0
+    )
+    for row, text in enumerate(kit.TEXTS):
+        alone = policy.sample([policy.encode_prompt(text)], uniforms(len(kit.TEXTS), 11)[row : row + 1])
+        assert (
+            alone.action_ids_NT[alone.action_mask_NT].tolist()
+            == rows.action_ids_NT[row][rows.action_mask_NT[row]].tolist()
+        )
+        difference = alone.scores.log_pf_NT[0] - sampled.scores.log_pf_NT[row, : alone.action_ids_NT.shape[1]]
+        assert difference.abs().max() < 1e-5
+
+
+def test_decoders_sample_the_same_actions(make_policy: Any, kit: Any) -> None:
+    samples = [sample_and_score(make_policy("qwen3", decoder=name), kit)[0] for name in ("fused", "hugging_face")]
+    assert torch.equal(samples[0].action_ids_NT, samples[1].action_ids_NT)
+
+
+def test_working_copy_follows_the_weights(make_policy: Any, kit: Any) -> None:
+    policy = make_policy("llama", decoder="fused")
+    sample_and_score(policy, kit)
+    optimizer = torch.optim.AdamW(policy.parameters(), lr=0.05)
+    policy.train()
+    _, scores, rows = sample_and_score(policy, kit)
+    (scores.log_pf_NT.sum() + scores.log_pstop_NT1.sum()).backward()
+    optimizer.step()
+    sampled, scores, rows = sample_and_score(policy, kit)
+    assert kit.largest_difference(sampled.scores, kit.plain_log_probs(policy, rows)) < 1e-5
+    kept = policy.decoders.working_copy[1]
+    sample_and_score(policy, kit)
+    assert policy.decoders.working_copy[1] is kept
+    policy.load_state_dict({name: tensor * 1.1 for name, tensor in policy.state_dict().items()})
+    sampled, _, rows = sample_and_score(policy, kit)
+    assert kit.largest_difference(sampled.scores, kit.plain_log_probs(policy, rows)) < 1e-5
+
+
+def everything_seen(mask: torch.Tensor, capacity: int) -> torch.Tensor:
+    return torch.ones(mask.shape[0], capacity, dtype=torch.bool)
+
+
+def positions_with_padding(mask: torch.Tensor) -> torch.Tensor:
+    return torch.arange(mask.shape[1]).expand(mask.shape)
+
+
+PLANTED = [
+    ("gpt2", hugging_face_decoder, "left_positions", positions_with_padding),
+    ("gpt2", hugging_face_decoder, "decoding_mask", everything_seen),
+    ("llama", fused_decoder, "decoding_mask", everything_seen),
+    ("llama", fused_weights, "interleave_halves", lambda weight, width: weight),
+    ("llama", fused_decoder, "normalise", lambda x, epsilon: x),
+]
+
+
+@pytest.mark.parametrize(("name", "module", "attribute", "wrong"), PLANTED, ids=[f"{p[0]}-{p[2]}" for p in PLANTED])
+def test_planted_errors_break_the_equality(
+    make_policy: Any, kit: Any, monkeypatch: pytest.MonkeyPatch, name: str, module: Any, attribute: str, wrong: Any
+) -> None:
+    policy = make_policy(name)
+    monkeypatch.setattr(module, attribute, wrong)
+    sampled, scores, _ = sample_and_score(policy, kit)
+    width = sampled.action_ids_NT.shape[1]
+    assert (sampled.scores.log_pf_NT - scores.log_pf_NT[:, :width]).abs().max() > 1e-3

@@ -1,0 +1,97 @@
+"""Heads for log Z and log F: constant at the start, right shapes, gradients where they belong."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+
+from lightning_gfn.policies.heads import FlowHead, LogZHead, LogZScalar
+from lightning_gfn.types import Problem, Rollouts, Scores
+
+H, T = 6, 4
+
+
+def batch(steps: tuple[int, ...] = (0, 1, 2)) -> tuple[Scores, Rollouts]:
+    """N steps of the given trajectories; hidden states carry a gradient."""
+    torch.manual_seed(0)
+    n, b = len(steps), max(steps) + 1
+    mask = torch.ones(n, T, dtype=torch.bool)
+    scores = Scores(
+        log_pf_NT=torch.zeros(n, T),
+        log_pstop_NT1=None,
+        stop_mask_NT1=torch.ones(n, T + 1, dtype=torch.bool),
+        hidden_NT1H=torch.randn(n, T + 1, H, requires_grad=True),
+    )
+    rollouts = Rollouts(
+        problems=(Problem(id="p", prompt=""),),
+        problem_index_B=torch.zeros(b, dtype=torch.int64),
+        trajectory_index_N=torch.tensor(steps),
+        context_ids_NC=torch.zeros(n, 2, dtype=torch.int64),
+        context_mask_NC=torch.ones(n, 2, dtype=torch.bool),
+        action_ids_NT=torch.zeros(n, T, dtype=torch.int64),
+        action_mask_NT=mask,
+        completions=("",) * b,
+        sources=("on_policy",) * b,
+    )
+    return scores, rollouts
+
+
+HEADS = [
+    (lambda **kw: LogZScalar(initial=kw["initial"]), (3,)),
+    (LogZHead, (3,)),
+    (lambda **kw: LogZHead(width=5, **kw), (3,)),
+    (FlowHead, (3, T + 1)),
+    (lambda **kw: FlowHead(width=5, **kw), (3, T + 1)),
+]
+
+
+@pytest.mark.parametrize(("make", "shape"), HEADS)
+def test_a_fresh_head_is_a_known_constant_and_trains(make: Any, shape: tuple[int, ...]) -> None:
+    head = make(initial=-3.5)
+    head.build(H)
+    scores, rollouts = batch()
+    value = head(scores, rollouts)
+    assert value.shape == shape and (value == -3.5).all()
+    assert head.provides == ({"log_f_BT1"} if len(shape) == 2 else {"log_z_B"})
+    optimizer = torch.optim.Adam(head.parameters(), lr=0.1)
+    for _ in range(3):
+        optimizer.zero_grad()
+        (head(scores, rollouts) - torch.randn(shape)).square().sum().backward()
+        assert all(parameter.grad is not None for parameter in head.parameters())
+        optimizer.step()
+    assert all(parameter.grad.any() for parameter in head.parameters())
+
+
+@pytest.mark.parametrize("head_class", [LogZHead, FlowHead])
+@pytest.mark.parametrize("detach", [True, False])
+def test_detach_cuts_the_policy_off(head_class: Any, detach: bool) -> None:
+    head = head_class(detach=detach)
+    head.build(H)
+    torch.nn.init.normal_(head.network[0].weight)
+    scores, rollouts = batch()
+    head(scores, rollouts).sum().backward()
+    assert scores.hidden_NT1H is not None
+    assert (scores.hidden_NT1H.grad is None) == detach
+
+
+def test_log_z_is_read_at_the_prompt_of_the_first_step() -> None:
+    head = LogZHead()
+    head.build(H)
+    torch.nn.init.normal_(head.network[0].weight)
+    scores, rollouts = batch((0, 0, 1, 2, 2, 2))
+    assert scores.hidden_NT1H is not None
+    expected = head.network(scores.hidden_NT1H[[0, 2, 3], 0]).squeeze(-1)
+    assert torch.equal(head(scores, rollouts), expected)
+
+
+def test_missing_inputs_are_named() -> None:
+    head = FlowHead()
+    head.build(H)
+    scores, rollouts = batch((0, 0, 1))
+    with pytest.raises(ValueError, match="trajectories of one step"):
+        head(scores, rollouts)
+    _, rollouts = batch()
+    with pytest.raises(ValueError, match="hidden=True"):
+        head(Scores(scores.log_pf_NT, None, scores.stop_mask_NT1), rollouts)

@@ -1,0 +1,310 @@
+"""Settings, folders, references, adapters and state of a policy."""
+
+from __future__ import annotations
+
+import copy
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from lightning_gfn.policies import adapters, loading
+from lightning_gfn.policies.adapters import LoraSettings
+from lightning_gfn.policies.causal_lm import CausalLM
+from lightning_gfn.policies.log_probs import OutputLayer
+from lightning_gfn.policies.tokenizers import TokenizerSettings
+
+LORA = LoraSettings(rank=2, alpha=2.0)
+
+
+def score_of(policy: CausalLM, kit: Any, **options: Any) -> Tensor:
+    """log q of two fixed actions, stops included."""
+    contexts = [policy.encode_prompt(text) for text in ("one and one", "x")]
+    rows = kit.pad_rows(contexts, [policy.encode_completion(text) for text in ("two", "y = 5")])
+    scores = policy.score(*rows.arguments, **options)
+    return scores.log_pf_NT.sum(1) + scores.log_pstop_NT1.sum(1)
+
+
+def train_a_little(policy: CausalLM, kit: Any) -> None:
+    trainable = [p for p in policy.parameters() if p.requires_grad]
+    optimizer = torch.optim.SGD(trainable, lr=0.1)
+    (-score_of(policy, kit).mean()).backward()
+    optimizer.step()
+    optimizer.zero_grad()
+
+
+def reload(folder: Path, **settings: Any) -> CausalLM:
+    policy = CausalLM(pretrained=str(folder), max_prompt_tokens=24, max_new_tokens=10, **settings)
+    policy.build([])
+    return policy.eval()
+
+
+# -------------------------------------------------------------------- settings
+
+
+@pytest.mark.parametrize(
+    ("settings", "error", "message"),
+    [
+        ({}, ValueError, "exactly one of pretrained"),
+        ({"pretrained": "a/b", "config": {"model_type": "llama"}}, ValueError, "exactly one of pretrained"),
+        ({"config": {"hidden_size": 8}}, ValueError, "config.model_type is missing"),
+        ({"pretrained": "./runs/nowhere/model"}, FileNotFoundError, "Train the earlier stage first"),
+        ({"pretrained": "runs/nowhere/model"}, FileNotFoundError, "no such folder"),
+        ({"pretrained": "tests/nowhere"}, FileNotFoundError, "no such folder"),
+        ({"pretrained": "owner/model", "tokenizer": TokenizerSettings()}, ValueError, "its own tokenizer"),
+        ({"pretrained": "owner/model", "max_new_tokens": 3, "min_new_tokens": 4}, ValueError, "min_new_tokens=4"),
+        ({"pretrained": "owner/model", "max_new_tokens": 0}, ValueError, "max_new_tokens=0"),
+        (
+            {"pretrained": "owner/model", "decoder": "hugging_face", "sampling_dtype": "bfloat16"},
+            ValueError,
+            "needs the working copy",
+        ),
+    ],
+)
+def test_contradictions_fail_before_anything_is_loaded(
+    settings: dict[str, Any], error: type[Exception], message: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(Path(__file__).parents[2])
+    with pytest.raises(error, match=message):
+        CausalLM(**settings)
+
+
+def test_a_folder_without_a_model_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="neither config.json nor adapter_config.json"):
+        CausalLM(pretrained=str(tmp_path))
+
+
+def test_construction_loads_nothing() -> None:
+    policy = CausalLM(pretrained="owner/some-model-that-is-not-here", lora=LORA)
+    assert not list(policy.parameters())
+    with pytest.raises(RuntimeError, match="call build first"):
+        _ = policy.device
+
+
+@pytest.mark.parametrize(
+    ("config", "settings", "message"),
+    [
+        ({"hiden_size": 8}, {}, "config.hiden_size is no field"),
+        ({"vocab_size": 100}, {}, "less than the 259 tokens"),
+        ({"max_position_embeddings": 30}, {}, "exceed the 30 positions"),
+        ({"sliding_window": 4, "model_type": "mistral"}, {"decoder": "fused"}, "sliding_window=4"),
+        ({"hidden_act": "gelu"}, {"sampling_dtype": "float32"}, "hidden_act='gelu'"),
+    ],
+)
+def test_impossible_models_are_refused(make_policy: Any, config: Any, settings: Any, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        policy = make_policy("llama", config=config, **settings)
+        policy.sample([[5]], torch.rand(1, 11))
+
+
+def test_models_that_are_not_attention_alone_are_refused() -> None:
+    block = {"model_type": "mamba", "hidden_size": 16, "num_hidden_layers": 1, "state_size": 4}
+    with pytest.raises(ValueError, match="recurrent state"):
+        CausalLM(config=block, max_prompt_tokens=4, max_new_tokens=4).build([])
+
+
+def test_an_unknown_change_of_the_logits_is_refused(make_policy: Any) -> None:
+    policy = make_policy("gemma2_soft_cap")
+    with pytest.raises(ValueError, match="changes its logits"):
+        loading.check_output_layer(policy.hugging_face, OutputLayer(policy.hugging_face.lm_head))
+
+
+def test_long_prompts_are_refused(make_policy: Any) -> None:
+    with pytest.raises(ValueError, match="max_prompt_tokens is 24"):
+        make_policy("llama").encode_prompt("x" * 30)
+
+
+def test_random_weights_follow_the_global_seed(make_policy: Any, kit: Any) -> None:
+    assert torch.equal(score_of(make_policy("llama"), kit), score_of(make_policy("llama"), kit))
+
+
+# -------------------------------------------------------------------- gradients
+
+
+@pytest.mark.parametrize("name", ["llama", "qwen3", "gpt2"])
+@pytest.mark.parametrize("settings", [{}, {"lora": LORA}, {"gradient_checkpointing": True}], ids=str)
+def test_every_trainable_parameter_gets_a_gradient(make_policy: Any, kit: Any, name: str, settings: Any) -> None:
+    policy = make_policy(name, **settings).train()
+    policy.freeze_reference() if "lora" not in settings else None
+    score_of(policy, kit).sum().backward()
+    trainable = {name: p.grad for name, p in policy.named_parameters() if p.requires_grad}
+    assert trainable and all(gradient is not None and gradient.any() for gradient in trainable.values())
+
+
+def test_gradient_matches_plain_autograd(make_policy: Any, kit: Any) -> None:
+    policy = make_policy("llama")
+    score_of(policy, kit).sum().backward()
+    given = {name: p.grad.clone() for name, p in policy.model.named_parameters()}
+    policy.zero_grad()
+    total = torch.zeros(())
+    barred = policy.space.forbidden_ids
+    for prompt, completion in (("one and one", "two"), ("x", "y = 5")):
+        context, action = policy.encode_prompt(prompt), policy.encode_completion(completion)
+        logits = policy.model(torch.tensor([context + action])).logits[0, len(context) - 1 :]
+        log_p = logits.index_fill(1, barred, -torch.inf).log_softmax(1)
+        total = total + log_p[range(len(action)), action].sum() + log_p[:, policy.space.stop_id].sum()
+    total.backward()
+    for name, parameter in policy.model.named_parameters():
+        torch.testing.assert_close(given[name], parameter.grad, atol=1e-4, rtol=1e-3)
+
+
+# -------------------------------------------------------------------- reference
+
+
+def test_reference_of_full_training_is_a_frozen_copy_in_the_state(make_policy: Any, kit: Any) -> None:
+    policy = make_policy("llama")
+    with pytest.raises(RuntimeError, match="call freeze_reference"):
+        score_of(policy, kit, reference=True)
+    policy.freeze_reference()
+    before = score_of(policy, kit).detach()
+    train_a_little(policy, kit)
+    given = score_of(policy, kit, reference=True)
+    assert not given.requires_grad and not torch.allclose(score_of(policy, kit), before, atol=1e-3)
+    torch.testing.assert_close(given, before, atol=1e-5, rtol=0)
+    other = make_policy("llama", config={"initializer_range": 0.02})
+    other.freeze_reference()
+    other.load_state_dict(policy.state_dict())
+    torch.testing.assert_close(score_of(other, kit, reference=True), before, atol=1e-5, rtol=0)
+    assert not any(p.requires_grad for p in policy.reference.parameters())
+
+
+def fresh_lora(make_policy: Any, monkeypatch: pytest.MonkeyPatch, name: str = "llama", **settings: Any) -> CausalLM:
+    """A policy whose adapter is still zero."""
+    with monkeypatch.context() as patch:
+        patch.setattr(torch.Tensor, "std", lambda self: torch.ones(()))
+        return make_policy(name, **{"lora": LORA, **settings})
+
+
+def test_reference_of_lora_is_the_model_without_it(make_policy: Any, kit: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    policy = fresh_lora(make_policy, monkeypatch, lora=LoraSettings(rank=2, dropout=0.5))
+    policy.train()
+    policy.freeze_reference()
+    before = score_of(policy.eval(), kit).detach()
+    policy.train()
+    train_a_little(policy, kit)
+    train_a_little(policy, kit)
+    names = [name for name, p in policy.named_parameters() if p.requires_grad]
+    torch.testing.assert_close(score_of(policy, kit, reference=True), before, atol=1e-5, rtol=0)
+    assert [name for name, p in policy.named_parameters() if p.requires_grad] == names and names
+    assert policy.training and all("lora_" in name for name in names)
+    assert not torch.allclose(score_of(policy.eval(), kit), before, atol=1e-4)
+    assert policy.reference is None
+    with pytest.raises(RuntimeError, match="before the adapter is trained"):
+        policy.freeze_reference()
+
+
+# -------------------------------------------------------------------- folders
+
+
+@pytest.mark.parametrize("name", ["llama", "qwen2", "qwen3", "mistral", "gpt2", "llama_biases_tied"])
+@pytest.mark.parametrize("lora", [None, LORA], ids=["full", "lora"])
+def test_a_saved_folder_gives_the_same_policy(make_policy: Any, kit: Any, tmp_path: Path, name: str, lora: Any) -> None:
+    policy = make_policy(name, lora=lora)
+    policy.save_pretrained(tmp_path / "model")
+    loaded = reload(tmp_path / "model")
+    torch.testing.assert_close(score_of(loaded, kit), score_of(policy, kit), atol=1e-5, rtol=0)
+    assert not (tmp_path / "model" / "adapter_config.json").exists()
+    assert loaded.space.end_ids.tolist() == policy.space.end_ids.tolist()
+
+
+@pytest.mark.parametrize("how", ["merge", "freeze"])
+def test_stages_of_adapters(make_policy: Any, kit: Any, tmp_path: Path, how: Any) -> None:
+    base, first, second = (tmp_path / name for name in ("base", "first", "second"))
+    make_policy("llama").save_pretrained(base)
+    stage = reload(base, lora=LORA)
+    kit.randomise(stage)
+    stage.save_pretrained(first)
+    after_first = score_of(stage, kit).detach()
+    assert (first / "adapter_config.json").exists() and not (first / "model.safetensors").exists()
+    torch.testing.assert_close(score_of(reload(first), kit), after_first, atol=1e-5, rtol=0)
+
+    stage = reload(first, lora=LORA, previous_adapter=how)
+    stage.freeze_reference()
+    torch.testing.assert_close(score_of(stage, kit), after_first, atol=1e-5, rtol=0)
+    names = [name for name, p in stage.named_parameters() if p.requires_grad]
+    assert names and all(".default." in name for name in names)
+    train_a_little(stage, kit)
+    train_a_little(stage, kit)
+    assert not torch.allclose(score_of(stage, kit), after_first, atol=1e-4)
+    torch.testing.assert_close(score_of(stage, kit, reference=True), after_first, atol=1e-5, rtol=0)
+    assert [name for name, p in stage.named_parameters() if p.requires_grad] == names
+    now = score_of(stage, kit).detach()
+    rows = kit.rows_of(stage, stage.sample([stage.encode_prompt(t) for t in kit.TEXTS], torch.rand(5, 11)))
+    assert kit.largest_difference(stage.score(*rows.arguments), kit.plain_log_probs(stage, rows)) < 1e-5
+    stage.save_pretrained(second)
+    torch.testing.assert_close(score_of(reload(second), kit), now, atol=1e-5, rtol=0)
+    torch.testing.assert_close(score_of(stage, kit), now, atol=1e-6, rtol=0)
+
+
+def test_an_adapter_without_a_base_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "adapter_config.json").write_text("{}")
+    with pytest.raises(ValueError, match="base_model_name_or_path is empty"):
+        adapters.base_of_adapter(tmp_path)
+
+
+def test_which_base_is_reloadable(make_policy: Any, tmp_path: Path) -> None:
+    full = make_policy("llama")
+    full.save_pretrained(tmp_path)
+    assert not full.base_is_reloadable and not make_policy("llama", lora=LORA).base_is_reloadable
+    assert reload(tmp_path, lora=LORA).base_is_reloadable and not reload(tmp_path).base_is_reloadable
+
+
+def test_end_tokens_of_the_generation_config_count(make_policy: Any, tmp_path: Path) -> None:
+    policy = make_policy("llama")
+    policy.hugging_face.generation_config.eos_token_id = [2, 77]
+    policy.save_pretrained(tmp_path)
+    assert reload(tmp_path).space.end_ids.tolist() == [2, 77]
+    assert reload(tmp_path, end_tokens=["<eos>"]).space.end_ids.tolist() == [2]
+
+
+# -------------------------------------------------------------------- state
+
+
+def test_a_checkpoint_brings_its_trained_tokenizer(kit: Any) -> None:
+    def make(texts: list[str]) -> CausalLM:
+        policy = CausalLM(
+            config={**kit.CONFIGS["llama"]},
+            tokenizer=TokenizerSettings(kind="bpe", vocab_size=280),
+            max_prompt_tokens=24,
+            max_new_tokens=10,
+        )
+        policy.build(texts)
+        return policy
+
+    first, second = make(["one one one two two"] * 9), make(["entirely other words, others"] * 9)
+    assert len(second.tokenizer) <= second.vocab_size == first.vocab_size == 280
+    assert first.encode_completion("one two") != second.encode_completion("one two")
+    second.load_state_dict(first.state_dict())
+    second.load_tokenizer_state(first.tokenizer_state())
+    torch.testing.assert_close(score_of(second, kit), score_of(first, kit))
+    early = CausalLM(
+        config={**kit.CONFIGS["llama"]},
+        tokenizer=TokenizerSettings(kind="bpe", vocab_size=280),
+        max_prompt_tokens=24,
+        max_new_tokens=10,
+    )
+    early.load_tokenizer_state(first.tokenizer_state())
+    early.build(["other texts"])
+    assert early.encode_completion("one two") == first.encode_completion("one two")
+    assert early.space.allowed_V.sum() == first.space.allowed_V.sum()
+
+
+def test_a_state_of_another_kind_is_refused(make_policy: Any, tmp_path: Path) -> None:
+    made = make_policy("llama")
+    made.save_pretrained(tmp_path)
+    loaded = reload(tmp_path)
+    loaded.load_tokenizer_state(loaded.tokenizer_state())
+    with pytest.raises(ValueError, match="made in another way"):
+        loaded.load_tokenizer_state(made.tokenizer_state())
+    with pytest.raises(ValueError, match="made in another way"):
+        made.load_tokenizer_state(loaded.tokenizer_state())
+
+
+def test_a_policy_can_be_copied_and_stays_a_module(make_policy: Any, kit: Any) -> None:
+    policy = make_policy("llama")
+    policy.sample([policy.encode_prompt("x")], torch.rand(1, 11))
+    twin = copy.deepcopy(policy)
+    assert isinstance(twin, nn.Module)
+    assert torch.equal(score_of(twin, kit), score_of(policy, kit))
