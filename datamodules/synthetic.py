@@ -10,7 +10,7 @@ from datamodules.order import keyed_hash
 from datamodules.synthetic_grammar import LEVELS, WordProblem, sample_problem
 from lightning_gfn.types import Problem
 
-SHARES: dict[Split, tuple[float, float]] = {"test": (0.0, 0.1), "val": (0.1, 0.2), "train": (0.2, 1.0)}
+SHARES: dict[Split, tuple[float, float]] = {"test": (0.0, 0.2), "val": (0.2, 0.3), "train": (0.3, 1.0)}
 """Which part of the hash range of a problem's numbers each split draws from."""
 MAX_VAIN_DRAWS = 20_000
 """Draws in a row without a new problem after which a level counts as exhausted."""

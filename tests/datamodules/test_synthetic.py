@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from datamodules.synthetic import SHARES, SyntheticWordProblems
+from datamodules.synthetic_grammar import LEVELS
 from lightning_gfn.types import Problem
 
 
@@ -71,6 +72,12 @@ def test_mixture_of_levels() -> None:
     levels = [problem.metadata["level"] for problem in data.problems("train")]
     assert len(levels) == 101
     assert {level: levels.count(level) for level in sorted(set(levels))} == {1: 20, 2: 30, 3: 51}
+
+
+@pytest.mark.parametrize("level", LEVELS)
+def test_every_level_has_problems_enough_for_its_own_comparison(level: int) -> None:
+    data = SyntheticWordProblems(levels={level: 1.0}, num_test=128, num_val=64)
+    assert (len(data.problems("test")), len(data.problems("val"))) == (128, 64)
 
 
 def test_impossible_requests() -> None:
