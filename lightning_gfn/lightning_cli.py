@@ -5,11 +5,13 @@ from __future__ import annotations
 import argparse
 import difflib
 import logging
+import os
 import re
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
+import yaml
 from jsonargparse import Namespace
 from lightning.fabric.utilities.rank_zero import _get_rank
 from lightning.pytorch import LightningDataModule, LightningModule, Trainer
@@ -89,14 +91,41 @@ def known_keys(parser: argparse.ArgumentParser) -> set[str]:
 def suggestion(message: str, known: set[str]) -> str:
     """``Did you mean …?`` for the misspelt key that a message names; empty if nothing is close."""
     found = re.search(r"(?:[Kk]ey|[Oo]ption|arguments:|attribute) ['\"]?(?:--)?([\w.]+)", message)
-    if found is None:
+    name = found.group(1) if found is not None else ""
+    if not name or name in known:
         return ""
-    short = {name.rsplit(".", 1)[-1]: name for name in known}
-    name = found.group(1)
-    close = difflib.get_close_matches(name, known, n=1, cutoff=0.75)
-    last = name.rsplit(".", 1)[-1]
-    close = close or [short[match] for match in difflib.get_close_matches(last, short, n=1, cutoff=0.75)]
-    return f"\nDid you mean {close[0]!r}?" if close and close[0] != name else ""
+    last_parts = {key.rsplit(".", 1)[-1]: key for key in known}
+    for part, candidates in (
+        (name, {key: key for key in known}),
+        (name.rsplit(".", 1)[-1], last_parts),
+        (name.split(".", 1)[0], {key: key for key in known if "." not in key}),
+    ):
+        if close := difflib.get_close_matches(part, candidates, n=1, cutoff=0.75):
+            return f"\nDid you mean {candidates[close[0]]!r}?"
+    return ""
+
+
+def check_yaml(args: Sequence[str]) -> None:
+    """Make sure that every ``--config`` file is YAML, because the parser's own message would not name the file.
+
+    Raises:
+        UsageError: naming the file and the line.
+    """
+    for option, value in zip(args, [*args[1:], ""], strict=True):
+        name = value if option in ("--config", "-c") else option.removeprefix("--config=")
+        if name == option or not Path(name).is_file():
+            continue
+        try:
+            yaml.safe_load(Path(name).read_text(encoding="utf-8"))
+        except yaml.MarkedYAMLError as error:
+            line = error.problem_mark.line + 1 if error.problem_mark is not None else "?"
+            raise UsageError(f"{name}, line {line}: not YAML ({error.problem})") from error
+        except (yaml.YAMLError, UnicodeDecodeError) as error:
+            raise UsageError(f"{name}: not YAML ({error})") from error
+
+
+class UsageError(ValueError):
+    """A command line that cannot be carried out; the message says what to do instead."""
 
 
 class RunCLI(LightningCLI):
@@ -108,8 +137,9 @@ class RunCLI(LightningCLI):
 
     @staticmethod
     def subcommands() -> dict[str, set[str]]:
-        """The trainer's methods that are commands, and the arguments that YAML does not give."""
-        return {**LightningCLI.subcommands(), "run": {"model", "datamodule"}}
+        """The command in use (making a parser takes a third of a second), and the arguments that YAML does not give."""
+        commands = {**LightningCLI.subcommands(), "run": {"model", "datamodule"}}
+        return {Parser.command: commands[Parser.command]}
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         """Add the run folder, checkpoints and MLflow; link what must agree."""
@@ -182,7 +212,7 @@ class RunCLI(LightningCLI):
         config = Namespace(self.config[self.subcommand].clone())
         for key in PER_CALL:
             config.pop(key, None)
-        return str(self._parser(self.subcommand).dump(config, skip_none=False, skip_validation=True))
+        return str(self._parser(self.subcommand).dump(config, skip_unset=False, skip_validation=True))
 
     def described(self) -> dict[str, Any]:
         """Tags of the run."""
@@ -211,8 +241,11 @@ def main(args: list[str]) -> int:
     """Run one trainer command; returns the exit status."""
     quiet_lightning()
     Parser.command = args[0]
+    if (here := os.getcwd()) not in sys.path:
+        sys.path.append(here)  # a console script does not look there for the user's own classes
     try:
         check_datamodules()
+        check_yaml(args)
         RunCLI(
             trainer_class=RunTrainer,
             trainer_defaults=TRAINER_DEFAULTS,
@@ -225,7 +258,7 @@ def main(args: list[str]) -> int:
             load_from_checkpoint_support=False,
             args=args,
         )
-    except RunFolderError as error:
+    except (UsageError, RunFolderError) as error:
         print(f"lightning-gfn {args[0]}: {error}", file=sys.stderr)
         return 2
     return 0

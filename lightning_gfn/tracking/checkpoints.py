@@ -7,7 +7,6 @@ import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-import torch
 from lightning.pytorch.callbacks import Checkpoint
 
 from lightning_gfn.tracking.run_folder import RunFolder
@@ -54,7 +53,8 @@ class RunCheckpoint(Checkpoint):
     ) -> None:
         step = trainer.global_step
         ends = trainer.should_stop or step == trainer.max_steps
-        if step != self.saved_step and (step % self.every_n_train_steps == 0 or ends):
+        due = step != self.saved_step and (step % self.every_n_train_steps == 0 or ends)
+        if due and not validation_follows(trainer):
             self._save_last(trainer)
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -100,6 +100,12 @@ class RunCheckpoint(Checkpoint):
         trainer.strategy.barrier("lightning_gfn.checkpoint")
 
 
+def validation_follows(trainer: Trainer) -> bool:
+    """True if validation comes right after this batch: a state saved before it would skip it when a run goes on."""
+    fetcher = trainer.fit_loop._data_fetcher
+    return fetcher is not None and bool(trainer.fit_loop.epoch_loop._should_check_val_fx(fetcher))
+
+
 def remove(path: Path) -> None:
     """Delete a file or (checkpoints of sharded strategies) a folder, if it is there."""
     if path.is_dir():
@@ -120,7 +126,3 @@ def replace(partial: Path, path: Path) -> None:
     partial.rename(path)
     remove(former)
 
-
-def step_of(path: Path) -> int:
-    """Optimiser steps behind a checkpoint file, read without loading its tensors."""
-    return int(torch.load(path, map_location="cpu", weights_only=True, mmap=True)["global_step"])

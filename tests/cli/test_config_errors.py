@@ -1,0 +1,83 @@
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import yaml
+
+Run = Callable[..., int]
+
+
+@pytest.mark.parametrize(
+    ("overlay", "expected"),
+    [
+        ("modle: {x: 1}", ["modle", "'model'"]),
+        ("trainer: {max_step: 3}", ["max_step", "'trainer.max_steps'"]),
+        ("model: {init_args: {llr: 3}}", ["llr", "'lr'"]),
+        ("checkpoint: {monitr: x}", ["monitr", "'checkpoint.monitor'"]),
+        ("model: {class_path: standins.Nothing}", ["Nothing"]),
+        ("trainer: {max_steps: many}", ["max_steps"]),
+        ("if_exists: maybe", ["if_exists"]),
+        ("trainer: [", ["overlay.yaml"]),
+    ],
+)
+def test_bad_yaml_fails_before_anything_is_built(
+    run: Run, workspace: Path, capsys: pytest.CaptureFixture[str], overlay: str, expected: list[str]
+) -> None:
+    (workspace / "overlay.yaml").write_text(overlay)
+    marker = workspace / "marker"
+    assert run("fit", "--config", "overlay.yaml", "--model.init_args.marker", str(marker)) == 2
+    message = capsys.readouterr().err
+    for text in expected:
+        assert text in message
+    assert len(message) < 3000, "the message must not drown in the usage of all options"
+    assert not marker.exists() and not (workspace / "run").exists()
+
+
+@pytest.mark.parametrize("arguments", [("--trainer.max_stepz", "3"), ("--rundir", "x"), ("--config", "nowhere.yaml")])
+def test_bad_arguments_fail(
+    run: Run, workspace: Path, capsys: pytest.CaptureFixture[str], arguments: tuple[str, str]
+) -> None:
+    assert run("fit", *arguments) == 2
+    assert arguments[0 if arguments[0] != "--config" else 1] in capsys.readouterr().err
+    assert not (workspace / "run").exists()
+
+
+def test_run_dir_is_required(run: Run, workspace: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    text = (workspace / "base.yaml").read_text().replace("run_dir: run\n", "")
+    (workspace / "base.yaml").write_text(text)
+    assert run("fit") == 2
+    assert "run_dir" in capsys.readouterr().err
+
+
+def test_later_configs_win_key_by_key(run: Run, workspace: Path) -> None:
+    (workspace / "first.yaml").write_text("model: {init_args: {lr: 0.5, method: first}}\ntrainer: {max_steps: 3}\n")
+    (workspace / "second.yaml").write_text("model: {init_args: {lr: 0.25}}\n")
+    overlays = ("--config", "first.yaml", "--config", "second.yaml", "--trainer.max_steps", "2")
+    assert run("fit", *overlays) == 0
+    config = yaml.safe_load((workspace / "run" / "config.yaml").read_text())
+    assert config["model"]["init_args"]["lr"] == 0.25
+    assert config["model"]["init_args"]["method"] == "first"
+    assert config["trainer"]["max_steps"] == 2 and config["trainer"]["val_check_interval"] == 4
+    assert config["trainer"]["use_distributed_sampler"] is False
+
+
+def test_foreign_datamodules_are_noticed(
+    run: Run, workspace: Path, monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    from lightning_gfn import guards
+
+    guards.check_datamodules()
+    foreign = tmp_path_factory.mktemp("foreign") / "datamodules" / "__init__.py"
+    foreign.parent.mkdir()
+    foreign.touch()
+    from importlib.machinery import ModuleSpec
+
+    monkeypatch.setattr(guards, "find_spec", lambda name: ModuleSpec(name, None, origin=str(foreign)))
+    with pytest.raises(ImportError, match="remove the other one"):
+        guards.check_datamodules()
+    monkeypatch.undo()
+    monkeypatch.setattr(guards, "packages_distributions", lambda: {"datamodules": ["lightning-gfn", "other"]})
+    with pytest.raises(ImportError, match="other has one too"):
+        guards.check_datamodules()
