@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 
 import pytest
 import torch
@@ -123,16 +122,3 @@ def test_planted_errors_are_caught(plant: str, monkeypatch: pytest.MonkeyPatch) 
 
 def _shifted(x: Tensor, by: int) -> Tensor:
     return torch.nn.functional.pad(x[..., :-by], (by, 0))
-
-
-def test_time_is_linear_in_the_length() -> None:
-    def seconds(size: int) -> float:
-        values, mask = torch.randn(4, size, requires_grad=True), torch.ones(4, size, dtype=torch.bool)
-        best = float("inf")
-        for _ in range(5):
-            start = time.perf_counter()
-            pair_sums(values, mask, 0.95)[0].sum().backward()
-            best = min(best, time.perf_counter() - start)
-        return best
-
-    assert seconds(32768) < 40 * seconds(2048), "16 times the length; quadratic time would be 256 times the cost"
