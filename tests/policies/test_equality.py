@@ -131,7 +131,7 @@ PLANTED = [
     ("gpt2", hugging_face_decoder, "decoding_mask", everything_seen),
     ("llama", fused_decoder, "decoding_mask", everything_seen),
     ("llama", fused_weights, "interleave_halves", lambda weight, width: weight),
-    ("llama", fused_decoder, "normalise", lambda x, epsilon: x),
+    ("llama", fused_decoder.Activations, "normalise", lambda self, x: x),
 ]
 
 
