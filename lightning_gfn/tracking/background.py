@@ -75,14 +75,21 @@ class DeliveryQueue(Generic[Item]):
             return len(self._items) + self._in_flight
 
     def flush(self, deadline_seconds: float) -> bool:
-        """Wait until everything is delivered; False if the deadline came first."""
-        end = time.monotonic() + deadline_seconds
+        """Wait until everything is delivered; False if the deadline came first, or only failures for a tenth of it."""
+        start = time.monotonic()
+
+        def done() -> bool:
+            return not self._items and not self._in_flight
+
+        def over() -> bool:
+            return done() or self.is_failing and time.monotonic() - start > deadline_seconds / 10
+
         with self._changed:
             self._hurry = True
             self._changed.notify_all()
-            self._changed.wait_for(lambda: not self._items and not self._in_flight, max(0.0, end - time.monotonic()))
+            self._changed.wait_for(over, deadline_seconds)
             self._hurry = False
-            return not self._items and not self._in_flight
+            return done()
 
     def _work(self) -> None:
         pause = 0.0

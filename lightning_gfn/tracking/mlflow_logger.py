@@ -158,7 +158,7 @@ class MLflowLogger(Logger):
             return
         self._queue.put(Entry(status="FINISHED" if status in ("success", "finished") else "FAILED"))
         self._finished = True
-        delivered = self._queue.flush(min(3.0, self.flush_seconds) if self._queue.is_failing else self.flush_seconds)
+        delivered = self._queue.flush(self.flush_seconds)
         missing = self._queue.pending() + self._queue.num_dropped
         if not delivered or self._queue.num_dropped:
             LOG.warning(

@@ -80,7 +80,7 @@ def sqlite_file(uri: str) -> Path | None:
 
 def prepare_mlflow(uri: str) -> None:
     """Import MLflow here and now (an import in a second thread can see half-made modules) and shorten its patience."""
-    os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")
+    os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")  # the delivery queue tries again itself
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "10")
     os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
     importlib.import_module("mlflow")

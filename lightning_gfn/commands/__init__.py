@@ -1,0 +1,1 @@
+"""Commands of ``lightning-gfn``: one file each, loaded when called."""

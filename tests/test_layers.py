@@ -1,0 +1,176 @@
+"""The walls of the house: which package may import which, and who may import what is heavy."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+GROUND = {"types", "interfaces", "answers"}
+L1 = {"objectives", "metrics", "policies", "environments", "rewards", "buffers"}
+L2 = {"rollouts"}
+L3 = {"modules", "callbacks", "reports", "commands", "tracking"}
+ALLOWED: dict[str, set[str]] = {
+    "types": set(),
+    "interfaces": {"types"},
+    "answers": {"types", "interfaces"},
+    **{name: set(GROUND) for name in L1},
+    "rollouts": GROUND | L1,
+    "modules": GROUND | L1 | L2,
+    "callbacks": GROUND | L1 | L2,
+    "reports": {"types", "metrics"},
+    "commands": GROUND | L1 | L2 | {"reports"},
+    "tracking": {"types", "interfaces"},
+    "guards": set(),
+    "cli": {"lightning_cli", "commands"},
+    "lightning_cli": GROUND | L3 | {"guards"},
+}
+DATAMODULES_MAY = {"types", "answers"}
+OWNERS: dict[str, set[str]] = {
+    "lean_dojo": {"environments"},
+    "lean_interact": {"environments"},
+    "mlflow": {"tracking"},
+    "matplotlib": {"reports"},
+    "jsonargparse": {"lightning_cli"},
+    "peft": {"policies"},
+    "math_verify": {"answers"},
+    "datasets": {"datamodules"},
+    "trl": set(),
+}
+LIGHT = {"cli", "guards", "types", "interfaces", "answers", "commands"}
+HEAVY = {"torch", "lightning", "transformers", "mlflow", "matplotlib", "numpy", "scipy", "sympy", "pandas"}
+
+
+def sources() -> list[Path]:
+    return sorted([*ROOT.glob("lightning_gfn/**/*.py"), *ROOT.glob("datamodules/**/*.py")])
+
+
+def unit_of(path: Path) -> str:
+    """The row of the table that a file belongs to."""
+    parts = path.relative_to(ROOT).with_suffix("").parts
+    if parts[0] == "datamodules":
+        return "datamodules"
+    return parts[1] if len(parts) > 1 else ""
+
+
+def imports(tree: ast.AST) -> Iterator[tuple[str, int, bool]]:
+    """Dotted name, line and whether it runs at import time, of every import in a file."""
+    deferred = {
+        id(inner)
+        for node in ast.walk(tree)
+        if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda)) or is_type_checking(node)
+        for inner in ast.walk(node)
+    }
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            for alias in node.names:
+                yield alias.name, node.lineno, id(node) not in deferred
+        elif isinstance(node, ast.ImportFrom):
+            for alias in node.names:
+                name = "." * node.level + (node.module or "") + "." + alias.name
+                yield name, node.lineno, id(node) not in deferred
+
+
+def is_type_checking(node: ast.AST) -> bool:
+    return isinstance(node, ast.If) and isinstance(node.test, ast.Name) and node.test.id == "TYPE_CHECKING"
+
+
+def faults(unit: str, source: str) -> list[str]:
+    """What a file of a unit imports against the tables."""
+    found = []
+    for name, line, at_import in imports(ast.parse(source)):
+        top, *rest = name.split(".")
+        if top == "":
+            found.append(f"line {line}: relative import {name}")
+        elif top == "datamodules" and unit != "datamodules":
+            found.append(f"line {line}: {unit} imports datamodules")
+        elif top == "lightning_gfn" and rest and not rest[0].startswith("__"):
+            allowed = DATAMODULES_MAY if unit == "datamodules" else ALLOWED[unit] | {unit}
+            if rest[0] not in allowed:
+                found.append(f"line {line}: {unit} imports lightning_gfn.{rest[0]}")
+        if unit not in OWNERS.get(top, {unit}):
+            found.append(f"line {line}: {unit} imports {top}")
+        if at_import and top in HEAVY and unit in LIGHT:
+            found.append(f"line {line}: {unit} imports {top} at import time")
+    return found
+
+
+def test_every_package_is_in_the_table() -> None:
+    units = {unit_of(path) for path in sources()} - {"datamodules", "__init__"}
+    assert len(units) >= 10 and units <= set(ALLOWED), units - set(ALLOWED)
+
+
+@pytest.mark.parametrize("path", sources(), ids=lambda path: str(path.relative_to(ROOT)))
+def test_imports_keep_to_the_layers(path: Path) -> None:
+    unit = unit_of(path)
+    if unit == "__init__":
+        assert list(imports(ast.parse(path.read_text()))) == [], "lightning_gfn/__init__.py must stay free to import"
+    else:
+        assert faults(unit, path.read_text()) == []
+
+
+def test_packages_export_nothing() -> None:
+    """YAML and code name full paths; ``answers`` is the one public name that is shorter than its file."""
+    files = [path for path in sources() if path.name == "__init__.py" and path.parent.name != "answers"]
+    assert len(files) >= 10
+    for path in files:
+        assert list(imports(ast.parse(path.read_text()))) == [], path
+
+
+def test_the_table_has_no_circles() -> None:
+    done: set[str] = set()
+    while len(done) < len(ALLOWED):
+        free = {unit for unit, allowed in ALLOWED.items() if unit not in done and allowed <= done}
+        assert free, f"a circle among {set(ALLOWED) - done}"
+        done |= free
+
+
+@pytest.mark.parametrize(
+    ("unit", "source"),
+    [
+        ("objectives", "from lightning_gfn.policies.causal_lm import CausalLM"),
+        ("objectives", "import lightning_gfn.rollouts.sampler"),
+        ("policies", "from lightning_gfn.rewards import likelihood"),
+        ("modules", "def f():\n    from lightning_gfn.callbacks.tables import SampleTable"),
+        ("callbacks", "from lightning_gfn.tracking.keys import check_metric_key"),
+        ("types", "from lightning_gfn.interfaces import Policy"),
+        ("rollouts", "from lightning_gfn.modules.base import PolicyModule"),
+        ("rewards", "import datamodules.base"),
+        ("datamodules", "from lightning_gfn.policies.tokenizers import x"),
+        ("datamodules", "if TYPE_CHECKING:\n    from lightning_gfn.interfaces import Policy"),
+        ("rewards", "from . import schedules"),
+        ("policies", "import lean_dojo"),
+        ("callbacks", "def f():\n    import mlflow"),
+        ("cli", "import torch"),
+        ("types", "from torch import Tensor"),
+    ],
+)
+def test_planted_violations_are_caught(unit: str, source: str) -> None:
+    assert len(faults(unit, source)) == 1
+
+
+def test_allowed_imports_pass() -> None:
+    assert faults("types", "if TYPE_CHECKING:\n    from torch import Tensor") == []
+    assert faults("commands", "def f():\n    from lightning_gfn.reports.figure import x\n    import torch") == []
+    assert faults("modules", "from lightning_gfn.objectives.subtb import x\nimport lightning_gfn.types") == []
+
+
+def test_lean_dojo_has_one_importer() -> None:
+    importers = [
+        path
+        for path in sources()
+        if any(name.split(".")[0] == "lean_dojo" for name, _, _ in imports(ast.parse(path.read_text())))
+    ]
+    assert len(importers) <= 1, importers
+
+
+def test_importing_the_package_is_free() -> None:
+    code = "import sys, lightning_gfn\nprint(sorted({m.split('.')[0] for m in sys.modules} - before))"
+    code = "import sys\nbefore = {m.split('.')[0] for m in sys.modules}\n" + code
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT)
+    assert done.stdout.strip() == "['lightning_gfn']"
