@@ -40,8 +40,8 @@ class Activations:
         query, key, width = weights.num_heads, weights.num_kv_heads, weights.head_width
         empty = weights.head_HV.new_empty
         self.inverse_H = 1 / weights.embedding_VH.shape[1]
-        self.epsilon_1 = torch.full((1,), weights.epsilon, device=weights.head_HV.device)
-        self.scale_M1 = torch.empty(num_rows, 1, device=weights.head_HV.device)
+        self.epsilon_1 = empty(1, dtype=torch.float32).fill_(weights.epsilon)
+        self.scale_M1 = empty(num_rows, 1, dtype=torch.float32)
         self.normed_MH = empty(num_rows, weights.embedding_VH.shape[1])
         self.states_MA = empty(num_rows, (query + 2 * key) * width)
         self.states_MGD = self.states_MA.view(num_rows, query + 2 * key, width)

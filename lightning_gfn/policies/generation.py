@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from lightning_gfn.policies.decoding import ActionSpace, behaviour_logits, check_behaviour
+from lightning_gfn.policies.inverse_cdf import InverseCDF, cdf_dtype
 from lightning_gfn.types import SampledActions, Scores
 
 ACCELERATOR_CHECK_INTERVAL = 8
@@ -46,58 +47,6 @@ class Draw:
     behaviour_log_p_R: Tensor
 
 
-class InverseCDF:
-    """Inverse-CDF sampling of one action a row, in two levels: a block of the vocabulary, then an action in it.
-
-    Sums over a block run in parallel, unlike a cumulative sum over the vocabulary, and only as many numbers as there
-    are blocks, and as one block holds, are accumulated one by one, in float64.
-
-    Args:
-        num_rows: the most rows of a call.
-        vocab_size: V.
-        device: where the logits are.
-    """
-
-    block = 64
-
-    def __init__(self, num_rows: int, vocab_size: int, device: torch.device) -> None:
-        self.vocab_size = vocab_size
-        self.num_blocks = -(-vocab_size // self.block)
-        self.weights = torch.zeros(num_rows, self.num_blocks * self.block, device=device)
-
-    def __call__(self, logits_RV: Tensor, uniforms_R1: Tensor) -> tuple[Tensor, Tensor]:
-        """The action at each uniform number.
-
-        Args:
-            logits_RV: logits, -inf for what cannot happen.
-            uniforms_R1: float64 in [0, 1).
-
-        Returns:
-            actions (R, 1) and log-normalisers (R, 1), float64.
-        """
-        num_rows = len(logits_RV)
-        weights = self.weights[:num_rows]
-        largest_R1 = logits_RV.amax(1, keepdim=True)
-        torch.sub(logits_RV, largest_R1, out=weights[:, : self.vocab_size]).exp_()
-        blocks = weights.view(num_rows, self.num_blocks, self.block)
-        cdf_RK = blocks.sum(2).cumsum(1, dtype=torch.float64)
-        target_R1 = uniforms_R1 * cdf_RK[:, -1:]
-        block_R1 = below(cdf_RK, target_R1)
-        before_R1 = cdf_RK.gather(1, (block_R1 - 1).clamp_min_(0)).masked_fill_(block_R1 == 0, 0.0)
-        chosen = blocks.gather(1, block_R1[:, :, None].expand(-1, -1, self.block)).squeeze(1)
-        within_R1 = below(chosen.cumsum(1, dtype=torch.float64), target_R1 - before_R1)
-        return block_R1 * self.block + within_R1, largest_R1 + cdf_RK[:, -1:].log()
-
-
-def below(cdf_RK: Tensor, target_R1: Tensor) -> Tensor:
-    """The first column whose cumulative weight exceeds the target, never one of zero weight.
-
-    A target that rounding put at the total or above is moved below it.
-    """
-    total_R1 = cdf_RK[:, -1:]
-    return torch.searchsorted(cdf_RK, torch.minimum(target_R1, total_R1 * (1 - 2**-52)), right=True)
-
-
 def draw(
     inverse_cdf: InverseCDF,
     action_logits_RV: Tensor,
@@ -113,7 +62,7 @@ def draw(
     Args:
         inverse_cdf: workspace of the sampler.
         action_logits_RV: logits of q.
-        uniforms_R1: float64 in [0, 1), (R, 1).
+        uniforms_R1: in [0, 1), (R, 1).
         stop_id: column of the stop action.
         temperature_R1: (R, 1); None for 1.
         top_k: actions that the behaviour keeps.
@@ -178,6 +127,21 @@ def keep_live(live_R: Tensor) -> tuple[Tensor, Tensor, int]:
     return gaps, movers, num_live
 
 
+def check_arguments(num_rows: int, num_steps: int, uniforms_NT1: Tensor, temperature_N: Tensor | None) -> None:
+    """Refuse random numbers or temperatures that do not fit the rows.
+
+    Raises:
+        ValueError: naming the argument, its shape and the shape that it needs.
+    """
+    if uniforms_NT1.ndim != 2 or uniforms_NT1.shape[0] != num_rows or uniforms_NT1.shape[1] < num_steps:
+        raise ValueError(
+            f"uniforms_NT1 has shape {tuple(uniforms_NT1.shape)}; {num_rows} contexts with max_new_tokens={num_steps} "
+            f"need ({num_rows}, {num_steps + 1})"
+        )
+    if temperature_N is not None and temperature_N.shape != (num_rows,):
+        raise ValueError(f"temperature_N has shape {tuple(temperature_N.shape)}, expected ({num_rows},)")
+
+
 @torch.no_grad()
 def generate(
     decoder: Decoder,
@@ -211,19 +175,13 @@ def generate(
         ValueError: if arguments do not fit each other.
     """
     num_rows, num_steps = len(contexts), space.max_new_tokens
-    if uniforms_NT1.ndim != 2 or uniforms_NT1.shape[0] != num_rows or uniforms_NT1.shape[1] < num_steps:
-        raise ValueError(
-            f"uniforms_NT1 has shape {tuple(uniforms_NT1.shape)}; {num_rows} contexts with max_new_tokens={num_steps} "
-            f"need ({num_rows}, {num_steps + 1})"
-        )
-    if temperature_N is not None and temperature_N.shape != (num_rows,):
-        raise ValueError(f"temperature_N has shape {tuple(temperature_N.shape)}, expected ({num_rows},)")
+    check_arguments(num_rows, num_steps, uniforms_NT1, temperature_N)
     check_behaviour(temperature_N, top_k, top_p)
-    uniforms_TN = uniforms_NT1.to(device=device, dtype=torch.float64).t().contiguous()
+    uniforms_TN = uniforms_NT1.to(cdf_dtype(device)).to(device).t().contiguous()
     temperature_N1 = None if temperature_N is None else temperature_N.to(device=device, dtype=torch.float32)[:, None]
     ids_PC, mask_PC, prompt_N = pack_contexts(contexts, pad_id, device)
     actions_TN = torch.full((num_steps, num_rows), space.stop_id, device=device)
-    values_T3N = torch.zeros(num_steps, 3, num_rows, device=device)
+    values_T3N = torch.zeros(num_steps, 3, num_rows, dtype=torch.float32, device=device)
     interval = 1 if device.type == "cpu" else ACCELERATOR_CHECK_INTERVAL
     rows_R = torch.arange(num_rows, device=device)
     live_R = torch.ones(num_rows, dtype=torch.bool, device=device)

@@ -9,10 +9,11 @@ import pytest
 import torch
 from torch import Tensor
 
-from lightning_gfn.policies import generation
+from lightning_gfn.policies import generation, inverse_cdf
 from lightning_gfn.policies.fused_decoder import FusedDecoder
-from lightning_gfn.policies.generation import InverseCDF, keep_live
+from lightning_gfn.policies.generation import keep_live
 from lightning_gfn.policies.hugging_face_decoder import HuggingFaceDecoder
+from lightning_gfn.policies.inverse_cdf import InverseCDF
 
 DECODERS = {"fused": FusedDecoder, "hugging_face": HuggingFaceDecoder}
 
@@ -53,6 +54,28 @@ def test_extreme_uniforms_never_give_an_impossible_action(u: float) -> None:
     sampler = InverseCDF(1, 200, torch.device("cpu"))
     action, _ = sampler(logits, torch.tensor([[u]], dtype=torch.float64))
     assert torch.isfinite(logits[0, action[0, 0]])
+
+
+def test_results_do_not_depend_on_the_default_dtype(make_policy: Any) -> None:
+    policy = make_policy("llama", decoder="fused")
+    context = policy.encode_prompt("x")
+    expected = policy.sample([context], uniforms(1, 11))
+    torch.set_default_dtype(torch.bfloat16)
+    try:
+        given = policy.sample([context], uniforms(1, 11))
+    finally:
+        torch.set_default_dtype(torch.float32)
+    assert torch.equal(given.scores.log_pf_NT, expected.scores.log_pf_NT)
+    assert given.scores.log_pf_NT.dtype == given.behaviour_log_pf_NT.dtype == torch.float32
+
+
+def test_float32_sums_stay_inside_the_support(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(inverse_cdf, "cdf_dtype", lambda device: torch.float32)
+    logits = torch.full((1, 200), -torch.inf)
+    logits[0, [3, 70, 150]] = 0.0
+    sampler = InverseCDF(1, 200, torch.device("cpu"))
+    for u, expected in ((0.0, 3), (0.3, 3), (0.5, 70), (1.0, 150)):
+        assert sampler(logits, torch.tensor([[u]]))[0].item() == expected
 
 
 def test_a_workspace_leaves_nothing_behind() -> None:

@@ -10,6 +10,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from lightning_gfn.interfaces import Policy
 from lightning_gfn.policies import adapters, loading
 from lightning_gfn.policies.adapters import LoraSettings
 from lightning_gfn.policies.causal_lm import CausalLM
@@ -308,3 +309,27 @@ def test_a_policy_can_be_copied_and_stays_a_module(make_policy: Any, kit: Any) -
     twin = copy.deepcopy(policy)
     assert isinstance(twin, nn.Module)
     assert torch.equal(score_of(twin, kit), score_of(policy, kit))
+
+
+def test_a_policy_is_built_from_yaml(tmp_path: Path) -> None:
+    from jsonargparse import ArgumentParser
+
+    parser = ArgumentParser()
+    parser.add_subclass_arguments(Policy, "policy")
+    (tmp_path / "policy.yaml").write_text(
+        "class_path: lightning_gfn.policies.causal_lm.CausalLM\n"
+        "init_args:\n"
+        "  config: {model_type: llama, hidden_size: 16}\n"
+        "  tokenizer: {kind: bpe, vocab_size: 300}\n"
+        "  lora: {rank: 2, target_modules: [q_proj]}\n"
+        "  max_new_tokens: 7\n"
+        "  end_tokens: [<eos>, '.']\n"
+    )
+    arguments = ["--policy", str(tmp_path / "policy.yaml"), "--policy.init_args.min_new_tokens", "3"]
+    policy = parser.instantiate(parser.parse_args(arguments)).policy
+    assert isinstance(policy, CausalLM)
+    assert policy.lora == LoraSettings(rank=2, target_modules=["q_proj"])
+    assert policy.tokenizer_source == TokenizerSettings(kind="bpe", vocab_size=300)
+    assert (policy.max_new_tokens, policy.min_new_tokens, policy.end_tokens) == (7, 3, ["<eos>", "."])
+    with pytest.raises(SystemExit):
+        parser.parse_args([*arguments, "--policy.init_args.max_new_token", "3"])

@@ -1,0 +1,64 @@
+"""Inverse-CDF sampling over a vocabulary."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+
+class InverseCDF:
+    """Inverse-CDF sampling of one action a row, in two levels: a block of the vocabulary, then an action in it.
+
+    Sums over a block run in parallel, unlike a cumulative sum over the vocabulary, and only as many numbers as there
+    are blocks, and as one block holds, are accumulated one by one, in float64 (float32 where the accelerator lacks it).
+
+    Args:
+        num_rows: the most rows of a call.
+        vocab_size: V.
+        device: where the logits are.
+    """
+
+    block = 64
+
+    def __init__(self, num_rows: int, vocab_size: int, device: torch.device) -> None:
+        self.vocab_size = vocab_size
+        self.num_blocks = -(-vocab_size // self.block)
+        self.weights = torch.zeros(num_rows, self.num_blocks * self.block, dtype=torch.float32, device=device)
+        self.dtype = cdf_dtype(device)
+
+    def __call__(self, logits_RV: Tensor, uniforms_R1: Tensor) -> tuple[Tensor, Tensor]:
+        """The action at each uniform number.
+
+        Args:
+            logits_RV: logits, -inf for what cannot happen.
+            uniforms_R1: of the dtype of ``cdf_dtype``, in [0, 1).
+
+        Returns:
+            actions (R, 1) and log-normalisers (R, 1), of that dtype.
+        """
+        num_rows = len(logits_RV)
+        weights = self.weights[:num_rows]
+        largest_R1 = logits_RV.amax(1, keepdim=True)
+        torch.sub(logits_RV, largest_R1, out=weights[:, : self.vocab_size]).exp_()
+        blocks = weights.view(num_rows, self.num_blocks, self.block)
+        cdf_RK = blocks.sum(2).cumsum(1, dtype=self.dtype)
+        target_R1 = uniforms_R1 * cdf_RK[:, -1:]
+        block_R1 = below(cdf_RK, target_R1)
+        before_R1 = cdf_RK.gather(1, (block_R1 - 1).clamp_min_(0)).masked_fill_(block_R1 == 0, 0.0)
+        chosen = blocks.gather(1, block_R1[:, :, None].expand(-1, -1, self.block)).squeeze(1)
+        within_R1 = below(chosen.cumsum(1, dtype=self.dtype), target_R1 - before_R1)
+        return block_R1 * self.block + within_R1, largest_R1 + cdf_RK[:, -1:].log()
+
+
+def cdf_dtype(device: torch.device) -> torch.dtype:
+    """What cumulative sums and uniform numbers are kept in on this device."""
+    return torch.float32 if device.type == "mps" else torch.float64
+
+
+def below(cdf_RK: Tensor, target_R1: Tensor) -> Tensor:
+    """The first column whose cumulative weight exceeds the target, never one of zero weight.
+
+    A target that rounding put at the total or above is moved below it.
+    """
+    limit_R1 = cdf_RK[:, -1:] * (1 - torch.finfo(cdf_RK.dtype).eps)
+    return torch.searchsorted(cdf_RK, torch.minimum(target_R1, limit_R1), right=True)
