@@ -8,6 +8,7 @@ import logging
 import os
 import re
 import sys
+import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -38,7 +39,7 @@ TRAINER_DEFAULTS: dict[str, Any] = {
     "log_every_n_steps": 1,
     "num_sanity_val_steps": 0,
 }
-PER_CALL = ("config", "ckpt_path", "weights_only", "if_exists", "verbose", "return_predictions")
+PER_CALL = ("config", "ckpt_path", "weights_only", "if_exists", "return_predictions")
 
 
 class RunTrainer(Trainer):
@@ -61,7 +62,7 @@ class RunTrainer(Trainer):
         """
         self.fit(model, datamodule=datamodule, ckpt_path=ckpt_path, weights_only=weights_only)
         if not self.interrupted:
-            self.test(model, datamodule=datamodule)
+            self.test(model, datamodule=datamodule, verbose=False)
 
 
 class Parser(LightningArgumentParser):
@@ -139,7 +140,7 @@ class RunCLI(LightningCLI):
     def subcommands() -> dict[str, set[str]]:
         """The command in use (making a parser takes a third of a second), and the arguments that YAML does not give."""
         commands = {**LightningCLI.subcommands(), "run": {"model", "datamodule"}}
-        return {Parser.command: commands[Parser.command]}
+        return {Parser.command: commands[Parser.command] | {"verbose"}}
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         """Add the run folder, checkpoints and MLflow; link what must agree."""
@@ -224,6 +225,8 @@ class RunCLI(LightningCLI):
         kwargs["ckpt_path"] = str(self.checkpoint) if self.checkpoint is not None else None
         if kwargs.get("weights_only") is None:
             kwargs["weights_only"] = True
+        if subcommand in ("validate", "test"):
+            kwargs["verbose"] = False  # the evaluation callback prints the figures that count
         return kwargs
 
 
@@ -233,7 +236,9 @@ def say(text: str) -> None:
 
 
 def quiet_lightning() -> None:
-    """Leave out Lightning's advertisements."""
+    """Leave out Lightning's advertisements, and its warnings about what it and we do on purpose."""
+    warnings.filterwarnings("ignore", message=".*LeafSpec")
+    warnings.filterwarnings("ignore", message="You have overridden `transfer_batch_to_device`")
     logging.getLogger("lightning.pytorch.utilities.rank_zero").addFilter(lambda record: "💡" not in record.getMessage())
 
 
