@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 import socket
 import time
 from collections.abc import Iterator
@@ -135,6 +136,24 @@ def test_refused_record_costs_only_itself(uri: str, tmp_path: Path, caplog: pyte
     run = MlflowClient(uri).get_run(str(logger.run_id))
     assert run.data.metrics == {"train/a": 1.0, "train/b": 2.0}
     assert "refused a record" in caplog.text and "1 records were not delivered" in caplog.text
+
+
+def test_processes_side_by_side_make_one_store(uri: str, tmp_path: Path) -> None:
+    """The stages of the quickstart start at the same time, in a folder without a store."""
+    children = []
+    for number in range(3):
+        if (child := os.fork()) == 0:
+            logger = MLflowLogger(run_dir=str(tmp_path / f"run{number}"))
+            for step in range(20):
+                logger.log_metrics({"train/loss": 1.0}, step)
+            logger.finalize("success")
+            os._exit(0)
+        children.append(child)
+    assert [os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) for child in children] == [0, 0, 0]
+    client = MlflowClient(uri)
+    runs = client.search_runs(["1"])
+    assert sorted(run.info.run_name for run in runs) == ["run0", "run1", "run2"]
+    assert all(len(client.get_metric_history(run.info.run_id, "train/loss")) == 20 for run in runs)
 
 
 def test_uri_holds_in_every_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
