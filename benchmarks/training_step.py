@@ -45,7 +45,8 @@ def write_model(folder: Path, max_positions: int) -> None:
     torch.manual_seed(0)
     config = LlamaConfig(
         vocab_size=VOCABULARY, hidden_size=256, intermediate_size=688, num_hidden_layers=4, num_attention_heads=4,
-        max_position_embeddings=max_positions, pad_token_id=0, bos_token_id=1, eos_token_id=2, tie_word_embeddings=False,
+        max_position_embeddings=max_positions, pad_token_id=0, bos_token_id=1, eos_token_id=2,
+        tie_word_embeddings=False,
     )  # fmt: skip
     LlamaForCausalLM(config).save_pretrained(folder)
 
@@ -73,7 +74,8 @@ def trl_step_seconds(folder: Path, new_tokens: int, steps: int, settings: dict[s
     clock.marks = []
     config = GRPOConfig(
         output_dir=tempfile.mkdtemp(), per_device_train_batch_size=PROMPTS * SAMPLES, num_generations=SAMPLES,
-        max_completion_length=new_tokens, generation_kwargs={"min_new_tokens": new_tokens}, max_steps=steps, report_to="none",
+        max_completion_length=new_tokens, generation_kwargs={"min_new_tokens": new_tokens}, max_steps=steps,
+        report_to="none",
         save_strategy="no", use_cpu=not torch.cuda.is_available(), disable_tqdm=True, **settings,
     )  # fmt: skip
     trainer = GRPOTrainer(
@@ -144,7 +146,8 @@ def compare(folder: Path, new_tokens: int, name: str, rounds: int, steps: int) -
         ratios.append(statistics.median(a) / statistics.median(b))
     return {
         "precision": name, "new_tokens": new_tokens, "trl_ms": 1e3 * statistics.median(theirs),
-        "ours_ms": 1e3 * statistics.median(ours), "ratio": statistics.median(ratios), "ratio_range": [min(ratios), max(ratios)],
+        "ours_ms": 1e3 * statistics.median(ours), "ratio": statistics.median(ratios),
+        "ratio_range": [min(ratios), max(ratios)],
     }  # fmt: skip
 
 
@@ -159,14 +162,20 @@ def main() -> None:
     folder = Path(tempfile.mkdtemp())
     write_model(folder, PROMPT_TOKENS + max(options.new_tokens) + 1)
     rows = [
-        compare(folder, new_tokens, name, options.rounds, options.steps) for name in PAIRS for new_tokens in options.new_tokens
+        compare(folder, new_tokens, name, options.rounds, options.steps)
+        for name in PAIRS
+        for new_tokens in options.new_tokens
     ]
-    print(f"\ntorch {torch.__version__}, {torch.get_num_threads()} thread(s), {options.rounds} rounds of {options.steps} steps")
+    print(
+        f"\ntorch {torch.__version__}, {torch.get_num_threads()} thread(s), "
+        f"{options.rounds} rounds of {options.steps} steps"
+    )
     print(f"{'precision':22}{'new tokens':>11}{'TRL ms':>9}{'ours ms':>9}{'ratio':>7}  range")
     for row in rows:
         low, high = row["ratio_range"]
         print(
-            f"{row['precision']:22}{row['new_tokens']:11d}{row['trl_ms']:9.0f}{row['ours_ms']:9.0f}{row['ratio']:7.2f}  {low:.2f}-{high:.2f}"
+            f"{row['precision']:22}{row['new_tokens']:11d}{row['trl_ms']:9.0f}{row['ours_ms']:9.0f}"
+            f"{row['ratio']:7.2f}  {low:.2f}-{high:.2f}"
         )
     print(json.dumps(rows))
 

@@ -33,7 +33,7 @@ COLUMNS: Mapping[str, str] = {
 
 
 class Objective(ABC):
-    """A loss over columns of log-probabilities and rewards; implementations are frozen dataclasses over a pure function."""
+    """A loss over columns of log-probabilities and rewards: a frozen dataclass over a pure function."""
 
     @property
     @abstractmethod
@@ -48,12 +48,30 @@ class Objective(ABC):
 class Policy(ABC):
     """A language model that samples actions and scores them.
 
-    Allowed tokens, minimum and maximum length define the distribution q; they hold in ``sample`` and in ``score`` alike.
+    Allowed tokens, minimum and maximum length define the distribution q; they hold in ``sample`` and ``score`` alike.
     Construction is cheap; the model is loaded by ``build``.
     """
 
     max_new_tokens: int
     min_new_tokens: int
+
+    @property
+    @abstractmethod
+    def hidden_size(self) -> int:
+        """Width H of ``Scores.hidden_NT1H``."""
+
+    @property
+    @abstractmethod
+    def base_is_reloadable(self) -> bool:
+        """True if the frozen weights come from a name or path, so that a checkpoint need not hold them."""
+
+    @abstractmethod
+    def tokenizer_state(self) -> str:
+        """The tokenizer as text, for checkpoints."""
+
+    @abstractmethod
+    def load_tokenizer_state(self, state: str) -> None:
+        """Restore ``tokenizer_state``."""
 
     @abstractmethod
     def build(self, texts: Iterable[str]) -> None:
@@ -100,7 +118,7 @@ class Policy(ABC):
         hidden: bool = False,
         reference: bool = False,
     ) -> Scores:
-        """Log-probabilities of given actions by one teacher-forced pass; ``reference`` scores under the frozen reference."""
+        """Log-probabilities of given actions by one teacher-forced pass, of the policy or of its frozen reference."""
 
     @abstractmethod
     def save_pretrained(self, folder: Path) -> None:
@@ -110,7 +128,7 @@ class Policy(ABC):
 class Reward(ABC):
     """Turns rollouts into log rewards in two moves, so that replay never pays for the first one again.
 
-    ``terms`` computes untempered values that depend on the trajectory alone; ``combine`` weights them at an optimiser step.
+    ``terms`` computes untempered values that depend on the trajectory alone; ``combine`` weights them at a step.
     """
 
     provides: frozenset[str]
@@ -120,7 +138,7 @@ class Reward(ABC):
 
     @abstractmethod
     def terms(self, rollouts: Rollouts, policy: Policy, *, prefixes: bool) -> tuple[dict[str, Tensor], Tensor | None]:
-        """Untempered terms, (B,) or with ``prefixes`` (B, T + 1), and ``correct_B`` (bool) where answers are checked."""
+        """Untempered terms, (B,) or with ``prefixes`` (B, T + 1); ``correct_B`` (bool) where answers are checked."""
 
     @abstractmethod
     def combine(self, terms: Mapping[str, Tensor], rollouts: Rollouts, step: int) -> LogReward:
@@ -129,6 +147,10 @@ class Reward(ABC):
 
 class Buffer(ABC):
     """A replay buffer of trajectories with stated rules for duplicates, eviction and sampling."""
+
+    @abstractmethod
+    def __len__(self) -> int:
+        """Trajectories held."""
 
     @abstractmethod
     def add(self, trajectories: Iterable[Trajectory]) -> int:

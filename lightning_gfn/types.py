@@ -1,8 +1,8 @@
 """The nouns of the suite as plain data: problems, trajectories, rollouts, losses and evaluation records.
 
-Shape suffixes, used in every file: ``_P`` problems, ``_B`` trajectories, ``_N`` steps (one model call each; single-turn
-mathematics has one step a trajectory, so N = B), ``_C`` context tokens, ``_T`` action tokens, ``_T1`` the T + 1 prefixes
-of T action tokens, ``_V`` vocabulary, ``_H`` hidden width.
+Shape suffixes, used in every file: ``_P`` problems, ``_B`` trajectories, ``_N`` steps (one model call each;
+single-turn mathematics has one step a trajectory, so N = B), ``_C`` context tokens, ``_T`` action tokens,
+``_T1`` the T + 1 prefixes of T action tokens, ``_V`` vocabulary, ``_H`` hidden width.
 """
 
 from __future__ import annotations
@@ -145,7 +145,7 @@ class Scores:
             and beyond the last prefix; prefixes that may not stop hold 0 as well and are False in
             ``stop_mask_NT1``. None if it was not asked for.
         stop_mask_NT1: bool, True on prefixes of the action that the policy may stop at.
-        entropy_NT1: entropy of the next-action distribution (tokens and stop) at each prefix, nats; None if not asked for.
+        entropy_NT1: entropy of the next action (token or stop) at each prefix, nats; None if not asked for.
         hidden_NT1H: last hidden state at each prefix, for heads; None if not asked for.
     """
 

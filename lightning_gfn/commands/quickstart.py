@@ -6,6 +6,7 @@ import argparse
 import hashlib
 import json
 import os
+import re
 import subprocess
 import sys
 import threading
@@ -29,14 +30,12 @@ class Stage:
         seed: key of data order, initial weights and sampling.
         run_dir: its run folder.
         arguments: command line after ``lightning-gfn run``.
-        threads: OpenMP threads of its process.
     """
 
     method: str
     seed: int
     run_dir: Path
     arguments: tuple[str, ...]
-    threads: int
 
     @property
     def label(self) -> str:
@@ -56,15 +55,22 @@ def plan(output: Path, experiments: Path, seeds: Sequence[int]) -> list[list[Sta
         two lists of stages; the stages of one list may run side by side.
     """
 
-    def stage(method: str, seed: int, extra: tuple[str, ...], threads: int) -> Stage:
+    def stage(method: str, seed: int, *extra: str) -> Stage:
         run_dir = output / f"{method}_seed{seed}"
         common = ("--config", str(experiments / f"{method}.yaml"), "--run_dir", str(run_dir), "--if_exists", "resume")
-        seeded = ("--seed_everything", str(seed), "--data.init_args.seed", "0", "--model.init_args.seed", str(seed))
-        return Stage(method, seed, run_dir, (*common, *seeded, *extra), threads)
+        seeded = (
+            "--seed_everything",
+            str(seed),
+            "--data.init_args.seed",
+            str(seed),
+            "--model.init_args.seed",
+            str(seed),
+        )
+        return Stage(method, seed, run_dir, (*common, *seeded, *extra))
 
-    supervised = [stage("sft", seed, (), 2 if len(seeds) == 1 else 1) for seed in seeds]
+    supervised = [stage("sft", seed) for seed in seeds]
     tuned = [
-        stage(method, seed, ("--model.init_args.policy.init_args.pretrained", str(output / f"sft_seed{seed}" / "model")), 1)
+        stage(method, seed, "--model.init_args.policy.init_args.pretrained", str(output / f"sft_seed{seed}" / "model"))
         for seed in seeds
         for method in METHODS
     ]
@@ -72,10 +78,12 @@ def plan(output: Path, experiments: Path, seeds: Sequence[int]) -> list[list[Sta
 
 
 def fingerprint(experiments: Path, seeds: Sequence[int]) -> str:
-    """A digest of everything that decides what the quickstart computes: its YAML files and its seeds."""
+    """A digest of what decides the quickstart's figures: its YAML files, the groups that they name, and its seeds."""
     digest = hashlib.sha256(json.dumps(list(seeds)).encode())
-    for path in sorted(experiments.glob("*.yaml")):
-        digest.update(path.name.encode() + path.read_bytes())
+    files = {path: path.read_text() for path in sorted(experiments.glob("*.yaml"))}
+    groups = sorted({name for text in files.values() for name in re.findall(r"\.\./[\w/]+\.yaml", text)})
+    for text in (*files.values(), *((experiments / name).read_text() for name in groups)):
+        digest.update(text.encode())
     return digest.hexdigest()[:16]
 
 
@@ -100,8 +108,9 @@ def claim_folder(output: Path, mark: str, *, fresh: bool) -> None:
     if output.exists() and any(output.iterdir()):
         found = json.loads(stamp.read_text())["fingerprint"] if stamp.exists() else None
         if found != mark:
+            what = "a quickstart of other settings" if found else "files that are no quickstart"
             raise ValueError(
-                f"{output} holds {'a quickstart of other settings' if found else 'files that are no quickstart'}: start clean "
+                f"{output} holds {what}: start clean "
                 f"with --if_exists fresh (the old folder is moved aside), or choose another --output"
             )
         say("quickstart", f"{output} exists: finished stages are kept, an interrupted one goes on from its checkpoint")
@@ -126,12 +135,19 @@ def run_stage(stage: Stage) -> None:
         return
     log_path = stage.run_dir.with_suffix(".log")
     command = [sys.executable, "-m", "lightning_gfn.cli", "run", *stage.arguments]
-    environment = {**os.environ, "OMP_NUM_THREADS": str(stage.threads), "PYTHONUNBUFFERED": "1", "TOKENIZERS_PARALLELISM": "false"}
+    environment = {
+        **os.environ,
+        "OMP_NUM_THREADS": "1",
+        "PYTHONUNBUFFERED": "1",
+        "TOKENIZERS_PARALLELISM": "false",
+    }
     start = time.monotonic()
     say(stage.label, "starts")
     with (
         log_path.open("a") as log,
-        subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as process,
+        subprocess.Popen(
+            command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+        ) as process,
     ):
         assert process.stdout is not None
         for line in process.stdout:
@@ -147,14 +163,25 @@ def run_stage(stage: Stage) -> None:
 def main(args: list[str]) -> int:
     """Run the quickstart; returns the exit status."""
     parser = argparse.ArgumentParser(prog="lightning-gfn quickstart", description=__doc__)
-    parser.add_argument("--output", type=Path, default=Path("runs/quickstart"), help="folder of all runs and of the comparison")
-    parser.add_argument("--if_exists", choices=("resume", "fresh"), default="resume", help="what to do with an earlier one")
+    parser.add_argument(
+        "--output", type=Path, default=Path("runs/quickstart"), help="folder of all runs and of the comparison"
+    )
+    parser.add_argument(
+        "--if_exists", choices=("resume", "fresh"), default="resume", help="what to do with an earlier one"
+    )
     parser.add_argument("--seeds", type=int, nargs="+", default=[0], help="one run of each method for each seed")
-    parser.add_argument("--jobs", type=int, default=min(2, os.cpu_count() or 1), help="runs side by side, one thread each")
-    parser.add_argument("--experiments", type=Path, default=Path("experiments/quickstart"), help="folder of the YAML files")
+    parser.add_argument(
+        "--jobs", type=int, default=min(2, os.cpu_count() or 1), help="runs side by side, one thread each"
+    )
+    parser.add_argument(
+        "--experiments", type=Path, default=Path("experiments/quickstart"), help="folder of the YAML files"
+    )
     options = parser.parse_args(args)
     if not (options.experiments / "sft.yaml").exists():
-        print(f"no {options.experiments}/sft.yaml: run this from the root of a clone, or name --experiments", file=sys.stderr)
+        print(
+            f"no {options.experiments}/sft.yaml: run this from the root of a clone, or name --experiments",
+            file=sys.stderr,
+        )
         return 2
     start = time.monotonic()
     try:
@@ -173,9 +200,22 @@ def main(args: list[str]) -> int:
 
 def compare(output: Path, run_dirs: Sequence[Path], seconds: float) -> int:
     """Write the comparison of all runs and say where to look; returns the exit status."""
-    command = [sys.executable, "-m", "lightning_gfn.cli", "compare", *map(str, run_dirs), "--output", str(output), "--baseline", "sft"]
+    command = [
+        sys.executable,
+        "-m",
+        "lightning_gfn.cli",
+        "compare",
+        *map(str, run_dirs),
+        "--output",
+        str(output),
+        "--baseline",
+        "sft",
+    ]
     status = subprocess.run(command, check=False).returncode
     if status == 0:
-        print(f"\nFinished in {seconds / 60:.1f} minutes. Look at {output}/comparison.md, {output}/comparison.png and {output}/comparison.json;")
+        print(
+            f"\nFinished in {seconds / 60:.1f} minutes. "
+            f"Look at {output}/comparison.md, {output}/comparison.png and {output}/comparison.json;"
+        )
         print("`make mlflow` opens the MLflow dashboard of these runs; notebooks/tour.ipynb plots them.")
     return status

@@ -6,11 +6,13 @@ from typing import Any
 
 import lightning as L
 import torch
-from torch import Tensor, nn
+from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
+from torch import Tensor
 from torch.optim.lr_scheduler import LambdaLR
 
 from lightning_gfn.interfaces import Policy
 from lightning_gfn.modules.settings import EvaluationSettings, OptimizerSettings
+from lightning_gfn.policies.heads import Head
 from lightning_gfn.rollouts.evaluation import sample_completions
 from lightning_gfn.types import EvalRecord, LossOutput, Problem
 
@@ -46,7 +48,7 @@ class PolicyModule(L.LightningModule):
         self.optimizer_settings = optimizer if optimizer is not None else OptimizerSettings()
         self.evaluation = evaluation if evaluation is not None else EvaluationSettings()
         self.method = method if method is not None else type(self).__name__
-        self.head: nn.Module | None = None
+        self.head: Head | None = None
         self.window_weight: Tensor | None = None
         self.is_built = False
 
@@ -69,15 +71,17 @@ class PolicyModule(L.LightningModule):
         """True if this stage scores under the policy as it was at its start."""
         return False
 
-    def transfer_batch_to_device(self, batch: list[Problem], device: torch.device, dataloader_idx: int) -> list[Problem]:
+    def transfer_batch_to_device(
+        self, batch: list[Problem], device: torch.device, dataloader_idx: int
+    ) -> list[Problem]:
         """Problems are text; they stay where they are."""
         return batch
 
     # ---------------------------------------------------------------- optimisation
 
-    def configure_optimizers(self) -> dict[str, Any]:
+    def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
         """AdamW over every trainable parameter, with a schedule per optimiser step."""
-        optimizer = self.optimizer_settings.build(self.policy, self.head)
+        optimizer = self.optimizer_settings.build(self)
         needs_total = self.optimizer_settings.schedule != "constant"
         total_steps = self.trainer.estimated_stepping_batches if needs_total else float("inf")
         scheduler = LambdaLR(optimizer, self.optimizer_settings.lr_factor(total_steps))
@@ -99,10 +103,10 @@ class PolicyModule(L.LightningModule):
         torch._foreach_mul_(gradients, scale)
         self.log("train/grad_norm", torch.nn.utils.get_total_norm(gradients))
 
-    def log_output(self, output: LossOutput, stage: str = "train", **values: float | Tensor) -> None:
-        """Log a loss, its diagnostics and further values of one batch."""
+    def log_output(self, output: LossOutput, **values: float | Tensor) -> None:
+        """Log a loss, its diagnostics and further values of one training batch."""
         named = {"loss": output.loss.detach(), **output.diagnostics, **values}
-        self.log_dict({f"{stage}/{name}": value for name, value in named.items()}, batch_size=1)
+        self.log_dict({f"train/{name}": value for name, value in named.items()}, batch_size=1)
 
     # ---------------------------------------------------------------- evaluation
 
@@ -123,11 +127,11 @@ class PolicyModule(L.LightningModule):
             )
         return records
 
-    def validation_step(self, batch: list[Problem], batch_idx: int) -> list[EvalRecord]:
+    def validation_step(self, batch: list[Problem], batch_idx: int) -> list[EvalRecord]:  # type: ignore[override]
         """Sample; callbacks turn the records into metrics."""
         return self.sample_records(batch)
 
-    def test_step(self, batch: list[Problem], batch_idx: int) -> list[EvalRecord]:
+    def test_step(self, batch: list[Problem], batch_idx: int) -> list[EvalRecord]:  # type: ignore[override]
         """Sample; callbacks turn the records into metrics."""
         return self.sample_records(batch)
 
@@ -148,7 +152,7 @@ class PolicyModule(L.LightningModule):
         """Add the tokenizer and the subclass's state; leave out frozen weights that their name can give back."""
         checkpoint[STATE_KEY] = {"tokenizer": self.policy.tokenizer_state(), **self.extra_state()}
         if self.policy.base_is_reloadable:
-            frozen = {f"policy.{name}" for name, p in self.policy.named_parameters() if not p.requires_grad}
+            frozen = {n for n, p in self.named_parameters() if n.startswith("policy.") and not p.requires_grad}
             checkpoint["state_dict"] = {k: v for k, v in checkpoint["state_dict"].items() if k not in frozen}
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
@@ -156,10 +160,12 @@ class PolicyModule(L.LightningModule):
         state = dict(checkpoint[STATE_KEY])
         self.policy.load_tokenizer_state(state.pop("tokenizer"))
         self.load_extra_state(state)
-        missing = [name for name, p in self.named_parameters() if p.requires_grad and name not in checkpoint["state_dict"]]
+        missing = [
+            name for name, p in self.named_parameters() if p.requires_grad and name not in checkpoint["state_dict"]
+        ]
         if missing:
             raise ValueError(
-                f"the checkpoint lacks {len(missing)} trainable weights, {missing[0]!r} among them: it was made by another "
-                "model configuration; use the configuration in the config.yaml of the run that wrote it"
+                f"the checkpoint lacks {len(missing)} trainable weights, {missing[0]!r} among them: it was made by "
+                "another model configuration; use the configuration in the config.yaml of the run that wrote it"
             )
         self.strict_loading = not self.policy.base_is_reloadable

@@ -34,9 +34,13 @@ def check_columns(objective: Objective, reward: Reward | None, head_provides: fr
             "(VarGrad, TrajectoryBalance)"
         )
     if missing:
-        raise ValueError(f"objective {name} needs {sorted(missing)}, which reward {type(reward).__name__} does not give")
+        raise ValueError(
+            f"objective {name} needs {sorted(missing)}, which reward {type(reward).__name__} does not give"
+        )
     if head_provides is not None and not head_provides & objective.requires:
-        raise ValueError(f"objective {name} does not read {sorted(head_provides)}: remove model.head, it would never train")
+        raise ValueError(
+            f"objective {name} does not read {sorted(head_provides)}: remove model.head, it would never train"
+        )
 
 
 def final_stop(log_pstop_NT1: Tensor, action_mask_NT: Tensor) -> Tensor:
@@ -57,7 +61,7 @@ def trajectory_log_prob(scores: Scores, rollouts: Rollouts) -> Tensor:
 
 
 class StepBoundaries:
-    """Finds the prefixes that end a reasoning step: those whose last token's text holds the separator, and the last one."""
+    """Finds the prefixes that end a reasoning step: those whose last token holds the separator, and the last one."""
 
     def __init__(self, policy: Policy, separator: str = "\n") -> None:
         self.policy = policy

@@ -67,7 +67,8 @@ class RolloutModule(PolicyModule):
         check_columns(objective, reward, head.provides if head is not None else None)
         if "group_B" in objective.requires and num_samples < 2:
             raise ValueError(
-                f"objective {type(objective).__name__} compares trajectories of one problem: set model.num_samples to 2 or more"
+                f"objective {type(objective).__name__} compares trajectories of one problem: "
+                "set model.num_samples to 2 or more"
             )
         self.objective = objective
         self.reward = reward
@@ -100,10 +101,7 @@ class RolloutModule(PolicyModule):
             entropy=self.with_entropy,
             hidden=self.head is not None and self.head.needs_hidden,
         )
-        head_columns = {}
-        if self.head is not None:
-            column = min(self.head.provides)
-            head_columns[column] = self.head(scores, rollouts)
+        head_columns = {min(self.head.provides): self.head(scores, rollouts)} if self.head is not None else {}
         columns = build_columns(
             self.objective, self.policy, rollouts, scores, log_reward, head_columns, self.boundaries
         )
@@ -128,7 +126,9 @@ class RolloutModule(PolicyModule):
             "gradient_tokens": int(lengths_N.sum() + rollouts.context_mask_NC.sum()),
         }
 
-    def rollout_statistics(self, rollouts: Rollouts, scores: Scores, log_reward: LogReward) -> dict[str, float | Tensor]:
+    def rollout_statistics(
+        self, rollouts: Rollouts, scores: Scores, log_reward: LogReward
+    ) -> dict[str, float | Tensor]:
         """Figures that every rollout method logs, from detached scores."""
         log_pf_B = trajectory_log_prob(scores, rollouts).detach()
         gap_B = log_reward.terminal_B - log_pf_B

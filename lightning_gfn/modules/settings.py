@@ -40,7 +40,8 @@ class OptimizerSettings:
         """Multiplier of the peak learning rate at each optimiser step of a run of ``total_steps``."""
         if self.schedule != "constant" and not math.isfinite(total_steps):
             raise ValueError(
-                f"optimizer.schedule={self.schedule!r} needs a known number of steps: set trainer.max_steps or trainer.max_epochs"
+                f"optimizer.schedule={self.schedule!r} needs a known number of steps: "
+                "set trainer.max_steps or trainer.max_epochs"
             )
 
         def factor(step: int) -> float:
@@ -54,17 +55,18 @@ class OptimizerSettings:
 
         return factor
 
-    def build(self, policy: nn.Module, head: nn.Module | None) -> AdamW:
-        """AdamW over every trainable parameter of the policy and of the head, each in exactly one group."""
+    def build(self, module: nn.Module) -> AdamW:
+        """AdamW over every trainable parameter of a module, each in exactly one group; those under ``head`` apart."""
         from torch.optim import AdamW
 
-        trainable = [p for p in policy.parameters() if p.requires_grad]
+        named = [(name, p) for name, p in module.named_parameters() if p.requires_grad]
+        trainable = [p for name, p in named if not name.startswith("head.")]
+        head = [p for name, p in named if name.startswith("head.")]
         groups = [
             {"params": [p for p in trainable if p.ndim >= 2], "lr": self.lr, "weight_decay": self.weight_decay},
             {"params": [p for p in trainable if p.ndim < 2], "lr": self.lr, "weight_decay": 0.0},
+            {"params": head, "lr": self.head_lr, "weight_decay": 0.0},
         ]
-        if head is not None:
-            groups.append({"params": list(head.parameters()), "lr": self.head_lr, "weight_decay": 0.0})
         return AdamW([g for g in groups if g["params"]], betas=self.betas, eps=self.eps)
 
 

@@ -46,10 +46,8 @@ class SFTModule(PolicyModule):
         self.boundaries = StepBoundaries(policy)
 
     def solution_loss(self, problems: list[Problem], epoch: int) -> tuple[LossOutput, dict[str, int]]:
-        """Loss of one reference solution per problem, with counts of its tokens and of solutions cut at the maximum length."""
-        rollouts, num_cut = reference_rollouts(
-            self.policy, problems, seed=self.seed, epoch=epoch, device=self.device
-        )
+        """Loss of one reference solution per problem; counts of its tokens and of solutions cut at the maximum."""
+        rollouts, num_cut = reference_rollouts(self.policy, problems, seed=self.seed, epoch=epoch, device=self.device)
         scores = self.policy.score(
             rollouts.context_ids_NC,
             rollouts.context_mask_NC,
@@ -67,7 +65,7 @@ class SFTModule(PolicyModule):
         self.log_output(output, truncated_solutions=float(counts["truncated_solutions"]))
         return {"loss": self.window_loss(output), "generated_tokens": 0, "reward_calls": 0, **counts}
 
-    def validation_step(self, batch: list[Problem], batch_idx: int) -> list[EvalRecord]:
+    def validation_step(self, batch: list[Problem], batch_idx: int) -> list[EvalRecord]:  # type: ignore[override]
         """Log the loss of the reference solutions, where there are any, and sample."""
         solved = [problem for problem in batch if problem.solutions]
         if solved:

@@ -125,4 +125,3 @@ def replace(partial: Path, path: Path) -> None:
         path.rename(former)
     partial.rename(path)
     remove(former)
-

@@ -32,6 +32,15 @@ class TabularPolicy(Policy):
         self.score_rows = 0
         self.decode_calls = 0
 
+    hidden_size = 1
+    base_is_reloadable = False
+
+    def tokenizer_state(self) -> str:
+        return ""
+
+    def load_tokenizer_state(self, state: str) -> None:
+        pass
+
     def build(self, texts: Iterable[str]) -> None:
         pass
 

@@ -39,7 +39,8 @@ def make_policy() -> Callable[..., CausalLM]:
                 "model_type": "llama", "hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 1,
                 "num_attention_heads": 2, "max_position_embeddings": 64,
             },
-            "tokenizer": TokenizerSettings(kind="byte"), "max_prompt_tokens": 8, "max_new_tokens": 4, "allowed_tokens": list(ALPHABET),
+            "tokenizer": TokenizerSettings(kind="byte"), "max_prompt_tokens": 8, "max_new_tokens": 4,
+            "allowed_tokens": list(ALPHABET),
         }  # fmt: skip
         return CausalLM(**{**settings, **changes})
 

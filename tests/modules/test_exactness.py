@@ -1,7 +1,7 @@
 """The whole stack (sampler, reward, scoring, buffer, Trainer) reaches the reward-proportional distribution exactly.
 
-The policy is a one-layer Llama over four letters with at most four of them: 341 completions, every prefix may stop. After
-training, log q of each is compared with log R - log Z by enumeration, not from draws.
+The policy is a one-layer Llama over four letters with at most four of them: 341 completions, every prefix may stop.
+After training, log q of each is compared with log R - log Z by enumeration, not from draws.
 """
 
 from __future__ import annotations
@@ -28,9 +28,7 @@ from lightning_gfn.rollouts.behaviour import BehaviourMix
 from lightning_gfn.types import Problem
 
 REWARD = f"{__file__.replace('test_exactness', 'conftest')}:hashed_reward"
-OFF_POLICY = BehaviourMix(
-    on_policy=0.25, tempered=0.5, replay=0.25, temperature_low=0.7, temperature_high=2.0
-)
+OFF_POLICY = BehaviourMix(on_policy=0.25, tempered=0.5, replay=0.25, temperature_low=0.7, temperature_high=2.0)
 
 
 def total_variation(policy: CausalLM, prompt: str, log_reward: Callable[[str], float]) -> float:
@@ -50,7 +48,9 @@ def total_variation(policy: CausalLM, prompt: str, log_reward: Callable[[str], f
     return 0.5 * (log_q.exp() - target.exp()).abs().sum().item()
 
 
-def train(make_policy: Any, make_trainer: Any, objective: Any, head: Any, behaviour: BehaviourMix, steps: int) -> CausalLM:
+def train(
+    make_policy: Any, make_trainer: Any, objective: Any, head: Any, behaviour: BehaviourMix, steps: int
+) -> CausalLM:
     module = GFlowNetModule(
         make_policy(config={
             "model_type": "llama", "hidden_size": 64, "intermediate_size": 128, "num_hidden_layers": 2,

@@ -93,7 +93,9 @@ CASES = [
 
 @pytest.mark.parametrize(("objective", "reward", "head"), [case[1:] for case in CASES], ids=[case[0] for case in CASES])
 @pytest.mark.parametrize("lora", [False, True], ids=["full", "lora"])
-def test_every_trainable_parameter_is_optimised_and_moves(make_policy, make_trainer, letters, objective, reward, head, lora):
+def test_every_trainable_parameter_is_optimised_and_moves(
+    make_policy, make_trainer, letters, objective, reward, head, lora
+):
     settings = LoraSettings(rank=2, alpha=4, target_modules=["q_proj", "down_proj"]) if lora else None
     module = GFlowNetModule(
         make_policy(lora=settings), objective, reward(), num_samples=6, head=head() if head is not None else None,
@@ -132,7 +134,7 @@ def test_head_has_its_own_learning_rate(make_policy, make_trainer, letters):
 
 
 def test_impossible_pairs_are_refused_before_a_model_is_loaded(make_policy):
-    policy = make_policy(config=None, pretrained="some-organisation/a-model-that-does-not-exist")
+    policy = make_policy(config=None, tokenizer=None, pretrained="some-organisation/a-model-that-does-not-exist")
     with pytest.raises(ValueError, match="ModifiedSubTB needs log_reward_BT1.*FunctionReward"):
         GFlowNetModule(policy, ModifiedSubTB(), terminal_reward())
     with pytest.raises(ValueError, match="TrajectoryBalance needs log_z_B.*model.head"):
@@ -153,11 +155,19 @@ def test_every_reward_column_that_is_promised_is_given():
 
 def test_grpo_raises_the_expected_reward(make_policy, make_trainer, letters):
     module = PolicyGradientModule(
-        make_policy(), GRPO(), terminal_reward(), num_samples=16, optimizer=OptimizerSettings(lr=1e-2), log_entropy=False
+        make_policy(),
+        GRPO(),
+        terminal_reward(),
+        num_samples=16,
+        optimizer=OptimizerSettings(lr=1e-2),
+        log_entropy=False,
     )
     rewards: list[float] = []
     original = module.log_output
-    module.log_output = lambda output, **values: (rewards.append(float(values["log_reward_mean"])), original(output, **values))
+    module.log_output = lambda output, **values: (
+        rewards.append(float(values["log_reward_mean"])),
+        original(output, **values),
+    )
     make_trainer(60).fit(module, batches(letters, 3, repeats=60))
     assert sum(rewards[-10:]) / 10 > rewards[0] + 0.5
 
@@ -211,4 +221,8 @@ def gflownet_objectives() -> list[type]:
         cls = queue.pop()
         queue += cls.__subclasses__()
         found.append(cls)
-    return [cls for cls in found if cls.__module__.startswith("lightning_gfn") and cls.__name__ not in ("Likelihood", "GRPO")]
+    return [
+        cls
+        for cls in found
+        if cls.__module__.startswith("lightning_gfn") and cls.__name__ not in ("Likelihood", "GRPO")
+    ]
