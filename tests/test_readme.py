@@ -124,6 +124,13 @@ def test_linked_files_exist(path: Path) -> None:
     assert {link for link in links if not (path.parent / link).exists()} == set()
 
 
+def test_every_experiment_has_a_row() -> None:
+    listed = (ROOT / "experiments" / "README.md").read_text(encoding="utf-8")
+    files = sorted((ROOT / "experiments").rglob("*.yaml"))
+    assert len(files) >= 16
+    assert [path.name for path in files if f"]({path.relative_to(ROOT / 'experiments')})" not in listed] == []
+
+
 def test_class_paths_and_paper_ids_are_those_of_the_code() -> None:
     names = set(re.findall(r"\b(?:lightning_gfn|datamodules)(?:\.[a-z_0-9]+)+\.[A-Z]\w+", README))
     assert len(names) >= 8
