@@ -117,7 +117,7 @@ def run_identity(
         "method": method if method is not None else run_folder(trainer).name,
         "seed": run_seed(),
         "step": step,
-        "parameters": sum(parameter.numel() for parameter in pl_module.parameters()),
+        "parameters": sum(p.numel() for name, p in pl_module.named_parameters() if ".reference." not in f".{name}"),
         "decoding": decoding_settings(pl_module, rows, temperatures),
         "problems": {"count": len(digests), "fingerprint": hashlib.sha256(repr(digests).encode()).hexdigest()[:16]},
     }

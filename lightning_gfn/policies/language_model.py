@@ -132,7 +132,8 @@ class LanguageModel(nn.Module):
                 dtype=dtype,
                 attn_implementation=self.attn_implementation,
             )
-        self.model = model if self.lora is None else adapters.attach_lora(model, self.lora)
+        # Loading leaves evaluation mode, and Lightning keeps modes: dropout and gradient checkpointing would be off.
+        self.model = (model if self.lora is None else adapters.attach_lora(model, self.lora)).train()
         self.check_model()
         self.set_action_space()
         if self.gradient_checkpointing:
