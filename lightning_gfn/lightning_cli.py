@@ -228,7 +228,9 @@ class RunCLI(LightningCLI):
         if subcommand in ("validate", "test"):
             kwargs["verbose"] = False  # the evaluation callback prints the figures that count
         if subcommand == "predict":
-            kwargs["return_predictions"] = False  # the prediction writer stored them; Lightning cannot move frozen records
+            kwargs["return_predictions"] = (
+                False  # the prediction writer stored them; Lightning cannot move frozen records
+            )
         return kwargs
 
 
