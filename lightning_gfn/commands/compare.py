@@ -26,7 +26,7 @@ def build_parser() -> argparse.ArgumentParser:
 def main(args: list[str]) -> int:
     """Run the command; 0 if the comparison was written, 1 if the runs cannot be compared."""
     options = build_parser().parse_args(args)
-    from lightning_gfn.reports.comparison import write_comparison
+    from lightning_gfn.reports.files import write_comparison
     from lightning_gfn.reports.markdown import comparison_markdown
 
     try:

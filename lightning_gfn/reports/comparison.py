@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from lightning_gfn.reports.bootstrap import Array, HierarchicalBootstrap, Interval
-from lightning_gfn.reports.runs import EvaluatedRun, check_comparable, load_run
+from lightning_gfn.reports.runs import EvaluatedRun, check_comparable
 
 HEADLINE = ("solve_rate", "pass_at_8", "maj_at_8", "distinct_correct_rouge_0.7", "coverage")
 
@@ -141,42 +139,3 @@ def compare_runs(
         budget={name: spent for name in methods if (spent := mean_budget(groups[name]))},
         parameters=max(sizes) if sizes else None,
     )
-
-
-def write_comparison(
-    folders: Sequence[Path],
-    output: Path,
-    *,
-    baseline: str | None = None,
-    stage: str = "test",
-    temperature: float | None = None,
-    figure: bool = True,
-) -> Comparison:
-    """Compare run folders and write ``comparison.json``, ``comparison.md`` and ``comparison.png`` into ``output``.
-
-    Args:
-        folders: run folders, in the order in which their methods shall appear.
-        output: folder to write to; made if absent.
-        baseline: method that the others are compared with; the first one if None.
-        stage: ``test`` or ``val``.
-        temperature: which temperature of the grid; the first one if None.
-        figure: also draw the figure.
-
-    Raises:
-        FileNotFoundError: a run has not been evaluated.
-        ValueError: the runs are not comparable; the message says in what.
-    """
-    from lightning_gfn.reports.markdown import comparison_markdown
-
-    runs = [load_run(folder, stage=stage, temperature=temperature) for folder in folders]
-    comparison = compare_runs(runs, baseline=baseline, temperature=temperature)
-    output.mkdir(parents=True, exist_ok=True)
-    text = json.dumps(comparison.to_json(), indent=2, allow_nan=False)
-    (output / "comparison.json").write_text(text + "\n", encoding="utf-8")
-    if figure:
-        from lightning_gfn.reports.figure import draw_comparison
-
-        draw_comparison(comparison, output / "comparison.png")
-    page = comparison_markdown(comparison, image="comparison.png" if figure else None)
-    (output / "comparison.md").write_text(page, encoding="utf-8")
-    return comparison

@@ -15,7 +15,7 @@ import pytest
 
 from lightning_gfn.callbacks.evaluation import Evaluation
 from lightning_gfn.callbacks.throughput import Budget
-from lightning_gfn.reports.comparison import write_comparison
+from lightning_gfn.reports.files import write_comparison
 from lightning_gfn.tracking.mlflow_logger import MLflowLogger
 
 ROOT = Path(__file__).parents[2]

@@ -12,7 +12,8 @@ import numpy as np
 import pytest
 
 from lightning_gfn.commands.compare import main
-from lightning_gfn.reports.comparison import HEADLINE, compare_runs, matrix, write_comparison
+from lightning_gfn.reports.comparison import HEADLINE, compare_runs, matrix
+from lightning_gfn.reports.files import write_comparison
 from lightning_gfn.reports.markdown import comparison_markdown
 from lightning_gfn.reports.runs import load_run
 
