@@ -111,7 +111,7 @@ class RolloutModule(PolicyModule):
         return {"loss": self.window_loss(output), **self.budget_counts(rollouts, reward_calls)}
 
     def remember(self, rollouts: Rollouts, log_reward: LogReward) -> None:
-        """Put the new trajectories of all ranks into the buffer, in the order of the global batch."""
+        """Put the new trajectories of all ranks into the buffer of every rank, in order of rank."""
         if self.buffer is not None:
             new = to_trajectories(rollouts, log_reward, step=self.global_step)
             self.buffer.add(gather_trajectories(new))
