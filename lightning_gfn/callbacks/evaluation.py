@@ -104,48 +104,13 @@ class Evaluation(EvaluatedStep):
                 "raise model.evaluation.num_samples or take that k out of the callback's ks and majority_ks"
             )
 
-    def on_validation_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        self._reset()
-
-    def on_test_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        self._reset()
-
-    def on_validation_batch_end(
-        self,
-        trainer: Trainer,
-        pl_module: LightningModule,
-        outputs: Any,
-        batch: Any,
-        batch_idx: int,
-        dataloader_idx: int = 0,
-    ) -> None:
-        if not trainer.sanity_checking:
-            self._update(pl_module, outputs, "validation_step")
-
-    def on_test_batch_end(
-        self,
-        trainer: Trainer,
-        pl_module: LightningModule,
-        outputs: Any,
-        batch: Any,
-        batch_idx: int,
-        dataloader_idx: int = 0,
-    ) -> None:
-        self._update(pl_module, outputs, "test_step")
-
-    def on_validation_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        if not trainer.sanity_checking:
-            self._finish(trainer, pl_module, "val")
-
-    def on_test_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        self._finish(trainer, pl_module, "test")
-
     def on_test_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Print the headline numbers."""
         if trainer.is_global_zero:
             print(self.summary, flush=True)
 
-    def _reset(self) -> None:
+    def restart(self) -> None:
+        """Start with no metrics and no rows."""
         self._metrics = {}
         self._rows = []
 
@@ -157,13 +122,15 @@ class Evaluation(EvaluatedStep):
             self._metrics[temperature] = [metric.to(pl_module.device) for metric in bank]
         return self._metrics[temperature]
 
-    def _update(self, pl_module: LightningModule, outputs: Any, hook: str) -> None:
-        for record in records_of(outputs, hook):
+    def take(self, trainer: Trainer, pl_module: LightningModule, outputs: Any, step_name: str) -> None:
+        """Measure the records of one batch."""
+        for record in records_of(outputs, step_name):
             for metric in self._bank(record.temperature, pl_module):
                 metric.update(record)
             self._rows.append(problem_row(record, keep_completions=self.keep_completions))
 
-    def _finish(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+    def finish(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Merge the ranks, log the figures and write the results."""
         gathered = gather_rows(trainer, self._rows)
         temperatures = list(dict.fromkeys(row["temperature"] for row in gathered))
         rows = merge_rows(gathered, temperatures)
@@ -177,7 +144,7 @@ class Evaluation(EvaluatedStep):
             self._write(trainer, stage, rows, identity, measured)
         title = f"{identity['method']}, {stage}: {identity['problems']['count']} problems, 95% intervals over problems"
         self.summary = console_table(measured, title)
-        self._reset()
+        self.restart()
 
     def _measure(self, temperature: float, rows: list[Row], pl_module: LightningModule) -> dict[str, Measured]:
         """Means of one temperature; the rows are given their problem's values."""

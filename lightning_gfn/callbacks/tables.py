@@ -80,40 +80,17 @@ class SampleTable(EvaluatedStep):
         self.num_samples = num_samples
         self._rows: dict[tuple[str, float], Row] = {}
 
-    def on_validation_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+    def restart(self) -> None:
+        """Start with an empty table."""
         self._rows = {}
 
-    def on_test_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        self._rows = {}
+    def take(self, trainer: Trainer, pl_module: LightningModule, outputs: Any, step_name: str) -> None:
+        """Keep the samples of the first problems."""
+        self._keep(records_of(outputs, step_name), trainer.global_rank)
 
-    def on_validation_batch_end(
-        self,
-        trainer: Trainer,
-        pl_module: LightningModule,
-        outputs: Any,
-        batch: Any,
-        batch_idx: int,
-        dataloader_idx: int = 0,
-    ) -> None:
-        self._keep(records_of(outputs, "validation_step"), trainer.global_rank)
-
-    def on_test_batch_end(
-        self,
-        trainer: Trainer,
-        pl_module: LightningModule,
-        outputs: Any,
-        batch: Any,
-        batch_idx: int,
-        dataloader_idx: int = 0,
-    ) -> None:
-        self._keep(records_of(outputs, "test_step"), trainer.global_rank)
-
-    def on_validation_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        if not trainer.sanity_checking:
-            self._write(trainer, "step")
-
-    def on_test_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        self._write(trainer, "test_step")
+    def finish(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Write the table."""
+        self._write(trainer, "test_step" if stage == "test" else "step")
 
     def _keep(self, records: Sequence[EvalRecord], rank: int) -> None:
         for record in records:
