@@ -28,6 +28,7 @@ class ProblemDataModule(LightningDataModule, ABC):
         max_train: use at most so many training problems, chosen by their ids.
         max_val: the same for validation.
         max_test: the same for the test split.
+        predict_split: the split that ``predict`` samples.
 
     Raises:
         ValueError: a size is not positive, or the template does not hold ``{question}`` once.
@@ -44,6 +45,7 @@ class ProblemDataModule(LightningDataModule, ABC):
         max_train: int | None = None,
         max_val: int | None = None,
         max_test: int | None = None,
+        predict_split: Split = "test",
     ) -> None:
         super().__init__()
         for name, size in (("batch_size", batch_size), ("eval_batch_size", eval_batch_size)):
@@ -60,6 +62,7 @@ class ProblemDataModule(LightningDataModule, ABC):
         self.seed = seed
         self.prompt_template = prompt_template
         self.drop_last = drop_last
+        self.predict_split: Split = predict_split
         self._loaded: dict[Split, list[Problem]] = {}
 
     @abstractmethod
@@ -99,7 +102,11 @@ class ProblemDataModule(LightningDataModule, ABC):
 
     def setup(self, stage: str) -> None:
         """Load the splits of a stage."""
-        needed: dict[str, tuple[Split, ...]] = {"fit": ("train", "val"), "validate": ("val",)}
+        needed: dict[str, tuple[Split, ...]] = {
+            "fit": ("train", "val"),
+            "validate": ("val",),
+            "predict": (self.predict_split,),
+        }
         for split in needed.get(stage, ("test",)):
             self.problems(split)
 
@@ -130,8 +137,8 @@ class ProblemDataModule(LightningDataModule, ABC):
         return self._eval_loader("test")
 
     def predict_dataloader(self) -> EvalLoader:
-        """Batches of the test split."""
-        return self._eval_loader("test")
+        """Batches of the split to be sampled."""
+        return self._eval_loader(self.predict_split)
 
     def _ranks(self) -> tuple[int, int]:
         return (0, 1) if self.trainer is None else (self.trainer.global_rank, self.trainer.world_size)

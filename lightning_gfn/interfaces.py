@@ -29,6 +29,17 @@ COLUMNS: Mapping[str, str] = {
     "old_log_pstop_BT1": "log q(stop | prefix) when the trajectory was sampled, constant",
     "forced_stop_B": "bool, True where the maximum length forced the stop",
     "entropy_BT1": "entropy of the next-action distribution at each prefix, with gradient",
+    "ref_log_pf_BT": "log q_ref(token | prefix) under the frozen reference, constant",
+    "ref_log_pstop_BT1": "log q_ref(stop | prefix) under the frozen reference, constant",
+    "ref_log_pf_B": "log q_ref of the whole trajectory, all tokens and stops, constant",
+    "value_BT1": "learned value of each prefix, with gradient",
+    "old_value_BT1": "learned value of each prefix when the trajectory was sampled, constant",
+    "kl_coefficient": "scalar, present weight of the KL penalty, constant",
+    "advantage_B": "advantage of each trajectory, derived once per rollout batch by prepare, constant",
+    "advantage_BT1": "advantage of each action, derived once per rollout batch by prepare, constant",
+    "return_BT1": "regression target of the value, derived once per rollout batch by prepare, constant",
+    "chosen_B": "bool, True on the preferred (or desirable) completion",
+    "pair_B": "int64, the preference pair of each completion",
 }
 
 
@@ -43,6 +54,20 @@ class Objective(ABC):
     @abstractmethod
     def __call__(self, columns: Mapping[str, Tensor]) -> LossOutput:
         """The loss of one batch."""
+
+    def prepare(self, columns: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Constant columns derived from a whole rollout batch, before it is cut into minibatches.
+
+        Statistics over groups or over the batch (advantages, returns) belong here: a minibatch may cut a group. The
+        result is added to the columns of every update on that rollout batch.
+
+        Args:
+            columns: constant columns of all trajectories of the rollout batch.
+
+        Returns:
+            Further columns by name, without gradient; none by default.
+        """
+        return {}
 
 
 class Policy(ABC):
