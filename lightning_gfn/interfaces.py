@@ -40,6 +40,7 @@ COLUMNS: Mapping[str, str] = {
     "return_BT1": "regression target of the value, derived once per rollout batch by prepare, constant",
     "chosen_B": "bool, True on the preferred (or desirable) completion",
     "pair_B": "int64, the preference pair of each completion",
+    "unrelated_log_ratio_B": "log q - log q_ref of another prompt's completion after each prompt, constant",
 }
 
 

@@ -212,6 +212,43 @@ class LossOutput:
 
 
 @dataclass(frozen=True)
+class Preference:
+    """Two completions of one prompt, the first preferred.
+
+    Args:
+        id: stable and unique within its file; the training order is keyed by it.
+        prompt: the text that the policy continues.
+        chosen: the preferred completion.
+        rejected: the other one.
+    """
+
+    id: str
+    prompt: str
+    chosen: str
+    rejected: str
+
+
+@dataclass(frozen=True)
+class LabelledCompletion:
+    """A completion that is desirable or not.
+
+    Args:
+        id: stable and unique within its file; the training order is keyed by it.
+        prompt: the text that the policy continues.
+        completion: the text that is judged.
+        label: True if it is desirable (correct).
+        unrelated: a completion of another prompt, from which KTO estimates how far the policy has moved; None if
+            nobody asks.
+    """
+
+    id: str
+    prompt: str
+    completion: str
+    label: bool
+    unrelated: str | None = None
+
+
+@dataclass(frozen=True)
 class EvalRecord:
     """The samples drawn for one problem at one temperature in validation, test or prediction.
 
