@@ -28,6 +28,7 @@ ALLOWED: dict[str, set[str]] = {
     "tracking": {"types", "interfaces"},
     "guards": set(),
     "cli": {"lightning_cli", "commands"},
+    "stage_worker": {"cli", "commands"},
     "lightning_cli": GROUND | L3 | {"guards"},
 }
 DATAMODULES_MAY = {"types", "answers"}

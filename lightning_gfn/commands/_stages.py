@@ -1,0 +1,105 @@
+"""The parts of a study: stages, what a search decides about them, and comparisons."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+
+class StudyError(ValueError):
+    """A study that cannot be carried out; the message names the file or folder, the field and the remedy."""
+
+
+@dataclass(frozen=True)
+class Choice:
+    """Arguments of a stage that a search decides.
+
+    Args:
+        candidates: key of each search stage and the arguments that it tries.
+        metric: validation metric by which the best candidate is chosen.
+        largest: True if the largest value is the best one.
+    """
+
+    candidates: tuple[tuple[str, tuple[str, ...]], ...]
+    metric: str
+    largest: bool
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One command of a study.
+
+    Args:
+        name: as the study file calls it.
+        seed: key of data order, initial weights and sampling.
+        run_dir: the folder that it writes.
+        command: command of ``lightning-gfn``.
+        arguments: what follows the command.
+        needs: keys of the stages that must have ended before.
+        choice: further arguments that a search decides.
+        inputs: files whose content decides what the stage does.
+        is_search: True for a candidate of a search.
+    """
+
+    name: str
+    seed: int
+    run_dir: Path
+    command: str
+    arguments: tuple[str, ...]
+    needs: tuple[str, ...] = ()
+    choice: Choice | None = None
+    inputs: tuple[Path, ...] = ()
+    is_search: bool = False
+
+    @property
+    def key(self) -> str:
+        """Name that is unique within the study."""
+        return f"{self.name}@{self.seed}"
+
+    def fingerprint(self, chosen: Sequence[str], needed: Sequence[str]) -> str:
+        """A digest of what decides the stage's result: command, arguments, files, and the stages that it builds on."""
+        digest = hashlib.sha256(json.dumps([self.command, *self.arguments, *chosen, *needed]).encode())
+        for path in self.inputs:
+            digest.update(path.read_bytes())
+        return digest.hexdigest()[:16]
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """A ``lightning-gfn compare`` at the end of a study: which stages, against which, with which options."""
+
+    name: str
+    stages: tuple[str, ...]
+    baseline: str | None = None
+    arguments: tuple[str, ...] = ()
+
+
+@dataclass
+class Study:
+    """A study file, its stages by key in an order in which each comes after those that it needs."""
+
+    path: Path
+    output: Path
+    seeds: tuple[int, ...]
+    content: Mapping[str, Any]
+    comparisons: tuple[Comparison, ...] = ()
+    stages: dict[str, Stage] = field(default_factory=dict)
+
+
+def named_files(paths: Sequence[Path]) -> list[Path]:
+    """The configuration files and the groups that they name, each once."""
+    found: dict[Path, None] = {}
+    pending = list(paths)
+    while pending:
+        path = pending.pop(0)
+        if path in found:
+            continue
+        found[path] = None
+        names = re.findall(r"[\w./-]+\.yaml", path.read_text(encoding="utf-8"))
+        pending += [path.parent / name for name in names if (path.parent / name).is_file()]
+    return list(found)
