@@ -6,7 +6,16 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from lightning_gfn.types import LogReward, LossOutput, Rollouts, SampledActions, Scores, Trajectory
+from lightning_gfn.types import (
+    CandidateScores,
+    Feedback,
+    LogReward,
+    LossOutput,
+    Rollouts,
+    SampledActions,
+    Scores,
+    Trajectory,
+)
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -40,6 +49,16 @@ COLUMNS: Mapping[str, str] = {
     "return_BT1": "regression target of the value, derived once per rollout batch by prepare, constant",
     "chosen_B": "bool, True on the preferred (or desirable) completion",
     "pair_B": "int64, the preference pair of each completion",
+    "teacher_log_p_BT1K": "log p of the teacher's K most probable actions at each prefix, constant",
+    "teacher_log_rest_BT1": "log p of all other actions together under the teacher, constant",
+    "student_log_p_BT1K": "log q of the teacher's K actions at each prefix, with gradient",
+    "student_log_rest_BT1": "log q of all other actions together, with gradient",
+    "distil_mask_BT1": "bool, True on prefixes whose next action is distilled",
+    "margin_B": "least difference of scores that the pair of a completion shall have, constant",
+    "score_B": "score of a reward network for each completion, with gradient",
+    "score_BS": "score of a reward network at the end of each step, a logit, with gradient",
+    "label_BS": "is the solution good up to the end of the step, 0 to 1, constant",
+    "label_mask_BS": "bool, True on steps that have a label",
     "unrelated_log_ratio_B": "log q - log q_ref of another prompt's completion after each prompt, constant",
 }
 
@@ -71,20 +90,13 @@ class Objective(ABC):
         return {}
 
 
-class Policy(ABC):
-    """A language model that samples actions and scores them.
-
-    Allowed tokens, minimum and maximum length define the distribution q; they hold in ``sample`` and ``score`` alike.
-    Construction is cheap; the model is loaded by ``build``.
-    """
-
-    max_new_tokens: int
-    min_new_tokens: int
+class TextModel(ABC):
+    """A model with its own tokenizer; construction is cheap, the weights are made or loaded by ``build``."""
 
     @property
     @abstractmethod
     def hidden_size(self) -> int:
-        """Width H of ``Scores.hidden_NT1H``."""
+        """Width H of its hidden states."""
 
     @property
     @abstractmethod
@@ -102,6 +114,21 @@ class Policy(ABC):
     @abstractmethod
     def build(self, texts: Iterable[str]) -> None:
         """Load or create tokenizer and weights; ``texts`` train a tokenizer where one is asked for."""
+
+    @abstractmethod
+    def save_pretrained(self, folder: Path) -> None:
+        """Write model and tokenizer as Hugging Face folders that a later stage can start from."""
+
+
+class Policy(TextModel):
+    """A language model that samples actions and scores them.
+
+    Allowed tokens, minimum and maximum length define the distribution q; they hold in ``sample`` and ``score`` alike.
+    ``hidden_size`` is the width of ``Scores.hidden_NT1H``.
+    """
+
+    max_new_tokens: int
+    min_new_tokens: int
 
     @abstractmethod
     def freeze_reference(self) -> None:
@@ -146,9 +173,78 @@ class Policy(ABC):
     ) -> Scores:
         """Log-probabilities of given actions by one teacher-forced pass, of the policy or of its frozen reference."""
 
+
+class TeachingPolicy(Policy):
+    """A policy that can also teach: it keeps an average of its trained weights and compares whole distributions."""
+
+    @property
     @abstractmethod
-    def save_pretrained(self, folder: Path) -> None:
-        """Write model and tokenizer as Hugging Face folders that a later stage can start from."""
+    def num_positions(self) -> int | None:
+        """Longest sequence of context and action, tokens; None if unlimited."""
+
+    @abstractmethod
+    def encode_context(self, text: str) -> list[int]:
+        """Token ids of a context of any length, begin token included where the tokenizer has one."""
+
+    @abstractmethod
+    def start_teacher(self) -> None:
+        """Make the teacher: a copy of the trained weights as they are now."""
+
+    @abstractmethod
+    def update_teacher(self, decay: float) -> None:
+        """Move the teacher's weights: teacher = decay · teacher + (1 - decay) · policy."""
+
+    @abstractmethod
+    def teacher_actions(
+        self,
+        context_ids_NC: Tensor,
+        context_mask_NC: Tensor,
+        action_ids_NT: Tensor,
+        action_mask_NT: Tensor,
+        *,
+        top_k: int,
+    ) -> CandidateScores:
+        """The teacher's ``top_k`` most probable next actions at every prefix of given actions, without gradient."""
+
+    @abstractmethod
+    def candidate_scores(
+        self,
+        context_ids_NC: Tensor,
+        context_mask_NC: Tensor,
+        action_ids_NT: Tensor,
+        action_mask_NT: Tensor,
+        candidates_NT1K: Tensor,
+    ) -> CandidateScores:
+        """Log-probabilities of given next actions at every prefix, with gradient."""
+
+    @abstractmethod
+    def write_as_reference(self, contexts: Sequence[Sequence[int]]) -> list[list[int]]:
+        """Greedy continuations of contexts by the frozen reference."""
+
+
+class FeedbackSource(ABC):
+    """Says of sampled trajectories what the teacher gets to read beside the prompt.
+
+    A trajectory for which there is nothing to say, or for which something failed, gets None: it is left out of the
+    loss and counted. Bad luck with one trajectory is never an error.
+    """
+
+    needs_reference: bool = False
+    """True if the frozen reference writes the feedback, so that the module must keep one."""
+
+    def setup(self) -> None:  # noqa: B027 - most sources have nothing to check
+        """Called before training and before weights are loaded; raises where the settings cannot work."""
+
+    @abstractmethod
+    def give(self, rollouts: Rollouts, policy: Policy, chosen: Sequence[int]) -> Feedback:
+        """Feedback on the chosen trajectories of rollouts whose answers have been checked."""
+
+    def state_dict(self) -> dict[str, Any]:
+        """State as tensors and primitives."""
+        return {}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:  # noqa: B027 - most sources have no state
+        """Restore ``state_dict``."""
 
 
 class Reward(ABC):
@@ -169,6 +265,18 @@ class Reward(ABC):
     @abstractmethod
     def combine(self, terms: Mapping[str, Tensor], rollouts: Rollouts, step: int) -> LogReward:
         """The tempered log reward at an optimiser step."""
+
+
+class RewardNetwork(ABC):
+    """Judges a solution at the end of each of its steps."""
+
+    is_calibrated: bool
+    """True if the sigmoid of a score is the probability that the solution is good so far; False if only differences of
+    scores mean something (trained on preferences)."""
+
+    @abstractmethod
+    def score_steps(self, prompts: Sequence[str], steps: Sequence[Sequence[str]], device: Any) -> list[list[float]]:
+        """The scores (logits) of B solutions, one for each step, without gradient."""
 
 
 class Buffer(ABC):

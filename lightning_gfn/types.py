@@ -157,6 +157,37 @@ class Scores:
 
 
 @dataclass(frozen=True)
+class CandidateScores:
+    """What a policy says of K candidate actions at each prefix of given actions.
+
+    Args:
+        candidates_NT1K: int64, the candidates as action ids; arbitrary where ``log_p_NT1K`` is -inf.
+        log_p_NT1K: log-probability of each, temperature 1, nats; -inf where a prefix has fewer actions.
+        log_rest_NT1: log-probability of all other actions together; -inf where there are none.
+        mask_NT1: bool, True on the prefixes where an action is chosen: before each token, and at the end unless the
+            maximum length forces the stop there. Values elsewhere are 0.
+    """
+
+    candidates_NT1K: Tensor
+    log_p_NT1K: Tensor
+    log_rest_NT1: Tensor
+    mask_NT1: Tensor
+
+
+@dataclass(frozen=True)
+class Feedback:
+    """What a teacher gets to read about some trajectories.
+
+    Args:
+        texts: one text a trajectory; None where there is no feedback.
+        counts: what it cost and what failed, by name; ``generated_tokens`` are tokens that an own model wrote.
+    """
+
+    texts: tuple[str | None, ...]
+    counts: Mapping[str, int] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
 class SampledActions:
     """What a policy sampled, N rows of at most T tokens; everything detached.
 
@@ -261,6 +292,10 @@ class EvalRecord:
         lengths: action tokens of each completion.
         entropies: mean entropy per action of each completion, nats.
         truncated: True where the maximum length forced the stop.
+        reference_log_probs: log q(solution, stop | prompt) of each reference solution of the problem at temperature 1,
+            nats; empty where references were not scored. They do not depend on the sampling temperature, so only the
+            records of the first temperature carry them.
+        reference_actions: actions of each of them: its tokens, and its stop unless the maximum length forces it.
     """
 
     problem: Problem
@@ -271,3 +306,5 @@ class EvalRecord:
     lengths: tuple[int, ...]
     entropies: tuple[float, ...]
     truncated: tuple[bool, ...]
+    reference_log_probs: tuple[float, ...] = ()
+    reference_actions: tuple[int, ...] = ()
