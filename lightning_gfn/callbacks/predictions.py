@@ -3,13 +3,23 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
 from lightning.pytorch import Callback
 
-from lightning_gfn.callbacks.run_files import json_line, records_of, run_folder, send_artifact, write_text
+from lightning_gfn.callbacks.run_files import (
+    gather_rows,
+    json_line,
+    records_of,
+    run_folder,
+    send_artifact,
+    write_json,
+    write_text,
+)
+from lightning_gfn.callbacks.spending import PEAK, peak_memory_mib, reset_peak_memory
 from lightning_gfn.types import EvalRecord
 
 if TYPE_CHECKING:
@@ -41,6 +51,9 @@ class PredictionWriter(Callback):
     truncated. Every batch is flushed, so a killed run keeps what it has predicted. The merged
     ``predictions/predictions.jsonl`` stands in data-set order and holds each (problem, temperature, sample) once.
 
+    ``predictions/budget.json`` says what the sampling cost, in the form that ``Budget`` takes as ``prior``: tokens
+    generated and completions checked (reward calls) on all ranks, seconds of the slowest, the highest peak of memory.
+
     Args:
         folder: name of the folder inside the run folder.
     """
@@ -48,6 +61,9 @@ class PredictionWriter(Callback):
     def __init__(self, *, folder: str = "predictions") -> None:
         self.folder = folder
         self._file: IO[str] | None = None
+        self._generated_tokens = 0
+        self._reward_calls = 0
+        self._start = 0.0
 
     def on_predict_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Open this rank's file anew; files of ranks that no longer exist go."""
@@ -58,6 +74,9 @@ class PredictionWriter(Callback):
                 stale.unlink()
         trainer.strategy.barrier("lightning_gfn.predictions_start")
         self._file = (folder / f"rank{trainer.global_rank}.jsonl").open("w", encoding="utf-8")
+        self._generated_tokens = self._reward_calls = 0
+        self._start = time.monotonic()
+        reset_peak_memory(pl_module.device)
 
     def on_predict_batch_end(
         self,
@@ -71,21 +90,36 @@ class PredictionWriter(Callback):
         if self._file is None:
             raise RuntimeError("PredictionWriter saw a batch before on_predict_start: run it by trainer.predict")
         rows = [row for record in records_of(outputs, "predict_step") for row in prediction_rows(record)]
+        self._generated_tokens += sum(row["length"] for row in rows)
+        self._reward_calls += len(rows)
         self._file.write("".join(json_line(row) for row in rows))
         self._file.flush()
 
     def on_predict_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Merge the ranks' files in data-set order."""
+        """Merge the ranks' files in data-set order and write what they cost."""
         self._close()
+        parts_spent = gather_rows(trainer, [self._spent(pl_module)])
         trainer.strategy.barrier("lightning_gfn.predictions_end")
         if trainer.is_global_zero:
             folder = run_folder(trainer) / self.folder
             parts = [folder / f"rank{rank}.jsonl" for rank in range(trainer.world_size)]
             text = merge_predictions(parts)
             send_artifact(trainer, write_text(folder / "predictions.jsonl", text), self.folder)
+            summed = {name: sum(part[name] for part in parts_spent) for name in ("generated_tokens", "reward_calls")}
+            highest = {name: max(part[name] for part in parts_spent) for name in ("wall_seconds", PEAK)}
+            cost = {**summed, "gradient_tokens": 0, "optimizer_steps": 0, **highest}
+            send_artifact(trainer, write_json(folder / "budget.json", cost), self.folder)
 
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
         self._close()
+
+    def _spent(self, pl_module: LightningModule) -> dict[str, float]:
+        return {
+            "generated_tokens": self._generated_tokens,
+            "reward_calls": self._reward_calls,
+            "wall_seconds": time.monotonic() - self._start,
+            PEAK: peak_memory_mib(pl_module.device),
+        }
 
     def _close(self) -> None:
         if self._file is not None:

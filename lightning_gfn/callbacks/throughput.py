@@ -4,36 +4,30 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
 from lightning.pytorch import Callback
 
-from lightning_gfn.callbacks.run_files import run_folder, write_json
+from lightning_gfn.callbacks.run_files import run_folder, send_artifact, write_json
+from lightning_gfn.callbacks.spending import COUNTS, PEAK, add_up, peak_memory_mib, read_spent, reset_peak_memory
 
 if TYPE_CHECKING:
     from lightning.pytorch import LightningModule, Trainer
 
-COUNTS = ("generated_tokens", "reward_calls", "gradient_tokens")
-
-
-def peak_memory_mib(device: torch.device) -> float:
-    """Peak memory since the process began: allocated by torch on a GPU, resident on a CPU (MiB)."""
-    if device.type == "cuda":
-        return torch.cuda.max_memory_allocated(device) / 2**20
-    import resource
-    import sys
-
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak / (2**20 if sys.platform == "darwin" else 2**10)
-
 
 class Budget(Callback):
-    """Adds up tokens, reward calls, optimiser steps and seconds over ranks and resumes; logs them; stops at limits.
+    """Adds up tokens, reward calls, optimiser steps and seconds over ranks, resumes and stages; stops at limits.
 
     ``training_step`` returns a dict; its entries ``generated_tokens``, ``reward_calls`` and ``gradient_tokens``
     (numbers of this rank and this batch, 0 where absent) are summed. Seconds are those of training: validation inside
-    ``fit`` does not count. Logged as ``budget/<name>``; written to ``<run folder>/budget.json`` when training ends.
+    ``fit`` does not count. Memory is the highest peak of any rank. Logged as ``budget/<name>`` with earlier stages.
+
+    ``<run folder>/budget.json``, written when training ends, holds the totals at its top level (this run and the
+    earlier stages; peak memory is the highest of them), this run alone under ``own`` and each earlier stage under
+    ``prior``. Limits apply to the totals, so that methods with and without earlier stages stop at the same cost. A run
+    that has reached a limit takes no further step when it is resumed.
 
     Args:
         max_generated_tokens: stop once so many tokens were sampled, all ranks together.
@@ -41,6 +35,8 @@ class Budget(Callback):
         max_gradient_tokens: stop once so many tokens (prompts and actions) went through the pass with gradient.
         max_optimizer_steps: stop after so many optimiser steps.
         max_wall_seconds: stop after so many seconds of training (the longest rank counts).
+        prior: ``budget.json`` files of earlier stages whose cost belongs to this method (sampling, a reward model).
+            A file's totals include its own prior stages: name the last stage of a chain only.
     """
 
     def __init__(
@@ -51,6 +47,7 @@ class Budget(Callback):
         max_gradient_tokens: int | None = None,
         max_optimizer_steps: int | None = None,
         max_wall_seconds: float | None = None,
+        prior: list[str] | None = None,
     ) -> None:
         self.limits: dict[str, float | None] = {
             "generated_tokens": max_generated_tokens,
@@ -62,25 +59,56 @@ class Budget(Callback):
         for name, limit in self.limits.items():
             if limit is not None and limit <= 0:
                 raise ValueError(f"max_{name} must be positive, got {limit}; leave it out for no limit")
+        self.prior = list(prior) if prior is not None else []
+        if len(set(self.prior)) < len(self.prior):
+            raise ValueError(f"prior names a budget file twice: {', '.join(self.prior)}")
         self.spent: dict[str, int] = dict.fromkeys(COUNTS, 0)
         self.optimizer_steps = 0
         self.wall_seconds = 0.0
+        self.peak_memory = 0.0
+        self._earlier: dict[str, dict[str, float]] = {}
         self._since: float | None = None
 
+    def own(self) -> dict[str, float]:
+        """What this run spent up to the last finished batch."""
+        counted = {"optimizer_steps": self.optimizer_steps, "wall_seconds": self.wall_seconds}
+        return {**self.spent, **counted, PEAK: self.peak_memory}
+
     def totals(self) -> dict[str, float]:
-        """Everything spent up to the last finished batch."""
-        return {**self.spent, "optimizer_steps": self.optimizer_steps, "wall_seconds": self.wall_seconds}
+        """What this run and its earlier stages spent."""
+        return add_up([self.own(), *self._earlier.values()])
+
+    def reached(self) -> list[str]:
+        """The limits that the totals have reached."""
+        totals = self.totals()
+        return [name for name, limit in self.limits.items() if limit is not None and totals[name] >= limit]
 
     def state_dict(self) -> dict[str, Any]:
-        return {name: float(value) if name == "wall_seconds" else int(value) for name, value in self.totals().items()}
+        return {
+            name: float(value) if name in ("wall_seconds", PEAK) else int(value) for name, value in self.own().items()
+        }
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         self.spent = {name: int(state_dict[name]) for name in COUNTS}
         self.optimizer_steps = int(state_dict["optimizer_steps"])
         self.wall_seconds = float(state_dict["wall_seconds"])
+        self.peak_memory = float(state_dict.get(PEAK, 0.0))
+
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Read the earlier stages.
+
+        Raises:
+            FileNotFoundError: a file of ``prior`` does not exist.
+            ValueError: it is malformed.
+        """
+        if stage == "fit":
+            self._earlier = {path: read_spent(Path(path)) for path in self.prior}
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         self._since = time.monotonic()
+        reset_peak_memory(pl_module.device)
+        if self.reached():
+            trainer.should_stop = True
 
     def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Stop the clock."""
@@ -101,27 +129,28 @@ class Budget(Callback):
         self._since = now
         self._add(trainer, outputs if isinstance(outputs, Mapping) else {}, elapsed, pl_module.device)
         self.optimizer_steps = trainer.global_step
-        for name, value in self.totals().items():
-            pl_module.log(f"budget/{name}", float(value), rank_zero_only=True)
-        pl_module.log("budget/peak_memory_mib", peak_memory_mib(pl_module.device), rank_zero_only=True)
-        reached = [name for name, limit in self.limits.items() if limit is not None and self.totals()[name] >= limit]
-        if reached:
+        values = {f"budget/{name}": float(value) for name, value in self.totals().items()}
+        pl_module.log_dict(values, rank_zero_only=True)
+        if self.reached():
             trainer.should_stop = True
 
-    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+    def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Write ``budget.json``: also where a resumed run had nothing left to do."""
         self._since = None
         if trainer.is_global_zero:
-            totals = {**self.state_dict(), "peak_memory_mib": peak_memory_mib(pl_module.device)}
-            write_json(run_folder(trainer) / "budget.json", totals)
+            content = {**self.totals(), "own": self.own(), "prior": self._earlier}
+            send_artifact(trainer, write_json(run_folder(trainer) / "budget.json", content))
 
     def _add(self, trainer: Trainer, outputs: Mapping[str, Any], elapsed: float, device: torch.device) -> None:
-        counts = torch.tensor([int(outputs.get(name, 0)) for name in COUNTS], dtype=torch.int64, device=device)
-        seconds = torch.tensor(self.wall_seconds + elapsed, dtype=torch.float32, device=device)
+        counts = [int(outputs.get(name, 0)) for name in COUNTS]
+        self.wall_seconds += elapsed
+        self.peak_memory = max(self.peak_memory, peak_memory_mib(device))
         if trainer.world_size > 1:
-            torch.distributed.all_reduce(counts)
-            torch.distributed.all_reduce(seconds, op=torch.distributed.ReduceOp.MAX)
-            self.wall_seconds = float(seconds)
-        else:
-            self.wall_seconds += elapsed
-        for name, count in zip(COUNTS, counts.tolist(), strict=True):
+            summed = torch.tensor(counts, dtype=torch.int64, device=device)
+            highest = torch.tensor([self.wall_seconds, self.peak_memory], dtype=torch.float64, device=device)
+            torch.distributed.all_reduce(summed)
+            torch.distributed.all_reduce(highest, op=torch.distributed.ReduceOp.MAX)
+            counts = summed.tolist()
+            self.wall_seconds, self.peak_memory = highest.tolist()
+        for name, count in zip(COUNTS, counts, strict=True):
             self.spent[name] += count

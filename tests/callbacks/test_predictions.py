@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from lightning_gfn.callbacks.predictions import PredictionWriter, merge_predictions
+from lightning_gfn.callbacks.spending import read_spent
 
 
 def read_rows(path: Path) -> list[dict[str, Any]]:
@@ -26,7 +27,18 @@ def test_every_sample_has_a_row_in_dataset_order(make_trainer: Any, replay: Any,
     assert first["problem_id"] == "p004" and first["temperature"] == 1.0 and first["sample"] == 0
     assert first["prompt"] == "How much is 4?" and first["log_prob"] == -1.0 and first["length"] == 14
     assert [row["correct"] for row in rows[8:16]] == [True] * 4 + [False] * 4
-    assert trainer.logger.artifacts == [("predictions.jsonl", "predictions")]
+    assert trainer.logger.artifacts == [("predictions.jsonl", "predictions"), ("budget.json", "predictions")]
+
+
+def test_what_sampling_cost_is_a_prior_budget(make_trainer: Any, replay: Any, tmp_path: Path) -> None:
+    trainer = make_trainer(PredictionWriter())
+    trainer.predict(replay.ReplayModule(), replay.make_loader(replay.make_problems(5)), return_predictions=False)
+    spent = read_spent(tmp_path / "predictions" / "budget.json")
+    rows = read_rows(tmp_path / "predictions" / "predictions.jsonl")
+    assert spent["generated_tokens"] == sum(row["length"] for row in rows)
+    assert spent["reward_calls"] == len(rows) == 80
+    assert spent["gradient_tokens"] == spent["optimizer_steps"] == 0
+    assert 0 < spent["wall_seconds"] < 60 and spent["peak_memory_mib"] > 50
 
 
 def test_a_killed_run_keeps_its_batches(make_trainer: Any, replay: Any, tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 import torch
 
+from lightning_gfn.callbacks.spending import PEAK, SUMMED, peak_memory_mib, reset_peak_memory
 from lightning_gfn.callbacks.throughput import Budget
 
 
@@ -76,6 +77,103 @@ def test_a_resumed_run_counts_on(make_trainer: Any, replay: Any, tmp_path: Path)
     make_trainer(budget, max_steps=5).fit(replay.ReplayModule(), loader, ckpt_path=tmp_path / "two.ckpt")
     assert budget.spent["generated_tokens"] == 50
     assert budget.optimizer_steps == 5
+
+
+@pytest.fixture
+def earlier(tmp_path: Path) -> Path:
+    """What a stage of sampling left."""
+    path = tmp_path / "sampling" / "budget.json"
+    path.parent.mkdir()
+    spent = {"generated_tokens": 25, "reward_calls": 3, "gradient_tokens": 0, "optimizer_steps": 0}
+    path.write_text(json.dumps({**spent, "wall_seconds": 100.5, "peak_memory_mib": 1e6}))
+    return path
+
+
+def test_earlier_stages_count_and_limit(make_trainer: Any, replay: Any, tmp_path: Path, earlier: Path) -> None:
+    budget = Budget(max_generated_tokens=50, prior=[str(earlier)])
+    trainer = make_trainer(budget, max_steps=10)
+    trainer.fit(replay.ReplayModule(), replay.make_loader(replay.make_problems(6)))
+    assert trainer.global_step == 3
+    written = json.loads((tmp_path / "budget.json").read_text())
+    assert written["generated_tokens"] == 55 and written["reward_calls"] == 9 and written["optimizer_steps"] == 3
+    assert written["wall_seconds"] == pytest.approx(written["own"]["wall_seconds"] + 100.5)
+    assert written["peak_memory_mib"] == 1e6 and 50 < written["own"]["peak_memory_mib"] < 1e5
+    assert written["own"]["generated_tokens"] == 30
+    assert written["prior"][str(earlier)]["generated_tokens"] == 25
+    logged = {key: value for row in trainer.logger.metrics for key, value in row.items()}
+    assert logged["budget/generated_tokens"] == 55 and logged["budget/wall_seconds"] > 100.5
+    assert ("budget.json", None) in trainer.logger.artifacts
+    chained = Budget(prior=[str(tmp_path / "budget.json")])
+    chained.setup(trainer, replay.ReplayModule(), "fit")
+    assert chained.totals()["generated_tokens"] == 55
+
+
+def test_a_run_at_its_limit_takes_no_further_step(make_trainer: Any, replay: Any, tmp_path: Path) -> None:
+    loader = replay.make_loader(replay.make_problems(6))
+    first = make_trainer(Budget(max_generated_tokens=20), max_steps=9)
+    first.fit(replay.ReplayModule(), loader)
+    first.save_checkpoint(tmp_path / "full.ckpt")
+    (tmp_path / "budget.json").unlink()
+    module = replay.ReplayModule()
+    again = make_trainer(Budget(max_generated_tokens=20), max_steps=9)
+    again.fit(module, loader, ckpt_path=tmp_path / "full.ckpt")
+    assert first.global_step == again.global_step == 2
+    assert json.loads((tmp_path / "budget.json").read_text())["generated_tokens"] == 20
+    further = make_trainer(Budget(max_generated_tokens=30), max_steps=9)
+    further.fit(module, loader, ckpt_path=tmp_path / "full.ckpt")
+    assert further.global_step == 3
+
+
+def test_a_finished_run_writes_its_budget_again(make_trainer: Any, replay: Any, tmp_path: Path) -> None:
+    loader = replay.make_loader(replay.make_problems(6))
+    first = make_trainer(Budget(), max_steps=2)
+    first.fit(replay.ReplayModule(), loader)
+    first.save_checkpoint(tmp_path / "two.ckpt")
+    (tmp_path / "budget.json").unlink()
+    make_trainer(Budget(), max_steps=2).fit(replay.ReplayModule(), loader, ckpt_path=tmp_path / "two.ckpt")
+    assert json.loads((tmp_path / "budget.json").read_text())["reward_calls"] == 4
+
+
+def test_peak_memory_is_that_of_this_stage_and_survives_a_resume(make_trainer: Any, replay: Any) -> None:
+    ballast = bytearray(300 * 2**20)
+    held = peak_memory_mib(torch.device("cpu"))
+    del ballast
+    budget = Budget()
+    make_trainer(budget, max_steps=1).fit(replay.ReplayModule(), replay.make_loader(replay.make_problems(2)))
+    if reset_works():
+        assert budget.peak_memory < held - 200
+    resumed = Budget()
+    resumed.load_state_dict({**budget.state_dict(), "peak_memory_mib": 1e6})
+    make_trainer(resumed, max_steps=1).fit(replay.ReplayModule(), replay.make_loader(replay.make_problems(2)))
+    assert resumed.own()["peak_memory_mib"] == 1e6
+
+
+def reset_works() -> bool:
+    """Whether this system can forget a peak."""
+    ballast = bytearray(100 * 2**20)
+    before = peak_memory_mib(torch.device("cpu"))
+    del ballast
+    reset_peak_memory(torch.device("cpu"))
+    return peak_memory_mib(torch.device("cpu")) < before - 50
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (None, "does not exist: finish that stage first"),
+        ("[1]", "is malformed"),
+        ('{"generated_tokens": 1}', "reward_calls"),
+        (json.dumps(dict.fromkeys((*SUMMED, PEAK), -1)), "generated_tokens must be a number of at least 0"),
+    ],
+)
+def test_bad_earlier_budgets_are_refused(replay: Any, tmp_path: Path, content: str | None, message: str) -> None:
+    path = tmp_path / "prior.json"
+    if content is not None:
+        path.write_text(content)
+    with pytest.raises((FileNotFoundError, ValueError), match=message):
+        Budget(prior=[str(path)]).setup(replay, replay.ReplayModule(), "fit")
+    with pytest.raises(ValueError, match="names a budget file twice"):
+        Budget(prior=["a", "a"])
 
 
 def test_a_limit_of_zero_is_refused() -> None:
