@@ -132,9 +132,11 @@ class Planner:
         extra: Mapping[str, Any] | None = None,
     ) -> Stage:
         """One stage; ``extra`` makes it a candidate of a search."""
-        command = entry.get("command", "run") if extra is None else "fit"
+        given = entry.get("command", "run") if extra is None else "fit"
+        commands = (given,) if isinstance(given, str) else tuple(given)
+        trains = set(commands) <= set(TRAINER_COMMANDS)
         files = [*([entry["config"]] if "config" in entry else []), *entry["overlays"]]
-        if command in TRAINER_COMMANDS:
+        if trains:
             files = [*files[:1], *self.study.content.get("overlays", []), *files[1:]]
         paths = [self.root / file for file in files]
         for path in paths:
@@ -142,8 +144,8 @@ class Planner:
                 raise StudyError(f"{self.study.path}: stages.{name}: {path} does not exist")
         needs: list[str] = []
         arguments = [text for path in paths for text in ("--config", str(path))]
-        if command in TRAINER_COMMANDS:
-            arguments += self.trainer_arguments(name, seed, entry, run_dir, command, extra)
+        if trains:
+            arguments += self.trainer_arguments(name, seed, entry, run_dir, extra)
         more = [text for key, value in entry["set"].items() for text in spelled(key, value)]
         more += [str(text) for text in entry.get("arguments", [])]
         more += [text for key, value in (extra or {}).items() for text in spelled(key, value)]
@@ -155,7 +157,7 @@ class Planner:
             name=name,
             seed=seed,
             run_dir=run_dir,
-            command=command,
+            commands=commands,
             arguments=tuple(arguments),
             needs=tuple(dict.fromkeys(needs)),
             choice=choice,
@@ -169,13 +171,10 @@ class Planner:
         seed: int,
         entry: Mapping[str, Any],
         run_dir: Path,
-        command: str,
         extra: Mapping[str, Any] | None,
     ) -> list[str]:
         """Run folder, seeds and the name of the method."""
         arguments = ["--run_dir", str(run_dir)]
-        if command in ("run", "fit"):
-            arguments += ["--if_exists", "resume"]
         for key in entry.get("seed_keys", SEED_KEYS):
             arguments += spelled(key, seed)
         method = entry.get("method", name)

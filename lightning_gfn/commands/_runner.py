@@ -146,8 +146,8 @@ class Runner:
             while (stage := self.take()) is not None:
                 try:
                     outcome = self.carry_out(stage, worker)
-                except (StudyError, OSError) as error:
-                    outcome = str(error)
+                except Exception as error:  # whatever stops one stage must not stop the others
+                    outcome = str(error) if isinstance(error, StudyError) else repr(error)
                 self.note(stage, outcome)
         finally:
             worker.close()
@@ -192,9 +192,10 @@ class Runner:
             start = time.monotonic()
             say(stage.key, f"starts ({len(self.ended) + 1} of {self.total})" + (f", {' '.join(chosen)}" * bool(chosen)))
             log_path = stage.run_dir.with_name(f"{stage.run_dir.name}.log")
-            status = worker.run(stage.key, [stage.command, *stage.arguments, *chosen], log_path)
-            if status != 0:
-                return f"exit status {status}; its output is in {log_path}"
+            for command in stage.command_lines(chosen):
+                status = worker.run(stage.key, command, log_path)
+                if status != 0:
+                    return f"{command[0]}: exit status {status}; its output is in {log_path}"
             seconds = time.monotonic() - start
             record = {"fingerprint": fingerprint, "seconds": round(seconds, 1), "chosen": list(chosen)}
             mark.write_text(json.dumps(record) + "\n", encoding="utf-8")

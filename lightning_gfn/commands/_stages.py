@@ -32,14 +32,14 @@ class Choice:
 
 @dataclass(frozen=True)
 class Stage:
-    """One command of a study.
+    """One step of a study: one command, or several with the same arguments.
 
     Args:
         name: as the study file calls it.
         seed: key of data order, initial weights and sampling.
         run_dir: the folder that it writes.
-        command: command of ``lightning-gfn``.
-        arguments: what follows the command.
+        commands: commands of ``lightning-gfn``, carried out in this order.
+        arguments: what follows each of them.
         needs: keys of the stages that must have ended before.
         choice: further arguments that a search decides.
         inputs: files whose content decides what the stage does.
@@ -49,7 +49,7 @@ class Stage:
     name: str
     seed: int
     run_dir: Path
-    command: str
+    commands: tuple[str, ...]
     arguments: tuple[str, ...]
     needs: tuple[str, ...] = ()
     choice: Choice | None = None
@@ -61,9 +61,14 @@ class Stage:
         """Name that is unique within the study."""
         return f"{self.name}@{self.seed}"
 
+    def command_lines(self, chosen: Sequence[str] = ()) -> list[list[str]]:
+        """What to call, with the arguments that a search chose."""
+        resume = {name: ["--if_exists", "resume"] for name in ("run", "fit")}
+        return [[name, *resume.get(name, []), *self.arguments, *chosen] for name in self.commands]
+
     def fingerprint(self, chosen: Sequence[str], needed: Sequence[str]) -> str:
         """A digest of what decides the stage's result: command, arguments, files, and the stages that it builds on."""
-        digest = hashlib.sha256(json.dumps([self.command, *self.arguments, *chosen, *needed]).encode())
+        digest = hashlib.sha256(json.dumps([*self.commands, *self.arguments, *chosen, *needed]).encode())
         for path in self.inputs:
             digest.update(path.read_bytes())
         return digest.hexdigest()[:16]

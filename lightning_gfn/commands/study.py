@@ -119,7 +119,8 @@ def print_plan(study: Study, chosen: set[str] | None) -> None:
         if chosen is None or key in chosen:
             state = "done" if mark_of(stage).is_file() else "to do"
             print(f"{key} ({state})" + (f" after {', '.join(stage.needs)}" if stage.needs else ""))
-            print(f"    lightning-gfn {stage.command} {' '.join(stage.arguments)}")
+            for command in stage.command_lines():
+                print(f"    lightning-gfn {' '.join(command)}")
 
 
 def set_aside(folder: Path) -> Path:

@@ -92,6 +92,13 @@ def test_overlays_come_after_the_config_and_settings_last(study_file: Path, tmp_
     assert arguments.index("--run_dir") > arguments.index(str(study_file.parent / "over.yaml"))
 
 
+def test_a_stage_may_have_several_commands(study_file: Path, tmp_path: Path) -> None:
+    changed(study_file, stages={"a": {"command": ["run", "validate"], "config": "base.yaml"}}, compare=[])
+    run, validate = planned(study_file, tmp_path, seeds=[0]).stages["a@0"].command_lines(["--lr", "0.5"])
+    assert run[0] == "run" and "--if_exists" in run and run[-2:] == ["--lr", "0.5"]
+    assert validate[0] == "validate" and "--if_exists" not in validate and validate[-2:] == ["--lr", "0.5"]
+
+
 def test_for_gives_one_stage_a_value_with_its_type(study_file: Path, tmp_path: Path) -> None:
     stages = planned(study_file, tmp_path).stages
     assert stages["noise_0.5@0"].arguments[-2:] == ("--p", "0.5")
@@ -104,7 +111,7 @@ def test_a_search_brings_its_own_seed_and_what_that_needs(study_file: Path, tmp_
     candidates = [key for key in study.stages if ".search" in key]
     assert candidates == ["dpo.search0@7", "dpo.search1@7", "dpo.search2@7"]
     assert {"filter@7", "base@7"} == set(study.stages["dpo.search0@7"].needs)
-    assert study.stages["dpo.search0@7"].command == "fit", "a search never sees the test problems"
+    assert study.stages["dpo.search0@7"].commands == ("fit",), "a search never sees the test problems"
     assert {"dpo.search0@7", "dpo.search2@7"} < set(study.stages["dpo@0"].needs)
     assert "--trainer.limit_val_batches" in study.stages["dpo.search1@7"].arguments
     assert "--trainer.limit_val_batches" not in study.stages["dpo@0"].arguments
