@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import torch
@@ -45,27 +45,35 @@ class AnswerMatch(Reward):
             ValueError: if a problem has no reference answer.
         """
         problems = [rollouts.problems[p] for p in rollouts.problem_index_B.tolist()]
-        verdicts = [_is_correct(text, problem) for text, problem in zip(rollouts.completions, problems, strict=True)]
+        attempts = list(zip(problems, rollouts.completions, strict=True))
+        verdicts = [_is_correct(text, problem) for problem, text in attempts]
         correct_B = torch.tensor(verdicts, dtype=torch.bool, device=rollouts.action_mask_NT.device)
         if not prefixes:
-            return {TERM: correct_B.float()}, correct_B
+            judged = [self.judge(*attempt, correct) for attempt, correct in zip(attempts, verdicts, strict=True)]
+            return {TERM: torch.tensor(judged, dtype=torch.float32, device=correct_B.device)}, correct_B
         require_single_step(rollouts, type(self).__name__)
         rows = [
-            prefix_verdicts(ids, problem, policy)
+            prefix_verdicts(ids, problem, policy, self.judge)
             for ids, problem in zip(rollouts.action_lists(), problems, strict=True)
         ]
         return {TERM: pad_prefix_values(rows, rollouts)}, correct_B
+
+    def judge(self, problem: Problem, completion: str, correct: bool) -> bool:
+        """What the reward makes of a true verdict on a text; here the verdict itself."""
+        return correct
 
     def combine(self, terms: Mapping[str, Tensor], rollouts: Rollouts, step: int) -> LogReward:
         """The term itself (weight 1, temperature 1)."""
         return log_reward_of_term(terms, TERM, rollouts)
 
 
-def prefix_verdicts(action: Sequence[int], problem: Problem, policy: Policy) -> list[float]:
-    """1.0 where the answer read off a prefix is right, else 0.0, for the T + 1 prefixes of an action.
+def prefix_verdicts(
+    action: Sequence[int], problem: Problem, policy: Policy, judge: Callable[[Problem, str, bool], bool]
+) -> list[float]:
+    """1.0 where the answer read off a prefix is judged right, else 0.0, for the T + 1 prefixes of an action.
 
     Prefixes without an answer marker are skipped by bisection; where the answer does not change from one prefix to the
-    next, neither does the verdict.
+    next, neither does the true verdict.
     """
 
     def has_marker(end: int) -> bool:
@@ -73,12 +81,13 @@ def prefix_verdicts(action: Sequence[int], problem: Problem, policy: Policy) -> 
 
     first = bisect_left(range(len(action) + 1), True, key=has_marker)
     verdicts = [0.0] * first
-    answer, verdict = None, 0.0
+    answer, correct = None, False
     for end in range(first, len(action) + 1):
-        found = extract_answer(policy.decode(action[:end]), problem.answer_style)
+        text = policy.decode(action[:end])
+        found = extract_answer(text, problem.answer_style)
         if found != answer:
-            answer, verdict = found, float(is_equivalent(found, _reference_answer(problem)))
-        verdicts.append(verdict)
+            answer, correct = found, is_equivalent(found, _reference_answer(problem))
+        verdicts.append(float(judge(problem, text, correct)))
     return verdicts
 
 

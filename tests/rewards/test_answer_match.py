@@ -27,6 +27,7 @@ PIECES = [
     "\\boxed{42}",
     "\\boxed 4",
 ]
+TRUTH = AnswerMatch().judge
 
 
 def written_loop(text: str, problem: Problem) -> list[float]:
@@ -41,7 +42,7 @@ def test_prefix_verdicts_equal_a_written_loop_on_random_texts(style, policy) -> 
     for _ in range(150):
         text = "".join(generator.choices(PIECES, k=generator.randrange(9)))
         problem = Problem("p", "Q", answer=generator.choice(["4", "42", "1200"]), answer_style=style)
-        verdicts = prefix_verdicts(policy.encode_completion(text), problem, policy)
+        verdicts = prefix_verdicts(policy.encode_completion(text), problem, policy, TRUTH)
         assert verdicts == written_loop(text, problem), text
         seen.update(verdicts)
     assert seen == {0.0, 1.0}
@@ -79,7 +80,7 @@ def test_a_verdict_is_asked_once_while_the_answer_stays_and_few_prefixes_are_dec
     asked = []
     monkeypatch.setattr(answer_match, "is_equivalent", lambda *pair: asked.append(pair) or True)
     text = "1+1=2. " * 20 + "The answer is: 2\nand so on and on"
-    verdicts = prefix_verdicts(policy.encode_completion(text), Problem("p", "Q", answer="2"), policy)
+    verdicts = prefix_verdicts(policy.encode_completion(text), Problem("p", "Q", answer="2"), policy, TRUTH)
     assert asked == [("2", "2")]
     assert sum(verdicts) == len("2\nand so on and on")
     assert policy.decode_calls < 45, "bisection to the marker, then one call a prefix"
@@ -88,10 +89,10 @@ def test_a_verdict_is_asked_once_while_the_answer_stays_and_few_prefixes_are_dec
 def test_the_loop_catches_planted_errors(policy) -> None:
     problem = Problem("p", "Q", answer="4")
     text = "The answer is: 42\nThe answer is: 4"
-    truth = written_loop(text, problem)
-    off_by_one = prefix_verdicts(policy.encode_completion(text), problem, policy)[1:]
-    only_final = [truth[-1]] * len(truth)
-    assert off_by_one != truth[:-1] and only_final != truth
+    expected = written_loop(text, problem)
+    off_by_one = prefix_verdicts(policy.encode_completion(text), problem, policy, TRUTH)[1:]
+    only_final = [expected[-1]] * len(expected)
+    assert off_by_one != expected[:-1] and only_final != expected
 
 
 def test_a_problem_without_reference_answer_is_named(policy, make_rollouts) -> None:

@@ -1,0 +1,287 @@
+"""FlowRL: trajectory balance towards the reference tilted by the reward; four choices of log Z behind one switch."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from statistics import NormalDist
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from lightning_gfn.interfaces import Objective
+from lightning_gfn.objectives._checks import check_choice, check_shapes
+from lightning_gfn.objectives.actions import append_stop
+from lightning_gfn.objectives.advantages import group_advantages, group_mean
+from lightning_gfn.objectives.grpo import check_clip
+from lightning_gfn.types import LossOutput
+
+LogZ = Literal["learned", "group_mean", "vargrad", "noise"]
+RewardScale = Literal["group", "none"]
+LOG_Z: tuple[LogZ, ...] = ("learned", "group_mean", "vargrad", "noise")
+NOISE = NormalDist(0.5, 1.0)
+
+
+def check_flow_settings(beta: float, gap_clip: tuple[float, float] | None) -> None:
+    """Refuse a negative reward weight and a clipping range that excludes 0.
+
+    Raises:
+        ValueError: names the argument.
+    """
+    if beta < 0.0:
+        raise ValueError(f"beta is {beta}, expected beta >= 0")
+    if gap_clip is not None and min(gap_clip) < 0.0:
+        raise ValueError(f"gap_clip is {gap_clip}, expected two bounds >= 0: how far the gap may lie below and above 0")
+
+
+def flowrl_loss(
+    log_pf_B: Tensor,
+    old_log_pf_B: Tensor,
+    ref_log_pf_B: Tensor,
+    length_B: Tensor,
+    log_z_B: Tensor,
+    reward_B: Tensor,
+    *,
+    beta: float = 15.0,
+    clip_low: float = 0.2,
+    clip_high: float = 0.2,
+    gap_clip: tuple[float, float] | None = None,
+) -> LossOutput:
+    """Squared residual of trajectory balance towards q_ref · exp(β r), weighted by a clipped importance ratio.
+
+        g_b  = log Z_b + (log q_old - log q_ref) / l_b - β r_b
+        w_b  = clip(q / q_old, 1 - clip_low, 1 + clip_high), constant
+        loss = mean_b w_b (clip(g_b, -gap_clip[0], gap_clip[1]) + (log q - log q_old) / l_b)²
+
+    Without ``gap_clip`` the bracket is log Z + log(q / q_ref) / l - β r, FlowRL's; with it, it is GFlowRL's. At l = 1
+    the residuals vanish where q = q_ref exp(β r) / Z. With l the number of actions they vanish where
+    q = q_ref exp(l (β r - log Z)): long trajectories are favoured where β r > log Z, and short ones elsewhere.
+
+    Args:
+        log_pf_B: (B,) log q of the whole trajectory, nats; gradient flows.
+        old_log_pf_B: (B,) the same when the trajectory was sampled, nats; constant.
+        ref_log_pf_B: (B,) the same under the frozen reference, nats; constant.
+        length_B: (B,) divisor l of log-probabilities: the number of actions, or 1; constant.
+        log_z_B: (B,) log Z of each trajectory's problem, nats (per action where l is the number of actions); gradient
+            flows.
+        reward_B: (B,) reward r; constant.
+        beta: weight of the reward, nats.
+        clip_low: how far below 1 the weight may lie; 1 leaves it free.
+        clip_high: how far above 1 the weight may lie.
+        gap_clip: bounds of g below and above 0, nats; None for none. A clipped g passes no gradient to log Z.
+
+    Returns:
+        Weighted sum over B; diagnostics ``residual_mean``, ``residual_std``, ``log_z_mean`` (used), ``log_z_estimate``
+        (mean of β r - log(q / q_ref) / l), ``ratio_mean`` (of w) and ``gap_clip_fraction``.
+
+    Raises:
+        ValueError: names the argument whose shape or value is wrong.
+
+    Source: Zhu et al. 2025, arXiv:2509.15207, with w clipped as the equation says (the released code does not clip
+    it); clipped gap: GFlowRL, arXiv:2607.13394.
+    """
+    check_clip(clip_low, clip_high)
+    check_flow_settings(beta, gap_clip)
+    shape = (log_pf_B.numel(),)
+    check_shapes(
+        log_pf_B=(log_pf_B, shape),
+        old_log_pf_B=(old_log_pf_B, shape),
+        ref_log_pf_B=(ref_log_pf_B, shape),
+        length_B=(length_B, shape),
+        log_z_B=(log_z_B, shape),
+        reward_B=(reward_B, shape),
+    )
+    old_B, target_B = old_log_pf_B.detach(), beta * reward_B.detach()
+    prior_B = ref_log_pf_B.detach()
+    log_ratio_B = log_pf_B - old_B
+    weight_B = clipped_ratio(log_pf_B, old_log_pf_B, clip_low, clip_high)
+    gap_B = log_z_B + (old_B - prior_B) / length_B - target_B
+    bounded_B = gap_B if gap_clip is None else gap_B.clamp(-gap_clip[0], gap_clip[1])
+    residual_B = bounded_B + log_ratio_B / length_B
+    detached_B = residual_B.detach()
+    return LossOutput(
+        sum=(weight_B * residual_B.square()).sum(),
+        weight=detached_B.new_tensor(float(detached_B.numel())),
+        diagnostics={
+            "residual_mean": detached_B.mean(),
+            "residual_std": detached_B.std(correction=0),
+            "log_z_mean": log_z_B.detach().mean(),
+            "log_z_estimate": (target_B - (log_pf_B.detach() - prior_B) / length_B).mean(),
+            "ratio_mean": weight_B.mean(),
+            "gap_clip_fraction": (bounded_B != gap_B).to(detached_B.dtype).mean(),
+        },
+    )
+
+
+def clipped_ratio(log_pf_B: Tensor, old_log_pf_B: Tensor, clip_low: float, clip_high: float) -> Tensor:
+    """clip(q / q_old, 1 - clip_low, 1 + clip_high) of whole trajectories, (B,), without gradient."""
+    return (log_pf_B.detach() - old_log_pf_B.detach()).exp().clamp(1.0 - clip_low, 1.0 + clip_high)
+
+
+def estimated_log_z(
+    log_pf_B: Tensor, ref_log_pf_B: Tensor, length_B: Tensor, target_B: Tensor, weight_B: Tensor, group_B: Tensor
+) -> Tensor:
+    """The log Z of each group that makes its weighted squared residuals smallest.
+
+        log Z = Σ_group w (β r - log(q / q_ref) / l) / Σ_group w
+
+    Where q is the policy that is trained, the weighted residuals of a group then sum to 0, so that leaving this mean
+    without gradient changes no gradient: VarGrad.
+
+    Args:
+        log_pf_B: (B,) log q of whole trajectories, nats.
+        ref_log_pf_B: (B,) the same under the reference, nats.
+        length_B: (B,) divisor of log-probabilities.
+        target_B: (B,) β r, nats.
+        weight_B: (B,) weights w ≥ 0.
+        group_B: (B,) int64, arbitrary ids.
+
+    Returns:
+        (B,) without gradient, nats.
+    """
+    partition_B = target_B - (log_pf_B - ref_log_pf_B) / length_B
+    total_B, _ = group_mean(weight_B, group_B)
+    weighted_B, _ = group_mean(weight_B * partition_B, group_B)
+    return (weighted_B / total_B.clamp_min(torch.finfo(total_B.dtype).tiny)).detach()
+
+
+def noise_log_z(length_B: Tensor, group_B: Tensor) -> Tensor:
+    """A draw of N(0.5, 1) for each group, in place of log Z: the control that knows nothing of the problem.
+
+        log Z = Φ⁻¹(u) + 0.5,    u = blake2b(lengths of the group's trajectories in order)
+
+    Two visits of a problem share a draw only where all lengths agree. The same samples draw the same, so a resumed run
+    repeats what an unbroken one does, on any number of ranks, and no generator is touched.
+
+    Args:
+        length_B: (B,) int64, number of actions of each trajectory.
+        group_B: (B,) int64, arbitrary ids.
+
+    Returns:
+        (B,) float32, one value a group, nats.
+
+    Source: the noise control of GFlowRL, arXiv:2607.13394.
+    """
+    lengths: dict[int, list[int]] = {}
+    groups = group_B.tolist()
+    for group, length in zip(groups, length_B.tolist(), strict=True):
+        lengths.setdefault(group, []).append(length)
+    draws = {group: NOISE.inv_cdf(_uniform(members)) for group, members in lengths.items()}
+    return torch.tensor([draws[group] for group in groups], device=length_B.device)
+
+
+def _uniform(lengths: list[int]) -> float:
+    digest = hashlib.blake2b(repr(lengths).encode(), digest_size=8, person=b"log Z noise").digest()
+    return ((int.from_bytes(digest, "little") >> 12) + 0.5) / 2.0**52
+
+
+def whole_log_probs(columns: Mapping[str, Tensor], prefix: str = "") -> tuple[Tensor, Tensor]:
+    """log q of whole trajectories, (B,), and their numbers of actions (tokens and free stop), int64 (B,).
+
+    Args:
+        columns: hold ``<prefix>log_pf_BT`` and ``<prefix>log_pstop_BT1``.
+        prefix: which policy: "" the present one, "old_" or "ref_".
+    """
+    log_pf_BT1, actions_BT1 = append_stop(
+        columns[f"{prefix}log_pf_BT"], columns[f"{prefix}log_pstop_BT1"], columns["mask_BT"], columns["forced_stop_B"]
+    )
+    return log_pf_BT1.sum(1), actions_BT1.sum(1)
+
+
+@dataclass(frozen=True)
+class FlowRL(Objective):
+    """FlowRL; the reward r is the ``log_reward_B`` column, taken as a plain number, which must not contain log q_ref.
+
+    Sampled from the present policy, without length normalisation and at weight 1, log Z is a baseline alone: the
+    expected gradient is the same for every value that does not depend on the trajectory, since E[∇ log q] = 0. With
+    length normalisation it is not, since E[∇ log q / l] ≠ 0; then log Z decides which lengths are favoured.
+
+    Args:
+        beta: weight of the reward, nats.
+        log_z: ``learned`` by model.head; ``group_mean``: mean of β r - log(q_old / q_ref) / l over a problem's
+            trajectories, constant while a rollout batch is used; ``vargrad``: the same under the present policy, the
+            minimiser of the loss; ``noise``: a draw of N(0.5, 1) for each problem, see ``noise_log_z``.
+        length_normalise: divide log-probabilities by the number of actions; this moves the fixed point.
+        reward_scale: ``group``: (r - mean) / standard deviation over the problem's trajectories; ``none``: r itself.
+        clip_low: how far below 1 the importance weight may lie; 1 leaves it free.
+        clip_high: how far above 1 the importance weight may lie.
+        gap_clip: bounds below and above 0 of the residual at the old policy, nats; None for none.
+
+    Source: Zhu et al. 2025, arXiv:2509.15207; length normalisation and noise control discussed in arXiv:2607.13394.
+    """
+
+    beta: float = field(default=15.0, kw_only=True)
+    log_z: LogZ = field(default="learned", kw_only=True)
+    length_normalise: bool = field(default=True, kw_only=True)
+    reward_scale: RewardScale = field(default="group", kw_only=True)
+    clip_low: float = field(default=0.2, kw_only=True)
+    clip_high: float = field(default=0.2, kw_only=True)
+    gap_clip: tuple[float, float] | None = field(default=None, kw_only=True)
+
+    def __post_init__(self) -> None:
+        check_clip(self.clip_low, self.clip_high)
+        check_flow_settings(self.beta, self.gap_clip)
+        check_choice("log_z", self.log_z, LOG_Z)
+        check_choice("reward_scale", self.reward_scale, ("group", "none"))
+
+    @property
+    def requires(self) -> frozenset[str]:
+        """Columns that are read; ``log_z_B`` only where it is learned, groups only where they are compared."""
+        names = {f"{prefix}log_pf_BT" for prefix in ("", "old_", "ref_")}
+        names |= {f"{prefix}log_pstop_BT1" for prefix in ("", "old_", "ref_")}
+        names |= {"mask_BT", "forced_stop_B", "log_reward_B"}
+        if self.log_z == "learned":
+            names.add("log_z_B")
+        if self.log_z != "learned" or self.reward_scale == "group":
+            names.add("group_B")
+        return frozenset(names)
+
+    def prepare(self, columns: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Scaled rewards, and log Z where it is the group mean or noise, over the whole groups of a rollout batch."""
+        prepared = {"advantage_B": columns["log_reward_B"].detach()}
+        if self.reward_scale == "group":
+            prepared["advantage_B"] = group_advantages(columns["log_reward_B"], columns["group_B"], scale="std")
+        if self.log_z in ("group_mean", "noise"):
+            old_B, num_actions_B = whole_log_probs(columns, "old_")
+            if self.log_z == "noise":
+                return {**prepared, "log_z_B": noise_log_z(num_actions_B, columns["group_B"]).to(old_B)}
+            ref_B, _ = whole_log_probs(columns, "ref_")
+            prepared["log_z_B"] = estimated_log_z(
+                old_B,
+                ref_B,
+                self.divisor(num_actions_B, old_B),
+                self.beta * prepared["advantage_B"],
+                torch.ones_like(old_B),
+                columns["group_B"],
+            )
+        return prepared
+
+    def divisor(self, num_actions_B: Tensor, like_B: Tensor) -> Tensor:
+        """What log-probabilities are divided by, (B,), in the dtype of ``like_B``."""
+        return num_actions_B.clamp_min(1).to(like_B) if self.length_normalise else torch.ones_like(like_B)
+
+    def __call__(self, columns: Mapping[str, Tensor]) -> LossOutput:
+        """The loss of one batch."""
+        log_pf_B, num_actions_B = whole_log_probs(columns)
+        old_B, _ = whole_log_probs(columns, "old_")
+        ref_B, _ = whole_log_probs(columns, "ref_")
+        length_B, reward_B = self.divisor(num_actions_B, old_B), columns["advantage_B"]
+        if self.log_z == "vargrad":
+            weight_B = clipped_ratio(log_pf_B, old_B, self.clip_low, self.clip_high)
+            log_z_B = estimated_log_z(log_pf_B, ref_B, length_B, self.beta * reward_B, weight_B, columns["group_B"])
+        else:
+            log_z_B = columns["log_z_B"]
+        return flowrl_loss(
+            log_pf_B,
+            old_B,
+            ref_B,
+            length_B,
+            log_z_B,
+            reward_B,
+            beta=self.beta,
+            clip_low=self.clip_low,
+            clip_high=self.clip_high,
+            gap_clip=self.gap_clip,
+        )
