@@ -135,6 +135,6 @@ def effective_weight(module: Any) -> Tensor:
         return module.weight.detach()
     weight = module.get_base_layer().weight.detach()
     total = weight.float()
-    for name in module.active_adapters:
+    for name in () if module.disable_adapters else module.active_adapters:
         total = total + module.get_delta_weight(name).detach().float()
     return total.to(torch.promote_types(weight.dtype, torch.float32))

@@ -8,16 +8,15 @@ from contextlib import nullcontext
 import torch
 from torch import Tensor
 
-from lightning_gfn.interfaces import Policy
 from lightning_gfn.policies import loading
 from lightning_gfn.policies.generation import generate
-from lightning_gfn.policies.language_model import LanguageModel
 from lightning_gfn.policies.modes import evaluation_mode, no_dropout_and_gradient
 from lightning_gfn.policies.scoring import score_actions
+from lightning_gfn.policies.teaching import TeachingLM
 from lightning_gfn.types import SampledActions, Scores
 
 
-class CausalLM(LanguageModel, Policy):
+class CausalLM(TeachingLM):
     """A decoder-only language model that samples actions and scores them.
 
         log q(action, stop | context) = Σ_t log q(a_t | context, a_<t) + log q(stop | context, a)

@@ -14,6 +14,7 @@ from torch import nn
 from lightning_gfn.policies import adapters, loading, tokenizers
 from lightning_gfn.policies.adapters import LoraSettings
 from lightning_gfn.policies.decoders import DecoderFactory, DecoderName, DTypeName
+from lightning_gfn.policies.ema import AveragedWeights
 from lightning_gfn.policies.tokenizers import TextCodec, TokenizerSettings
 from lightning_gfn.policies.vocabulary import make_action_space
 
@@ -97,12 +98,15 @@ class LanguageModel(nn.Module):
         self.max_new_tokens, self.min_new_tokens = max_new_tokens, min_new_tokens
         self.allowed_tokens, self.end_tokens = allowed_tokens, end_tokens
         self.dtype_name = dtype
-        self.decoders = DecoderFactory(decoder=decoder, dtype=dtype, sampling_dtype=sampling_dtype)
+        self.decoders, self.reference_decoders = (
+            DecoderFactory(decoder=decoder, dtype=dtype, sampling_dtype=sampling_dtype) for _ in range(2)
+        )
         self.gradient_checkpointing, self.attn_implementation = gradient_checkpointing, attn_implementation
         self.max_logits = max_logits
         self.restored_tokenizer: PreTrainedTokenizerBase | None = None
         self.model: nn.Module | None = None
         self.reference: nn.Module | None = None
+        self.teacher: AveragedWeights | None = None
 
     # ---------------------------------------------------------------- building
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import torch
@@ -65,6 +66,90 @@ def check_actions(
         raise ValueError("a context is empty: begin it with the tokenizer's begin or end token")
 
 
+@dataclass(frozen=True)
+class PrefixStates:
+    """Hidden states of a teacher-forced pass, and where the prefixes of N actions stand among them.
+
+    Args:
+        hidden_SH: hidden states of all positions.
+        flat_NT1: row of ``hidden_SH`` at which each of the T + 1 prefixes is read.
+        stop_mask_NT1: bool, True on prefixes that may stop.
+        index_M: the M prefixes, in a flattened (N, T + 1), at which an action is decided.
+    """
+
+    hidden_SH: Tensor
+    flat_NT1: Tensor
+    stop_mask_NT1: Tensor
+    index_M: Tensor
+
+    def decided_MH(self) -> Tensor:
+        """Hidden states of the M prefixes."""
+        return self.hidden_SH.index_select(0, self.flat_NT1.reshape(-1)[self.index_M])
+
+    def may_stop_M(self) -> Tensor:
+        """Whether stop is an action at each of the M prefixes."""
+        return self.stop_mask_NT1.reshape(-1)[self.index_M]
+
+    def spread(self, values_M: Tensor) -> Tensor:
+        """(M, …) values as (N, T + 1, …), 0 elsewhere."""
+        empty = values_M.new_zeros(self.flat_NT1.numel(), *values_M.shape[1:])
+        return empty.index_copy(0, self.index_M, values_M).view(*self.flat_NT1.shape, *values_M.shape[1:])
+
+
+def prefix_states(
+    backbone: PreTrainedModel,
+    space: ActionSpace,
+    context_ids_NC: Tensor,
+    context_mask_NC: Tensor,
+    action_ids_NT: Tensor,
+    action_mask_NT: Tensor,
+    *,
+    pad_id: int,
+    max_positions: int | None,
+    with_last: bool,
+    describe: Callable[[int], str],
+) -> PrefixStates:
+    """One pass over contexts and actions.
+
+    Args:
+        backbone: the model without its output layer.
+        space: the actions of q.
+        context_ids_NC: padded on the left.
+        context_mask_NC: bool.
+        action_ids_NT: padded on the right.
+        action_mask_NT: bool.
+        pad_id: filler.
+        max_positions: positions of the model.
+        with_last: an action is decided at the last prefix too, unless its stop is forced.
+        describe: names a token in an error.
+
+    Returns:
+        hidden states, and the prefixes at which an action is decided.
+
+    Raises:
+        ValueError: if an action is impossible, or a row too long for the model.
+    """
+    ids_NL, context_N = join_rows(context_ids_NC, context_mask_NC, action_ids_NT, action_mask_NT, pad_id)
+    check_actions(space, action_ids_NT, action_mask_NT, context_N, describe)
+    if max_positions is not None and ids_NL.shape[1] > max_positions:
+        raise ValueError(f"context and action have {ids_NL.shape[1]} tokens, the model has {max_positions} positions")
+    hidden_NLH = backbone(input_ids=ids_NL, use_cache=False).last_hidden_state
+    lengths_N = action_mask_NT.sum(1)
+    num_rows, num_prefixes = action_ids_NT.shape[0], action_ids_NT.shape[1] + 1
+    prefix_T1 = torch.arange(num_prefixes, device=ids_NL.device)
+    # Prefix t of row n is read at the last token before it; beyond the last prefix any position will do.
+    position_NT1 = (context_N[:, None] - 1 + prefix_T1).clamp_max(ids_NL.shape[1] - 1)
+    flat_NT1 = torch.arange(num_rows, device=ids_NL.device)[:, None] * ids_NL.shape[1] + position_NT1
+    last_N1 = lengths_N[:, None] if with_last else lengths_N[:, None] - 1
+    decided_NT1 = (prefix_T1 <= last_N1) & (prefix_T1 < space.max_new_tokens)
+    return PrefixStates(
+        hidden_SH=hidden_NLH.reshape(-1, hidden_NLH.shape[-1]),
+        flat_NT1=flat_NT1,
+        stop_mask_NT1=space.stop_mask(lengths_N, num_prefixes),
+        index_M=decided_NT1.reshape(-1).nonzero().squeeze(1),
+    )
+
+
 def score_actions(
     backbone: PreTrainedModel,
     output_layer: OutputLayer,
@@ -106,41 +191,33 @@ def score_actions(
         scores, float32.
     """
     num_rows, width = action_ids_NT.shape
-    ids_NL, context_N = join_rows(context_ids_NC, context_mask_NC, action_ids_NT, action_mask_NT, pad_id)
-    check_actions(space, action_ids_NT, action_mask_NT, context_N, describe)
-    if max_positions is not None and ids_NL.shape[1] > max_positions:
-        raise ValueError(f"context and action have {ids_NL.shape[1]} tokens, the model has {max_positions} positions")
-    hidden_NLH = backbone(input_ids=ids_NL, use_cache=False).last_hidden_state
-    lengths_N = action_mask_NT.sum(1)
-    prefix_T1 = torch.arange(width + 1, device=ids_NL.device)
-    # Prefix t of row n is read at the last token before it; beyond the last prefix any position will do.
-    position_NT1 = (context_N[:, None] - 1 + prefix_T1).clamp_max(ids_NL.shape[1] - 1)
-    flat_NT1 = torch.arange(num_rows, device=ids_NL.device)[:, None] * ids_NL.shape[1] + position_NT1
-    hidden_SH = hidden_NLH.reshape(-1, hidden_NLH.shape[-1])
-
-    last_N1 = lengths_N[:, None] if stop or entropy else lengths_N[:, None] - 1
-    decided_NT1 = (prefix_T1 <= last_N1) & (prefix_T1 < space.max_new_tokens)
-    stop_mask_NT1 = space.stop_mask(lengths_N, width + 1)
+    states = prefix_states(
+        backbone,
+        space,
+        context_ids_NC,
+        context_mask_NC,
+        action_ids_NT,
+        action_mask_NT,
+        pad_id=pad_id,
+        max_positions=max_positions,
+        with_last=stop or entropy,
+        describe=describe,
+    )
     token_NT1 = functional.pad(action_ids_NT.masked_fill(~action_mask_NT, 0), (0, 1))
-    index_M = decided_NT1.reshape(-1).nonzero().squeeze(1)
     log_token_M, log_stop_M, entropy_M = action_log_probs(
-        hidden_SH.index_select(0, flat_NT1.reshape(-1)[index_M]),
+        states.decided_MH(),
         output_layer,
-        token_NT1.reshape(-1)[index_M],
-        stop_mask_NT1.reshape(-1)[index_M],
+        token_NT1.reshape(-1)[states.index_M],
+        states.may_stop_M(),
         space,
         vocab_size=vocab_size,
         with_entropy=entropy,
         max_logits=max_logits,
     )
-
-    def spread(values_M: Tensor) -> Tensor:
-        return values_M.new_zeros(num_rows * (width + 1)).index_copy(0, index_M, values_M).view(num_rows, width + 1)
-
     return Scores(
-        log_pf_NT=torch.where(action_mask_NT, spread(log_token_M)[:, :width], 0.0),
-        log_pstop_NT1=spread(log_stop_M) if stop else None,
-        stop_mask_NT1=stop_mask_NT1,
-        entropy_NT1=spread(entropy_M) if entropy_M is not None else None,
-        hidden_NT1H=hidden_SH[flat_NT1] if hidden else None,
+        log_pf_NT=torch.where(action_mask_NT, states.spread(log_token_M)[:, :width], 0.0),
+        log_pstop_NT1=states.spread(log_stop_M) if stop else None,
+        stop_mask_NT1=states.stop_mask_NT1,
+        entropy_NT1=states.spread(entropy_M) if entropy_M is not None else None,
+        hidden_NT1H=states.hidden_SH[states.flat_NT1] if hidden else None,
     )
