@@ -12,8 +12,10 @@ from typing import Any
 from lightning_gfn.commands._stages import Choice, Comparison, Stage, Study, StudyError, named_files
 
 TRAINER_COMMANDS = ("run", "fit", "test", "validate", "predict")
-STUDY_KEYS = {"output", "seeds", "overlays", "search", "defaults", "stages", "compare"}
-STAGE_KEYS = {"like", "command", "config", "overlays", "set", "arguments", "grid", "for", "method", "seed_keys"}
+STUDY_KEYS = {"include", "output", "seeds", "overlays", "search", "defaults", "stages", "compare"}
+STAGE_KEYS = {
+    "like", "command", "config", "overlays", "set", "arguments", "grid", "choose", "for", "method", "seed_keys"
+}  # fmt: skip
 COMPARE_KEYS = {"name", "stages", "baseline", "arguments"}
 SEED_KEYS = ("seed_everything", "data.init_args.seed", "model.init_args.seed")
 PLACEHOLDER = re.compile(r"\{(\w[\w.\-]*)\}")
@@ -30,6 +32,27 @@ def read_study(path: Path, *, output: Path | None = None, seeds: Sequence[int] |
     Raises:
         StudyError: the file is not a study; names the field.
     """
+    content = read_content(path)
+    study = Study(
+        path=path,
+        output=output if output is not None else Path(content.get("output", f"runs/{path.stem}")),
+        seeds=tuple(seeds if seeds is not None else content.get("seeds", [0])),
+        content=content,
+    )
+    planner = Planner(study)
+    study.comparisons = tuple(planner.comparisons())
+    compared = [name for comparison in study.comparisons for name in comparison.stages]
+    for seed in study.seeds:
+        for name in dict.fromkeys([*planner.own, *compared]):
+            planner.require(name, seed)
+    return study
+
+
+def read_content(path: Path) -> dict[str, Any]:
+    """The mapping of a study file; an included study gives whatever the file does not say itself.
+
+    Stages and defaults of the included study can be built upon; they run only where they are needed.
+    """
     import yaml
 
     try:
@@ -41,18 +64,13 @@ def read_study(path: Path, *, output: Path | None = None, seeds: Sequence[int] |
     if not isinstance(content, dict) or not isinstance(content.get("stages"), dict):
         raise StudyError(f"{path}: expected a mapping with the field 'stages'")
     check_keys(path, "the study", content, STUDY_KEYS)
-    study = Study(
-        path=path,
-        output=output if output is not None else Path(content.get("output", f"runs/{path.stem}")),
-        seeds=tuple(seeds if seeds is not None else content.get("seeds", [0])),
-        content=content,
-    )
-    planner = Planner(study)
-    for seed in study.seeds:
-        for name in planner.entries:
-            planner.require(name, seed)
-    study.comparisons = tuple(planner.comparisons())
-    return study
+    if "include" not in content:
+        return content
+    base = read_content(path.parent / content["include"])
+    known = {**base.get("included", {}), **base["stages"]}
+    defaults = {**base.get("defaults", {}), **content.get("defaults", {})}
+    kept = {name: value for name, value in base.items() if name not in ("compare", "stages")}
+    return {**kept, **content, "defaults": defaults, "included": known}
 
 
 def check_keys(path: Path, where: str, given: Mapping[str, Any], known: set[str]) -> None:
@@ -78,26 +96,39 @@ class Planner:
         self.study = study
         self.root = study.path.parent
         self.defaults: Mapping[str, Any] = study.content.get("defaults", {})
-        self.entries = dict(self.expanded(study.content["stages"]))
         self.search: Mapping[str, Any] = study.content.get("search", {})
         check_keys(study.path, "search", self.search, {"seed", "metric", "mode", "set"})
+        self.entries: dict[str, dict[str, Any]] = {}
+        self.expand(study.content.get("included", {}))
+        self.own = self.expand(study.content["stages"])
 
-    def expanded(self, entries: Mapping[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
-        """Entries with their defaults merged in, one for each combination of their ``for`` values."""
-        for name, own in entries.items():
-            like = (own or {}).get("like")
-            if like is not None and like not in self.defaults:
-                raise StudyError(f"{self.study.path}: stages.{name}.like names {like!r}, which defaults does not hold")
-            base = self.defaults.get(like, {}) if like is not None else {}
-            entry = {**base, **(own or {})}
-            for part in ("set", "for", "grid"):
-                entry[part] = {**base.get(part, {}), **(own or {}).get(part, {})}
-            entry["overlays"] = [*base.get("overlays", []), *(own or {}).get("overlays", [])]
-            check_keys(self.study.path, f"stages.{name}", entry, STAGE_KEYS)
-            variables = entry.pop("for")
+    def expand(self, entries: Mapping[str, Any]) -> list[str]:
+        """Make an entry for each combination of ``for`` values, with what it is like merged in; returns the names."""
+        names = []
+        for name, given in entries.items():
+            variables = (given or {}).get("for", {})
             for values in itertools.product(*variables.values()):
                 bound = dict(zip(variables, values, strict=True))
-                yield self.filled(name, bound), self.filled(entry, bound)
+                own = {key: self.filled(value, bound) for key, value in (given or {}).items() if key != "for"}
+                names.append(self.filled(name, bound))
+                self.entries[names[-1]] = self.merged(names[-1], own)
+        return names
+
+    def merged(self, name: str, own: Mapping[str, Any]) -> dict[str, Any]:
+        """An entry on top of the default or the earlier stage that it is like."""
+        check_keys(self.study.path, f"stages.{name}", own, STAGE_KEYS)
+        like = own.get("like")
+        known = {**self.entries, **self.defaults}
+        if like is not None and like not in known:
+            raise StudyError(f"{self.study.path}: stages.{name}.like names {like!r}, no default and no earlier stage")
+        base = known[like] if like is not None else {}
+        entry = {**base, **own}
+        for part in ("set", "grid"):
+            entry[part] = {**base.get(part, {}), **own.get(part, {})}
+        entry["overlays"] = [*base.get("overlays", []), *own.get("overlays", [])]
+        if "choose" in own:
+            entry["grid"] = {}
+        return entry
 
     def filled(self, value: Any, names: Mapping[str, Any]) -> Any:
         """The value with ``{name}`` replaced; a text that is one placeholder takes the value with its type."""
@@ -150,7 +181,9 @@ class Planner:
         more += [str(text) for text in entry.get("arguments", [])]
         more += [text for key, value in (extra or {}).items() for text in spelled(key, value)]
         arguments += [self.resolved(text, seed, run_dir, needs) for text in more]
-        choice = self.choice(name, entry) if extra is None and entry["grid"] else None
+        choice = (
+            self.choice(entry.get("choose", name)) if extra is None and (entry["grid"] or "choose" in entry) else None
+        )
         if choice is not None:
             needs += [key for key, _ in choice.candidates]
         return Stage(
@@ -198,8 +231,15 @@ class Planner:
 
         return PLACEHOLDER.sub(value, text)
 
-    def choice(self, name: str, entry: Mapping[str, Any]) -> Choice:
-        """Plan the candidates of a search: every combination of the grid, at the seed of the search."""
+    def choice(self, name: str) -> Choice:
+        """Plan the candidates of a stage's search: every combination of its grid, at the seed of the search.
+
+        Raises:
+            StudyError: there is no such stage, or it searches nothing.
+        """
+        entry = self.entries.get(name, {"grid": {}})
+        if not entry["grid"]:
+            raise StudyError(f"{self.study.path}: a stage has 'choose: {name}', but {name!r} is no stage with a grid")
         seed = int(self.search.get("seed", 1000))
         candidates = []
         for number, values in enumerate(itertools.product(*entry["grid"].values())):

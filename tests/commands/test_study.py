@@ -174,13 +174,36 @@ def test_only_some_stages_and_their_needs(study_file: Path, tmp_path: Path) -> N
         with_needs(study, ["nothing"])
 
 
+def test_a_study_builds_on_another_one(study_file: Path, tmp_path: Path, ran: list[str]) -> None:
+    more = study_file.with_name("more.yaml")
+    stages = {
+        "weak": {"config": "base.yaml"},
+        "{m}_weak": {"for": {"m": ["dpo"]}, "like": "{m}", "set": {"start": "{weak}/model"}, "choose": "{m}"},
+    }
+    compared = [{"name": "weak", "stages": ["base", "dpo_weak"]}]
+    more.write_text(
+        yaml.safe_dump({"include": "study.yaml", "seeds": [0], "stages": stages, "compare": compared}, sort_keys=False)
+    )
+    study = planned(more, tmp_path)
+    assert {key for key in study.stages if key.endswith("@0")} == {
+        "base@0", "samples@0", "filter@0", "weak@0", "dpo_weak@0"
+    }, "included stages are there only where they are needed"  # fmt: skip
+    assert "--start" in study.stages["dpo_weak@0"].arguments and "weak@0" in study.stages["dpo_weak@0"].needs
+    assert Runner(study, jobs=2).run() == {}
+    assert json.loads((tmp_path / "out/dpo_weak_seed0/arguments.json").read_text())[-2:] == ["--lr", "0.2"]
+    ran.clear()
+    assert Runner(planned(study_file, tmp_path), jobs=1).run() == {}
+    assert not {"base@0", "dpo.search0@7", "samples@0"} & set(ran), "what both have is made once"
+
+
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
         ({"stages": {"a": {"confg": "base.yaml"}}}, "stages.a has the unknown field 'confg'"),
-        ({"stages": {"a": {"config": "missing.yaml"}}}, "missing.yaml does not exist"),
+        ({"stages": {"a": {"config": "missing.yaml"}}, "compare": []}, "missing.yaml does not exist"),
         ({"stages": {"a": {"like": "nobody"}}}, "stages.a.like names 'nobody'"),
         ({"compare": [{"name": "x", "stages": ["b"]}]}, r"compare\[0\].stages names 'b'"),
+        ({"stages": {"a": {"config": "base.yaml", "choose": "b"}}, "compare": []}, "'b' is no stage with a grid"),
         ({"colour": 1}, "unknown field 'colour'"),
         ({"search": {"mode": "best"}}, "search.mode is 'best'"),
     ],
