@@ -29,6 +29,7 @@ from lightning_gfn.metrics.accuracy import MajorityAtK, PassAtK, SolveRate
 from lightning_gfn.metrics.base import PerProblemMetric
 from lightning_gfn.metrics.completions import CompletionStatistics
 from lightning_gfn.metrics.diversity import Coverage, DistinctCorrect, Rule
+from lightning_gfn.metrics.references import ReferenceNll
 
 if TYPE_CHECKING:
     from lightning.pytorch import LightningModule, Trainer
@@ -98,7 +99,7 @@ class Evaluation(EvaluatedStep):
         """
         num_samples = getattr(getattr(pl_module, "evaluation", None), "num_samples", None)
         largest = max((*self.ks, *self.majority_ks), default=0)
-        if num_samples is not None and largest > num_samples:
+        if stage != "predict" and num_samples is not None and largest > num_samples:
             raise ValueError(
                 f"Evaluation reports metrics at k={largest} but the module draws {num_samples} samples a problem: "
                 "raise model.evaluation.num_samples or take that k out of the callback's ks and majority_ks"
@@ -118,7 +119,7 @@ class Evaluation(EvaluatedStep):
         if temperature not in self._metrics:
             bank: list[PerProblemMetric] = [SolveRate(), PassAtK(self.ks), MajorityAtK(self.majority_ks)]
             bank += [DistinctCorrect(self.thresholds, rule) for rule in self.distinct_rules]
-            bank += [Coverage(), CompletionStatistics(), *deepcopy(self.extra_metrics)]
+            bank += [Coverage(), CompletionStatistics(), ReferenceNll(), *deepcopy(self.extra_metrics)]
             self._metrics[temperature] = [metric.to(pl_module.device) for metric in bank]
         return self._metrics[temperature]
 

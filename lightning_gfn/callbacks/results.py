@@ -21,7 +21,8 @@ if TYPE_CHECKING:
     from lightning.pytorch import LightningModule, Trainer
 
 HEADLINE = re.compile(r"solve_rate|pass_at_\d+|maj_at_\d+|distinct_correct_rouge_[\d.]+|coverage")
-NOT_DECODING = ("max_rows",)
+NOT_DECODING = ("max_rows", "score_references")
+PLAIN = (str, int, float, bool, type(None))
 LEVEL = 0.95
 
 
@@ -50,7 +51,10 @@ def is_headline(name: str) -> bool:
 
 
 def problem_row(record: EvalRecord, *, keep_completions: bool) -> Row:
-    """What is kept of one problem at one temperature; ``metrics`` is filled by the metrics."""
+    """What is kept of one problem at one temperature; ``metrics`` is filled by the metrics.
+
+    ``metadata`` holds the problem's columns that are a text, a number, a truth value or nothing: strata of reports.
+    """
     problem = record.problem
     row: Row = {
         "problem_id": problem.id,
@@ -65,6 +69,7 @@ def problem_row(record: EvalRecord, *, keep_completions: bool) -> Row:
         "entropies": list(record.entropies),
         "truncated": list(record.truncated),
         "content": problem_digest(problem),
+        "metadata": {name: value for name, value in problem.metadata.items() if isinstance(value, PLAIN)},
     }
     if keep_completions:
         row |= {"prompt": problem.prompt, "answer": problem.answer, "completions": list(record.completions)}

@@ -7,7 +7,9 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Literal
 
 from lightning_gfn.metrics.base import PerProblemMetric
-from lightning_gfn.metrics.functional import coverage
+from lightning_gfn.metrics.bleu import self_bleu
+from lightning_gfn.metrics.equations import equations
+from lightning_gfn.metrics.functional import coverage, paths_found
 from lightning_gfn.metrics.rouge import rouge_l_f1_matrix
 from lightning_gfn.metrics.similarity import (
     components,
@@ -65,12 +67,49 @@ class DistinctCorrect(PerProblemMetric):
 
 
 class Coverage(PerProblemMetric):
-    """Share of the known solution paths that the samples found: ``coverage``, over problems whose paths are known."""
+    """Known solution paths that the samples found, over problems whose paths are known.
+
+    Keys: ``coverage``, their share, and ``solution_paths_found``, their number; both 0 where none was found.
+    """
 
     @property
     def keys(self) -> tuple[str, ...]:
-        return ("coverage",)
+        return ("coverage", "solution_paths_found")
 
     def row(self, record: EvalRecord) -> Sequence[float]:
         known = record.problem.solution_set
-        return [coverage(record.completions, known) if known else math.nan]
+        if not known:
+            return [math.nan, math.nan]
+        return [coverage(record.completions, known), float(len(paths_found(record.completions, known)))]
+
+
+class SelfBleu(PerProblemMetric):
+    """Mean BLEU-4 of each correct sample against all other correct ones: ``self_bleu``, lower where they differ more.
+
+    Over problems with at least two correct samples; a problem with fewer has no pair to compare.
+    """
+
+    @property
+    def keys(self) -> tuple[str, ...]:
+        return ("self_bleu",)
+
+    def row(self, record: EvalRecord) -> Sequence[float]:
+        scores = self_bleu(correct_only(record.completions, record.correct))
+        return [float(scores.mean()) if len(scores) > 1 else math.nan]
+
+
+class DistinctEquations(PerProblemMetric):
+    """Different sequences and different sets of equations among the correct samples.
+
+    Keys: ``distinct_equation_sequences``, and ``distinct_equation_sets`` where the order of the equations and repeated
+    ones do not count. The means are over all problems, 0 where no sample is correct. Correct samples without any
+    equation count as one solution together. ``metrics.equations.equations`` states the normal form.
+    """
+
+    @property
+    def keys(self) -> tuple[str, ...]:
+        return ("distinct_equation_sequences", "distinct_equation_sets")
+
+    def row(self, record: EvalRecord) -> Sequence[float]:
+        sequences = {equations(text) for text in correct_only(record.completions, record.correct)}
+        return [float(len(sequences)), float(len({frozenset(sequence) for sequence in sequences}))]

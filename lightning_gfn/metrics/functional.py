@@ -171,9 +171,21 @@ def coverage(completions: Iterable[str], solution_set: Mapping[str, str]) -> flo
     """
     if not solution_set:
         raise ValueError("solution_set: the set of known solutions is empty; leave coverage out for this problem")
+    return len(paths_found(completions, solution_set)) / len(set(solution_set.values()))
+
+
+def paths_found(completions: Iterable[str], solution_set: Mapping[str, str]) -> set[str]:
+    """Labels of the known solution paths that the samples found; see ``coverage``.
+
+    Args:
+        completions: the samples of one problem.
+        solution_set: every correct completion, mapped to the label of its solution path.
+
+    Returns:
+        A set of labels.
+    """
     paths = {" ".join(text.split()): path for text, path in solution_set.items()}
-    found = {paths.get(" ".join(text.split())) for text in completions} - {None}
-    return len(found) / len(set(paths.values()))
+    return {paths[text] for text in (" ".join(text.split()) for text in completions) if text in paths}
 
 
 def bootstrap_ci(

@@ -1,15 +1,17 @@
-"""Reference solutions as rollouts: what supervised fine-tuning trains on."""
+"""Reference solutions as rollouts: what supervised fine-tuning trains on, and how likely a policy finds them."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import torch
 
 from lightning_gfn.interfaces import Policy
+from lightning_gfn.objectives.actions import append_stop
 from lightning_gfn.rollouts.batching import pad_contexts
 from lightning_gfn.rollouts.keyed_random import keyed_uniform
-from lightning_gfn.types import Problem, Rollouts, Source
+from lightning_gfn.types import EvalRecord, Problem, Rollouts, Source
 
 
 def reference_rollouts(
@@ -33,35 +35,107 @@ def reference_rollouts(
     Raises:
         ValueError: a problem has no reference solution; names it.
     """
-    contexts, actions, texts = [], [], []
+    texts = []
     for problem in problems:
         if not problem.solutions:
             raise ValueError(f"problem {problem.id!r} has no reference solution to train on")
         uniform = keyed_uniform("supervised", seed=seed, step=epoch, problem_id=problem.id)
-        text = problem.solutions[int(uniform * len(problem.solutions))]
-        texts.append(text)
-        contexts.append(policy.encode_prompt(problem.prompt))
-        actions.append(policy.encode_completion(text))
+        texts.append(problem.solutions[int(uniform * len(problem.solutions))])
+    return text_rollouts(policy, problems, range(len(problems)), texts, device)
+
+
+@torch.no_grad()
+def with_reference_scores(
+    policy: Policy, records: Sequence[EvalRecord], *, max_rows: int, device: torch.device | str
+) -> list[EvalRecord]:
+    """The records with the likelihood of every reference solution of their problem.
+
+        log q(solution, stop | prompt) = Σ_t log q(z_t | z_<t) + log q(stop | z)        (nats)
+
+    A solution longer than the policy's maximum is cut there, as in supervised fine-tuning, and its stop is no action.
+
+    Args:
+        policy: scores at temperature 1.
+        records: of any problems; each problem is scored once, and its first record carries the result.
+        max_rows: solutions scored at once.
+        device: of the policy.
+
+    Returns:
+        The records in order; one whose problem has no reference solution stays as it is.
+    """
+    first = {record.problem.id: index for index, record in reversed(list(enumerate(records)))}
+    problems = [records[index].problem for index in sorted(first.values())]
+    rows = [(p, text) for p, problem in enumerate(problems) for text in problem.solutions]
+    found: list[list[tuple[float, int]]] = [[] for _ in problems]
+    for start in range(0, len(rows), max_rows):
+        chunk = rows[start : start + max_rows]
+        for (p, _), score in zip(chunk, _scores(policy, problems, chunk, device), strict=True):
+            found[p].append(score)
+    scored = list(records)
+    for problem, scores in zip(problems, found, strict=True):
+        if scores:
+            position = first[problem.id]
+            scored[position] = replace(
+                records[position],
+                reference_log_probs=tuple(log_prob for log_prob, _ in scores),
+                reference_actions=tuple(actions for _, actions in scores),
+            )
+    return scored
+
+
+def _scores(
+    policy: Policy, problems: Sequence[Problem], rows: Sequence[tuple[int, str]], device: torch.device | str
+) -> list[tuple[float, int]]:
+    """Log-probability (nats) and number of actions of each text; a row is the index of a problem and a text."""
+    rollouts, _ = text_rollouts(policy, problems, [p for p, _ in rows], [text for _, text in rows], device)
+    mask = rollouts.action_mask_NT
+    scores = policy.score(rollouts.context_ids_NC, rollouts.context_mask_NC, rollouts.action_ids_NT, mask)
+    assert scores.log_pstop_NT1 is not None, "score(stop=True) returned no stop log-probabilities"
+    forced_N = mask.sum(1) >= policy.max_new_tokens
+    log_pf_NT1, actions_NT1 = append_stop(scores.log_pf_NT, scores.log_pstop_NT1, mask, forced_N)
+    return list(zip(log_pf_NT1.double().sum(1).tolist(), actions_NT1.sum(1).tolist(), strict=True))
+
+
+def text_rollouts(
+    policy: Policy,
+    problems: Sequence[Problem],
+    index: Sequence[int],
+    texts: Sequence[str],
+    device: torch.device | str,
+) -> tuple[Rollouts, int]:
+    """Given completions as trajectories, each cut at the policy's maximum length.
+
+    Args:
+        policy: encodes texts.
+        problems: P problems; only their prompts are read.
+        index: the problem of each of the B texts.
+        texts: B completions.
+        device: of the returned tensors.
+
+    Returns:
+        Rollouts of B trajectories, and how many texts were cut.
+    """
+    prompts = {p: policy.encode_prompt(problems[p].prompt) for p in set(index)}
+    actions = [policy.encode_completion(text) for text in texts]
     num_cut = sum(len(action) > policy.max_new_tokens for action in actions)
     actions = [action[: policy.max_new_tokens] for action in actions]
-    context_ids, context_mask = pad_contexts(contexts, device)
+    context_ids, context_mask = pad_contexts([prompts[p] for p in index], device)
     lengths = torch.tensor([len(action) for action in actions], device=device)
     mask = torch.arange(max(map(len, actions)), device=device)[None] < lengths[:, None]
     ids = torch.zeros(mask.shape, dtype=torch.int64, device=device)
     ids[mask] = torch.tensor([token for action in actions for token in action], dtype=torch.int64, device=device)
-    index = torch.arange(len(problems), device=device)
     source: Source = "reference"
     return (
         Rollouts(
             problems=tuple(problems),
-            problem_index_B=index,
-            trajectory_index_N=index,
+            problem_index_B=torch.tensor(list(index), device=device),
+            trajectory_index_N=torch.arange(len(texts), device=device),
             context_ids_NC=context_ids,
             context_mask_NC=context_mask,
             action_ids_NT=ids,
             action_mask_NT=mask,
             completions=tuple(texts),
-            sources=(source,) * len(problems),
+            sources=(source,) * len(texts),
         ),
         num_cut,
     )

@@ -103,6 +103,23 @@ def test_files_hold_every_problem_and_who_was_measured(
     assert trainer.logger.artifacts == [("test_problems.jsonl", "results"), ("test_metrics.json", "results")]
 
 
+def test_rows_carry_the_plain_metadata_and_the_fingerprint_does_not(
+    make_trainer: Any, replay: Any, tmp_path: Path
+) -> None:
+    from dataclasses import replace
+
+    problems = replay.make_problems(3)
+    fields = {"level": 2, "type": "Algebra", "share": 0.5, "hard": True, "note": None, "options": ["A"], "x": {"y": 1}}
+    found = []
+    for variant in (problems, [replace(problem, metadata=fields) for problem in problems]):
+        run_test(make_trainer, replay, variant)
+        rows = read_rows(tmp_path / "results" / "test_problems.jsonl")
+        metrics = json.loads((tmp_path / "results" / "test_metrics.json").read_text())
+        found.append((rows[0]["metadata"], metrics["problems"]["fingerprint"]))
+    assert found[0][0] == {} and found[0][1] == found[1][1]
+    assert found[1][0] == {"level": 2, "type": "Algebra", "share": 0.5, "hard": True, "note": None}
+
+
 def test_the_fingerprint_tells_problem_sets_apart(make_trainer: Any, replay: Any, tmp_path: Path) -> None:
     from dataclasses import replace
 

@@ -71,7 +71,8 @@ def test_keys_and_values_of_one_problem() -> None:
     means, rows = evaluate([2])
     record = make_record(2)
     assert set(means) == {
-        *("solve_rate", "pass_at_1", "pass_at_2", "pass_at_4", "maj_at_1", "maj_at_4", "coverage"),
+        *("solve_rate", "pass_at_1", "pass_at_2", "pass_at_4", "maj_at_1", "maj_at_4"),
+        *("coverage", "solution_paths_found"),
         *("distinct_correct_rouge_0.5", "distinct_correct_rouge_0.7"),
         *("distinct_correct_rouge_0.5_solved", "distinct_correct_rouge_0.7_solved"),
         *("distinct_correct_rouge_0.7_expected", "distinct_correct_rouge_0.7_expected_solved"),

@@ -5,7 +5,9 @@ from dataclasses import replace
 
 import pytest
 
-from lightning_gfn.rollouts.reference import reference_rollouts
+from lightning_gfn.rollouts import reference
+from lightning_gfn.rollouts.reference import reference_rollouts, with_reference_scores
+from lightning_gfn.types import EvalRecord, Problem
 
 
 def test_each_problem_gets_one_of_its_solutions(policy, problems) -> None:
@@ -36,3 +38,35 @@ def test_long_solutions_are_cut_and_counted_and_missing_ones_named(make_policy, 
     assert num_cut == 3 and rollouts.action_mask_NT.sum(1).tolist() == [2] * 8
     with pytest.raises(ValueError, match="'id1' has no reference solution"):
         reference_rollouts(policy, [problems[0], replace(problems[1], solutions=())], seed=0, epoch=0, device="cpu")
+
+
+def records_of(problems: list[Problem], temperature: float) -> list[EvalRecord]:
+    return [EvalRecord(problem, temperature, ("a",), (True,), (0.0,), (1,), (0.0,), (False,)) for problem in problems]
+
+
+@pytest.mark.parametrize("max_rows", [1, 3, 100])
+def test_reference_scores_equal_a_written_loop(make_policy, problems, max_rows) -> None:
+    policy = make_policy(max_new_tokens=3)
+    mixed = [
+        replace(problem, solutions=("ab", f"c{i}d", "long one", "")[: 4 if i else 0])
+        for i, problem in enumerate(problems)
+    ]
+    records = records_of(mixed, 1.0) + records_of(mixed, 0.6)
+    scored = with_reference_scores(policy, records, max_rows=max_rows, device="cpu")
+    assert [replace(r, reference_log_probs=(), reference_actions=()) for r in scored] == records
+    assert scored[0] == records[0] and scored[8:] == records[8:]
+    for record in scored[1:8]:
+        assert record.reference_actions == (3, 3, 3, 1), "tokens, and the stop unless it is forced"
+        for text, found in zip(record.problem.solutions, record.reference_log_probs, strict=True):
+            previous, total = policy.encode_prompt(record.problem.prompt)[-1], 0.0
+            tokens = policy.encode_completion(text)[:3]
+            for i, token in enumerate([*tokens, -1]):
+                total += float(policy.log_q(previous, i)[token])
+                previous = token
+            assert found == pytest.approx(total, abs=1e-4)
+
+
+def test_a_forgotten_stop_would_be_noticed(make_policy, problems, monkeypatch) -> None:
+    monkeypatch.setattr(reference, "append_stop", lambda tokens, stops, mask, forced: (tokens, mask))
+    with pytest.raises(AssertionError):
+        test_reference_scores_equal_a_written_loop(make_policy, problems, 100)

@@ -1,0 +1,124 @@
+"""Diversity in the eyes of a language model: how far apart the embeddings of the correct samples lie."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+
+from lightning_gfn.metrics.base import PerProblemMetric
+from lightning_gfn.metrics.similarity import correct_only
+from lightning_gfn.types import EvalRecord
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+
+class TextEmbedder:
+    """Mean-pooled last hidden states of a Hugging Face model, scaled to length one; every text is embedded once.
+
+    Args:
+        model: name or folder of an encoder or of a causal model, with a ``tokenizer.json``.
+        max_tokens: longer texts are cut.
+        batch_size: texts of one forward pass.
+
+    Raises:
+        FileNotFoundError: the model or its tokenizer cannot be had.
+    """
+
+    def __init__(self, model: str, *, max_tokens: int = 512, batch_size: int = 64) -> None:
+        from tokenizers import Tokenizer
+        from transformers import AutoModel
+        from transformers.utils.hub import cached_file
+
+        folder = Path(model).expanduser()
+        name = str(folder) if folder.is_dir() else model
+        try:
+            tokenizer_file = cached_file(name, "tokenizer.json")
+            self.model = AutoModel.from_pretrained(name, dtype=torch.float32).eval()
+        except (OSError, ValueError) as error:
+            raise FileNotFoundError(
+                f"embedding model {model!r} cannot be loaded ({error}): give a Hugging Face name or a folder with "
+                "config.json, weights and tokenizer.json, such as the folder 'model' of a run"
+            ) from error
+        self.tokenizer = Tokenizer.from_file(tokenizer_file)
+        self.tokenizer.enable_truncation(max_tokens)
+        self.tokenizer.enable_padding()
+        self.batch_size = batch_size
+        self._known: dict[str, NDArray[np.float64]] = {}
+
+    @torch.no_grad()
+    def embed(self, texts: Sequence[str], device: torch.device | str = "cpu") -> NDArray[np.float64]:
+        """Unit vectors, (M, H), of M texts.
+
+        Args:
+            texts: any texts; empty ones get the zero vector if their tokenizer adds no special token.
+            device: where to compute.
+
+        Returns:
+            One row a text, float64.
+        """
+        new = [text for text in dict.fromkeys(texts) if text not in self._known]
+        if new:
+            self.model.to(device)
+        for start in range(0, len(new), self.batch_size):
+            batch = new[start : start + self.batch_size]
+            encoded = self.tokenizer.encode_batch(batch)
+            ids = torch.tensor([row.ids for row in encoded], device=device)
+            mask = torch.tensor([row.attention_mask for row in encoded], device=device)
+            if ids.shape[1] == 0:
+                pooled = torch.zeros(len(batch), self.model.config.hidden_size)
+            else:
+                hidden = self.model(input_ids=ids, attention_mask=mask).last_hidden_state
+                kept = torch.where(mask[..., None].bool(), hidden, 0.0).sum(1)
+                pooled = kept / mask.sum(1, keepdim=True).clamp_min(1)
+            rows = torch.nn.functional.normalize(pooled.double(), dim=1).cpu().numpy()
+            self._known.update(zip(batch, rows, strict=True))
+        return np.stack([self._known[text] for text in texts])
+
+
+@cache
+def embedder(model: str, max_tokens: int, batch_size: int) -> TextEmbedder:
+    """The embedder of a model, loaded once a process."""
+    return TextEmbedder(model, max_tokens=max_tokens, batch_size=batch_size)
+
+
+class EmbeddingDistance(PerProblemMetric):
+    """Mean cosine distance between correct samples: ``embedding_distance``.
+
+        mean over pairs i < j of 1 - cos(e_i, e_j)
+
+    e is the mean of a model's last hidden states over the sample's tokens, without the prompt. Over problems with at
+    least two correct samples. Causal models put all texts into a narrow cone, so only comparisons of values under one
+    model mean anything. The model is loaded when the first pair is met, once a process.
+
+    Args:
+        model: Hugging Face name or folder of an encoder or of a causal model.
+        max_tokens: longer samples are cut.
+        batch_size: samples of one forward pass.
+    """
+
+    def __init__(self, model: str, max_tokens: int = 512, batch_size: int = 64, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        if max_tokens < 1 or batch_size < 1:
+            raise ValueError(f"max_tokens={max_tokens} and batch_size={batch_size} must be at least 1")
+        self.model = model
+        self.max_tokens = max_tokens
+        self.batch_size = batch_size
+
+    @property
+    def keys(self) -> tuple[str, ...]:
+        return ("embedding_distance",)
+
+    def row(self, record: EvalRecord) -> Sequence[float]:
+        texts = correct_only(record.completions, record.correct)
+        if len(texts) < 2:
+            return [math.nan]
+        vectors = embedder(self.model, self.max_tokens, self.batch_size).embed(texts, self.device)
+        first, second = np.triu_indices(len(texts), k=1)
+        return [float(np.mean(1.0 - np.sum(vectors[first] * vectors[second], axis=1)))]
