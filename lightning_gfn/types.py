@@ -280,6 +280,41 @@ class LabelledCompletion:
 
 
 @dataclass(frozen=True)
+class JudgedSolution:
+    """One attempt at a problem that was judged, as a whole or step by step.
+
+    Args:
+        id: stable and unique within its data set; the training order is keyed by it.
+        prompt: the text that the attempt follows.
+        steps: the attempt; joined the steps are the completion.
+        labels: for each step, whether the attempt is good up to its end (0 or 1, or the share of completions from there
+            that succeeded); None where nobody judged. A judgement of the whole stands at the last step.
+    """
+
+    id: str
+    prompt: str
+    steps: tuple[str, ...]
+    labels: tuple[float | None, ...]
+
+
+@dataclass(frozen=True)
+class Judgement:
+    """What a reward model says where a label is known.
+
+    Args:
+        id: of the attempt, or of the pair.
+        step: which step; of a pair, 0 for the order of the data and 1 for the other one.
+        log_odds: logit of the predicted probability that the label is 1.
+        label: 0 to 1.
+    """
+
+    id: str
+    step: int
+    log_odds: float
+    label: float
+
+
+@dataclass(frozen=True)
 class EvalRecord:
     """The samples drawn for one problem at one temperature in validation, test or prediction.
 

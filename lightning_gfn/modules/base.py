@@ -1,32 +1,18 @@
-"""What every module does: build the policy, evaluate by sampling, optimise with exact weights, and save its state."""
+"""What every module of a policy does: build it, and evaluate it by sampling."""
 
 from __future__ import annotations
 
-from typing import Any
-
-import lightning as L
-import torch
-from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
-from torch import Tensor
-from torch.optim.lr_scheduler import LambdaLR
-
 from lightning_gfn.interfaces import Policy
 from lightning_gfn.modules.settings import EvaluationSettings, OptimizerSettings
+from lightning_gfn.modules.trained import TrainedModule
 from lightning_gfn.policies.heads import Head
 from lightning_gfn.rollouts.evaluation import sample_completions
-from lightning_gfn.types import EvalRecord, LossOutput, Problem
+from lightning_gfn.rollouts.reference import with_reference_scores
+from lightning_gfn.types import EvalRecord, Problem
 
-STATE_KEY = "lightning_gfn"
 
-
-class PolicyModule(L.LightningModule):
+class PolicyModule(TrainedModule):
     """A policy in training; subclasses give ``training_step``.
-
-    A loss that is a mean over tokens or pairs must not depend on how a batch was cut into ranks and accumulation
-    windows. So ``training_step`` returns sums, the weights of a window are counted, and gradients are divided once,
-    before clipping:
-
-        gradient = sum over ranks and micro-batches of grad(sum) / sum over ranks and micro-batches of weight
 
     Args:
         policy: the language model; its weights are loaded in ``configure_model``, after every check has passed.
@@ -43,14 +29,10 @@ class PolicyModule(L.LightningModule):
         evaluation: EvaluationSettings | None = None,
         method: str | None = None,
     ) -> None:
-        super().__init__()
+        super().__init__(optimizer=optimizer, method=method)
         self.policy = policy
-        self.optimizer_settings = optimizer if optimizer is not None else OptimizerSettings()
         self.evaluation = evaluation if evaluation is not None else EvaluationSettings()
-        self.method = method if method is not None else type(self).__name__
         self.head: Head | None = None
-        self.window_weight: Tensor | None = None
-        self.is_built = False
 
     # ---------------------------------------------------------------- building and data
 
@@ -71,50 +53,16 @@ class PolicyModule(L.LightningModule):
         """True if this stage scores under the policy as it was at its start."""
         return False
 
-    def transfer_batch_to_device(
-        self, batch: list[Problem], device: torch.device, dataloader_idx: int
-    ) -> list[Problem]:
-        """Problems are text; they stay where they are."""
-        return batch
-
-    # ---------------------------------------------------------------- optimisation
-
-    def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
-        """AdamW over every trainable parameter, with a schedule per optimiser step."""
-        optimizer = self.optimizer_settings.build(self)
-        needs_total = self.optimizer_settings.schedule != "constant"
-        total_steps = self.trainer.estimated_stepping_batches if needs_total else float("inf")
-        scheduler = LambdaLR(optimizer, self.optimizer_settings.lr_factor(total_steps))
-        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
-
-    def window_loss(self, output: LossOutput) -> Tensor:
-        """The sum to back-propagate: Lightning's division by the window length is undone, the weight is counted."""
-        weight = output.weight.detach().to(torch.float32)
-        self.window_weight = weight if self.window_weight is None else self.window_weight + weight
-        return output.sum * self.trainer.accumulate_grad_batches
-
-    def on_before_optimizer_step(self, optimizer: torch.optim.Optimizer) -> None:
-        """Divide the accumulated gradients by the weight of the whole window, over all ranks."""
-        weight = self.window_weight if self.window_weight is not None else torch.ones((), device=self.device)
-        self.window_weight = None
-        total = self.trainer.strategy.reduce(weight.clone(), reduce_op="sum")
-        scale = self.trainer.world_size / total.clamp_min(1e-12)
-        gradients = [p.grad for group in optimizer.param_groups for p in group["params"] if p.grad is not None]
-        torch._foreach_mul_(gradients, scale)
-        self.log("train/grad_norm", torch.nn.utils.get_total_norm(gradients))
-
-    def log_output(self, output: LossOutput, **values: float | Tensor) -> None:
-        """Log a loss, its diagnostics and further values of one training batch."""
-        named = {"loss": output.loss.detach(), **output.diagnostics, **values}
-        self.log_dict({f"train/{name}": value for name, value in named.items()}, batch_size=1)
-
     # ---------------------------------------------------------------- evaluation
 
     def sample_records(self, problems: list[Problem]) -> list[EvalRecord]:
         """Completions of these problems at every temperature of the evaluation grid."""
         settings = self.evaluation
+        temperatures = settings.temperatures
+        if settings.fit_temperatures is not None and self.trainer.state.fn == "fit":
+            temperatures = settings.fit_temperatures
         records: list[EvalRecord] = []
-        for temperature in settings.temperatures:
+        for temperature in temperatures:
             records += sample_completions(
                 self.policy,
                 problems,
@@ -125,6 +73,8 @@ class PolicyModule(L.LightningModule):
                 seed=settings.seed,
                 max_rows=settings.max_rows,
             )
+        if settings.score_references:
+            records = with_reference_scores(self.policy, records, max_rows=settings.max_rows, device=self.device)
         return records
 
     def validation_step(self, batch: list[Problem], batch_idx: int) -> list[EvalRecord]:  # type: ignore[override]
@@ -138,34 +88,3 @@ class PolicyModule(L.LightningModule):
     def predict_step(self, batch: list[Problem], batch_idx: int) -> list[EvalRecord]:
         """Sample; the prediction writer stores the records."""
         return self.sample_records(batch)
-
-    # ---------------------------------------------------------------- state
-
-    def extra_state(self) -> dict[str, Any]:
-        """State beside the weights, as tensors and primitives."""
-        return {}
-
-    def load_extra_state(self, state: dict[str, Any]) -> None:
-        """Restore ``extra_state``."""
-
-    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Add the tokenizer and the subclass's state; leave out frozen weights that their name can give back."""
-        checkpoint[STATE_KEY] = {"tokenizer": self.policy.tokenizer_state(), **self.extra_state()}
-        if self.policy.base_is_reloadable:
-            frozen = {n for n, p in self.named_parameters() if n.startswith("policy.") and not p.requires_grad}
-            checkpoint["state_dict"] = {k: v for k, v in checkpoint["state_dict"].items() if k not in frozen}
-
-    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Restore what ``on_save_checkpoint`` added and check that no trainable weight is missing."""
-        state = dict(checkpoint[STATE_KEY])
-        self.policy.load_tokenizer_state(state.pop("tokenizer"))
-        self.load_extra_state(state)
-        missing = [
-            name for name, p in self.named_parameters() if p.requires_grad and name not in checkpoint["state_dict"]
-        ]
-        if missing:
-            raise ValueError(
-                f"the checkpoint lacks {len(missing)} trainable weights, {missing[0]!r} among them: it was made by "
-                "another model configuration; use the configuration in the config.yaml of the run that wrote it"
-            )
-        self.strict_loading = not self.policy.base_is_reloadable

@@ -14,7 +14,9 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-Stream = Literal["action", "evaluation", "source", "temperature", "replay", "reference", "supervised"]
+Stream = Literal[
+    "action", "evaluation", "source", "temperature", "replay", "reference", "supervised", "minibatch", "step_labels"
+]  # fmt: skip
 
 _GOLDEN = np.uint64(0x9E3779B97F4A7C15)
 _MIX_1 = np.uint64(0xBF58476D1CE4E5B9)

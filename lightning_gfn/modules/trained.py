@@ -1,0 +1,116 @@
+"""What every module does: optimise with exact weights, and save its state."""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+import lightning as L
+import torch
+from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
+from torch import Tensor
+from torch.optim.lr_scheduler import LambdaLR
+
+from lightning_gfn.interfaces import TextModel
+from lightning_gfn.modules.settings import OptimizerSettings
+from lightning_gfn.types import LossOutput
+
+STATE_KEY = "lightning_gfn"
+
+
+class TrainedModule(L.LightningModule):
+    """A language model in training, with whatever output; subclasses give ``configure_model`` and ``training_step``.
+
+    A loss that is a mean over tokens or pairs must not depend on how a batch was cut into ranks and accumulation
+    windows. So ``training_step`` returns sums, the weights of a window are counted, and gradients are divided once,
+    before clipping:
+
+        gradient = sum over ranks and micro-batches of grad(sum) / sum over ranks and micro-batches of weight
+
+    Args:
+        optimizer: AdamW settings.
+        method: the name under which results are compared; the class of the module if None.
+    """
+
+    model_name: ClassVar[str] = "policy"
+    """Attribute that holds the model."""
+
+    def __init__(self, *, optimizer: OptimizerSettings | None = None, method: str | None = None) -> None:
+        super().__init__()
+        self.optimizer_settings = optimizer if optimizer is not None else OptimizerSettings()
+        self.method = method if method is not None else type(self).__name__
+        self.window_weight: Tensor | None = None
+        self.is_built = False
+
+    @property
+    def trained_model(self) -> TextModel:
+        """The model whose tokenizer and weights a checkpoint keeps."""
+        model: TextModel = getattr(self, self.model_name)
+        return model
+
+    def transfer_batch_to_device(self, batch: Any, device: torch.device, dataloader_idx: int) -> Any:
+        """Batches are text; they stay where they are."""
+        return batch
+
+    # ---------------------------------------------------------------- optimisation
+
+    def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
+        """AdamW over every trainable parameter, with a schedule per optimiser step."""
+        optimizer = self.optimizer_settings.build(self)
+        needs_total = self.optimizer_settings.schedule != "constant"
+        total_steps = self.trainer.estimated_stepping_batches if needs_total else float("inf")
+        scheduler = LambdaLR(optimizer, self.optimizer_settings.lr_factor(total_steps))
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
+
+    def window_loss(self, output: LossOutput) -> Tensor:
+        """The sum to back-propagate: Lightning's division by the window length is undone, the weight is counted."""
+        weight = output.weight.detach().to(torch.float32)
+        self.window_weight = weight if self.window_weight is None else self.window_weight + weight
+        return output.sum * self.trainer.accumulate_grad_batches
+
+    def on_before_optimizer_step(self, optimizer: torch.optim.Optimizer) -> None:
+        """Divide the accumulated gradients by the weight of the whole window, over all ranks."""
+        weight = self.window_weight if self.window_weight is not None else torch.ones((), device=self.device)
+        self.window_weight = None
+        total = self.trainer.strategy.reduce(weight.clone(), reduce_op="sum")
+        scale = self.trainer.world_size / total.clamp_min(1e-12)
+        gradients = [p.grad for group in optimizer.param_groups for p in group["params"] if p.grad is not None]
+        torch._foreach_mul_(gradients, scale)
+        self.log("train/grad_norm", torch.nn.utils.get_total_norm(gradients))
+
+    def log_output(self, output: LossOutput, **values: float | Tensor) -> None:
+        """Log a loss, its diagnostics and further values of one training batch."""
+        named = {"loss": output.loss.detach(), **output.diagnostics, **values}
+        self.log_dict({f"train/{name}": value for name, value in named.items()}, batch_size=1)
+
+    # ---------------------------------------------------------------- state
+
+    def extra_state(self) -> dict[str, Any]:
+        """State beside the weights, as tensors and primitives."""
+        return {}
+
+    def load_extra_state(self, state: dict[str, Any]) -> None:
+        """Restore ``extra_state``."""
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Add the tokenizer and the subclass's state; leave out frozen weights that their name can give back."""
+        checkpoint[STATE_KEY] = {"tokenizer": self.trained_model.tokenizer_state(), **self.extra_state()}
+        if self.trained_model.base_is_reloadable:
+            frozen = {
+                n for n, p in self.named_parameters() if n.startswith(f"{self.model_name}.") and not p.requires_grad
+            }
+            checkpoint["state_dict"] = {k: v for k, v in checkpoint["state_dict"].items() if k not in frozen}
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Restore what ``on_save_checkpoint`` added and check that no trainable weight is missing."""
+        state = dict(checkpoint[STATE_KEY])
+        self.trained_model.load_tokenizer_state(state.pop("tokenizer"))
+        self.load_extra_state(state)
+        missing = [
+            name for name, p in self.named_parameters() if p.requires_grad and name not in checkpoint["state_dict"]
+        ]
+        if missing:
+            raise ValueError(
+                f"the checkpoint lacks {len(missing)} trainable weights, {missing[0]!r} among them: it was made by "
+                "another model configuration; use the configuration in the config.yaml of the run that wrote it"
+            )
+        self.strict_loading = not self.trained_model.base_is_reloadable

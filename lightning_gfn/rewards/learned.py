@@ -1,0 +1,171 @@
+"""A trained reward model as a reward: the scores of a solution's steps, put together."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Literal
+
+import torch
+
+from lightning_gfn.answers import extract_answer
+from lightning_gfn.interfaces import Policy, Reward, RewardNetwork
+from lightning_gfn.rewards.prefixes import log_reward_of_term, pad_prefix_values, require_single_step
+from lightning_gfn.types import LogReward, Problem, Rollouts
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+TERM = "learned"
+Aggregate = Literal["product", "min", "last", "mean"]
+
+
+def log_sigmoid(score: float) -> float:
+    """log σ(x) without overflow."""
+    return -math.log1p(math.exp(-score)) if score >= 0 else score - math.log1p(math.exp(score))
+
+
+def log_mean(log_values: Sequence[float]) -> float:
+    """log of the mean of exp."""
+    highest = max(log_values)
+    return highest + math.log(math.fsum(math.exp(value - highest) for value in log_values) / len(log_values))
+
+
+AGGREGATES: Mapping[str, Callable[[Sequence[float]], float]] = {
+    "product": math.fsum,
+    "min": min,
+    "last": lambda log_values: log_values[-1],
+    "mean": log_mean,
+}
+"""log of the product, minimum, last or mean of probabilities, from their logs."""
+
+
+class LearnedReward(Reward):
+    """log R from a trained reward model, for finished trajectories and for the prefixes that end a step.
+
+        log R(z_1:i, stop) = max(floor, log agg(p_1, …, p_k)),      p_j = σ(score of step j)        (nats)
+
+    over the k steps of the prefix. ``agg`` is the product, the minimum, the last or the mean. A model trained on
+    preferences has no probabilities: then log R is the score of the last step itself.
+
+    Stopping is judged at the ends of steps alone: the prefixes whose last token holds the separator, and the finished
+    trajectory (its last step may lack the separator). All other prefixes, the empty one among them, are worth the
+    floor; objectives with ``level: step`` leave them out but for the empty one. Since a prefix is judged by what it
+    says so far, not by whether it answers, combine this reward with ``ReferenceLikelihood``, or set
+    ``require_answer``.
+
+    Args:
+        network: judges steps; ``lightning_gfn.policies.reward_loading.TrainedRewardNetwork`` takes the path of a run.
+        aggregate: how scores of steps become one value.
+        separator: what ends a step.
+        floor: least log reward, nats.
+        require_answer: a text without a final answer is worth the floor.
+
+    Raises:
+        ValueError: the aggregate is unknown or does not suit the network, or the floor is no finite number.
+
+    Source: step-level modified SubTB on a process reward: Takase et al. 2024, arXiv:2410.20147; product and minimum:
+    Lightman et al. 2023, arXiv:2305.20050, appendix F.
+    """
+
+    provides = frozenset({"log_reward_B", "log_reward_BT1"})
+
+    def __init__(
+        self,
+        network: RewardNetwork,
+        *,
+        aggregate: Aggregate = "product",
+        separator: str = "\n",
+        floor: float = -20.0,
+        require_answer: bool = False,
+    ) -> None:
+        if aggregate not in AGGREGATES:
+            raise ValueError(f"aggregate is {aggregate!r}, expected one of {', '.join(AGGREGATES)}")
+        if not network.is_calibrated and aggregate != "last":
+            raise ValueError(
+                f"aggregate is {aggregate!r}, but the network was trained on preferences: its scores are no "
+                "probabilities of steps; set aggregate: last"
+            )
+        if not math.isfinite(floor):
+            raise ValueError(f"floor is {floor}, expected a finite number of nats such as -20")
+        if not separator:
+            raise ValueError("separator is empty, expected the text that ends a step such as '\\n'")
+        self.network = network
+        self.aggregate: Aggregate = aggregate
+        self.separator = separator
+        self.floor = floor
+        self.require_answer = require_answer
+        self.ends_step: dict[int, bool] = {}
+
+    def terms(self, rollouts: Rollouts, policy: Policy, *, prefixes: bool) -> tuple[dict[str, Tensor], Tensor | None]:
+        """Judge every trajectory once.
+
+        Args:
+            rollouts: B trajectories of one step each.
+            policy: decodes prefixes.
+            prefixes: ask for (B, T + 1) instead of (B,).
+
+        Returns:
+            ``{"learned": …}`` in nats, and None, since no answers are checked.
+
+        Raises:
+            ValueError: if trajectories have several model calls.
+        """
+        require_single_step(rollouts, type(self).__name__)
+        device = rollouts.action_mask_NT.device
+        problems = [rollouts.problems[p] for p in rollouts.problem_index_B.tolist()]
+        actions = rollouts.action_lists()
+        cuts = [self.cut(action, policy) for action in actions]
+        texts = [[policy.decode(action[:end]) for end in ends] for action, ends in zip(actions, cuts, strict=True)]
+        steps, counts = zip(*map(steps_of_prefixes, texts), strict=True) if texts else ((), ())
+        scores = self.network.score_steps([problem.prompt for problem in problems], steps, device)
+        rows = [
+            [self.value(row[:k], text, problem) for k, text in zip(ks, ended, strict=True)]
+            for row, ks, ended, problem in zip(scores, counts, texts, problems, strict=True)
+        ]
+        if not prefixes:
+            return {TERM: torch.tensor([row[-1] for row in rows], dtype=torch.float32, device=device)}, None
+        spread = [self.spread(row, ends, len(action)) for row, ends, action in zip(rows, cuts, actions, strict=True)]
+        return {TERM: pad_prefix_values(spread, rollouts)}, None
+
+    def combine(self, terms: Mapping[str, Tensor], rollouts: Rollouts, step: int) -> LogReward:
+        """The term itself (weight 1, temperature 1)."""
+        return log_reward_of_term(terms, TERM, rollouts)
+
+    def cut(self, action: Sequence[int], policy: Policy) -> list[int]:
+        """Lengths of the prefixes that end a step, the whole action last."""
+        for token in set(action) - self.ends_step.keys():
+            self.ends_step[token] = self.separator in policy.decode([token])
+        inner = [end for end, token in enumerate(action[:-1], start=1) if self.ends_step[token]]
+        return [*inner, len(action)]
+
+    def value(self, scores: Sequence[float], text: str, problem: Problem) -> float:
+        """log R of a text whose steps have these scores."""
+        if not scores or (self.require_answer and extract_answer(text, problem.answer_style) is None):
+            return self.floor
+        if not self.network.is_calibrated:
+            return max(self.floor, scores[-1])
+        return max(self.floor, AGGREGATES[self.aggregate]([log_sigmoid(score) for score in scores]))
+
+    def spread(self, values: Sequence[float], ends: Sequence[int], length: int) -> list[float]:
+        """Values at the ends of steps, the floor at all other of the ``length + 1`` prefixes."""
+        row = [self.floor] * (length + 1)
+        for end, value in zip(ends, values, strict=True):
+            row[end] = value
+        return row
+
+
+def steps_of_prefixes(texts: Sequence[str]) -> tuple[list[str], list[int]]:
+    """The steps of a solution from the texts of its prefixes that end one, and how many steps each prefix has.
+
+    What a prefix adds to the one before it is a step, unless nothing of it is visible: then it makes no new step.
+    """
+    steps: list[str] = []
+    counts: list[int] = []
+    known = 0
+    for text in texts:
+        if text[known:].strip():
+            steps.append(text[known:])
+            known = len(text)
+        counts.append(len(steps))
+    return steps, counts
