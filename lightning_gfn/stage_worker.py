@@ -11,18 +11,9 @@ import sys
 import threading
 import time
 import traceback
-from pathlib import Path
 
 from lightning_gfn.cli import main as run_command
 from lightning_gfn.commands._runner import DONE
-
-
-def forget_peak_memory() -> None:
-    """Let the peak of the resident memory count from here, where the system can do that (Linux)."""
-    try:
-        Path("/proc/self/clear_refs").write_text("5")
-    except OSError:
-        return
 
 
 def end_with(parent: int) -> None:
@@ -36,7 +27,6 @@ def main() -> int:
     """Serve until standard input ends."""
     threading.Thread(target=end_with, args=(os.getppid(),), daemon=True).start()
     for line in sys.stdin:
-        forget_peak_memory()
         try:
             status = run_command(json.loads(line))
         except SystemExit as stop:
