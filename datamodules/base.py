@@ -117,13 +117,15 @@ class ProblemDataModule(LightningDataModule, ABC):
                 yield problem.prompt + solution
 
     def train_dataloader(self) -> TrainLoader:
-        """Resumable batches of the training split."""
+        """Resumable batches of the training split, each as often as the module makes updates on it."""
         rank, world_size = self._ranks()
+        module = getattr(self.trainer, "lightning_module", None)
         return TrainLoader(
             self.problems("train"),
             batch_size=self.batch_size,
             seed=self.seed,
             drop_last=self.drop_last,
+            repeats=getattr(module, "updates_per_rollout", 1),
             rank=rank,
             world_size=world_size,
         )

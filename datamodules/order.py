@@ -31,6 +31,8 @@ class TrainLoader:
         batch_size: problems a batch, counted over all ranks.
         seed: key of the order.
         drop_last: leave out the smaller last batch of an epoch.
+        repeats: hand out each batch so many times in a row, for methods that make several updates on one rollout
+            batch.
         rank: this process.
         world_size: number of processes.
 
@@ -45,6 +47,7 @@ class TrainLoader:
         batch_size: int,
         seed: int,
         drop_last: bool = False,
+        repeats: int = 1,
         rank: int = 0,
         world_size: int = 1,
     ) -> None:
@@ -52,6 +55,7 @@ class TrainLoader:
         self.batch_size = batch_size
         self.seed = seed
         self.drop_last = drop_last
+        self.repeats = repeats
         self.rank = rank
         self.world_size = world_size
         self.epoch = 0
@@ -63,7 +67,7 @@ class TrainLoader:
                 f"batch_size={batch_size} with drop_last leaves no batch: there are {len(problems)} training problems. "
                 "Lower data.batch_size or set data.drop_last to false."
             )
-        last = batch_size if drop_last else len(problems) - (len(self) - 1) * batch_size
+        last = batch_size if drop_last else len(problems) - (len(self) // repeats - 1) * batch_size
         if min(batch_size, last) < world_size:
             raise ValueError(
                 f"batch_size={batch_size} over {len(problems)} training problems makes a batch of "
@@ -73,9 +77,9 @@ class TrainLoader:
             )
 
     def __len__(self) -> int:
-        """Batches an epoch."""
+        """Batches an epoch, repetitions counted."""
         full, rest = divmod(len(self.problems), self.batch_size)
-        return full if self.drop_last or not rest else full + 1
+        return (full if self.drop_last or not rest else full + 1) * self.repeats
 
     @property
     def sampler(self) -> TrainLoader:
@@ -106,7 +110,7 @@ class TrainLoader:
     def __iter__(self) -> Iterator[list[Problem]]:
         """The batches from the present position to the end of the epoch."""
         while self.batch < len(self):
-            start = self.batch * self.batch_size
+            start = self.batch // self.repeats * self.batch_size
             batch = self.epoch_order()[start : start + self.batch_size]
             self.batch += 1
             yield batch[self.rank :: self.world_size]
@@ -118,6 +122,7 @@ class TrainLoader:
             "seed": self.seed,
             "batch_size": self.batch_size,
             "drop_last": self.drop_last,
+            "repeats": self.repeats,
             "num_problems": len(self.problems),
             "problem_ids": f"{keyed_hash(*sorted(problem.id for problem in self.problems)):016x}",
         }

@@ -37,6 +37,7 @@ COLUMNS: Mapping[str, str] = {
     "old_log_pf_BT": "log q(token | prefix) when the trajectory was sampled, constant",
     "old_log_pstop_BT1": "log q(stop | prefix) when the trajectory was sampled, constant",
     "forced_stop_B": "bool, True where the maximum length forced the stop",
+    "max_length": "scalar, the most action tokens that a trajectory may have, constant",
     "entropy_BT1": "entropy of the next-action distribution at each prefix, with gradient",
     "ref_log_pf_BT": "log q_ref(token | prefix) under the frozen reference, constant",
     "ref_log_pstop_BT1": "log q_ref(stop | prefix) under the frozen reference, constant",
@@ -46,6 +47,7 @@ COLUMNS: Mapping[str, str] = {
     "kl_coefficient": "scalar, present weight of the KL penalty, constant",
     "advantage_B": "advantage of each trajectory, derived once per rollout batch by prepare, constant",
     "advantage_BT1": "advantage of each action, derived once per rollout batch by prepare, constant",
+    "keep_B": "bool, True on trajectories that count in the loss, derived once per rollout batch by prepare",
     "return_BT1": "regression target of the value, derived once per rollout batch by prepare, constant",
     "chosen_B": "bool, True on the preferred (or desirable) completion",
     "pair_B": "int64, the preference pair of each completion",
@@ -69,7 +71,10 @@ class Objective(ABC):
     @property
     @abstractmethod
     def requires(self) -> frozenset[str]:
-        """Names from ``COLUMNS`` that ``__call__`` reads; the module computes only those."""
+        """Names from ``COLUMNS`` that ``prepare`` or ``__call__`` reads; the module computes only those.
+
+        What ``prepare`` itself gives is left out. If ``group_B`` is among them, minibatches never cut a group.
+        """
 
     @abstractmethod
     def __call__(self, columns: Mapping[str, Tensor]) -> LossOutput:
@@ -78,11 +83,11 @@ class Objective(ABC):
     def prepare(self, columns: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Constant columns derived from a whole rollout batch, before it is cut into minibatches.
 
-        Statistics over groups or over the batch (advantages, returns) belong here: a minibatch may cut a group. The
-        result is added to the columns of every update on that rollout batch.
+        Statistics over groups or over the batch (advantages, returns) belong here: they stay the same over all updates
+        on that rollout batch, and the result is added to the columns of each.
 
         Args:
-            columns: constant columns of all trajectories of the rollout batch.
+            columns: the required constant columns of all trajectories of the rollout batch.
 
         Returns:
             Further columns by name, without gradient; none by default.

@@ -7,25 +7,46 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
-from lightning_gfn.interfaces import COLUMNS, Objective, Policy, Reward
+from lightning_gfn.interfaces import Objective, Policy, Reward
 from lightning_gfn.types import LogReward, Rollouts, Scores
 
-SCORE_COLUMNS = frozenset(COLUMNS) - {"log_reward_B", "log_reward_BT1", "log_z_B", "log_f_BT1"}
+SCORE_COLUMNS = frozenset(
+    {
+        "log_pf_BT", "log_pstop_BT1", "log_pf_B", "mask_BT", "stop_mask_BT1", "step_mask_BT1", "group_B",
+        "forced_stop_B", "max_length", "old_log_pf_BT", "old_log_pstop_BT1", "entropy_BT1",
+    }
+)  # fmt: skip
+REFERENCE_COLUMNS = frozenset({"ref_log_pf_BT", "ref_log_pstop_BT1", "ref_log_pf_B"})
+HEADS = {"log_z_B": "LogZScalar or LogZHead", "log_f_BT1": "FlowHead", "value_BT1": "ValueHead"}
 
 
-def check_columns(objective: Objective, reward: Reward | None, head_provides: frozenset[str] | None) -> None:
-    """Refuse an objective whose columns the reward and the head cannot give, and a head that no objective reads.
+def check_columns(
+    objective: Objective,
+    reward: Reward | None,
+    head_provides: frozenset[str] | None,
+    *,
+    given: frozenset[str] = frozenset(),
+) -> None:
+    """Refuse an objective whose columns nobody gives, and a head that no objective reads.
+
+    Args:
+        objective: the loss.
+        reward: gives log rewards; None if the module has none.
+        head_provides: columns of the head; None if there is none.
+        given: further columns that the module itself gives.
 
     Raises:
         ValueError: names the objective, the missing column and what would provide it.
     """
     name = type(objective).__name__
     reward_columns = reward.provides if reward is not None else frozenset()
-    missing = objective.requires - SCORE_COLUMNS - reward_columns - (head_provides or frozenset())
-    if missing & {"log_z_B", "log_f_BT1"}:
-        column = min(missing & {"log_z_B", "log_f_BT1"})
-        head = "LogZScalar or LogZHead" if column == "log_z_B" else "FlowHead"
-        raise ValueError(f"objective {name} needs {column}: set model.head to lightning_gfn.policies.heads.{head}")
+    heads = head_provides or frozenset()
+    if "value_BT1" in heads:
+        heads |= {"old_value_BT1"}
+    missing = objective.requires - SCORE_COLUMNS - reward_columns - heads - given
+    for column, head in HEADS.items():
+        if column in missing:
+            raise ValueError(f"objective {name} needs {column}: set model.head to lightning_gfn.policies.heads.{head}")
     if "log_reward_BT1" in missing:
         raise ValueError(
             f"objective {name} needs log_reward_BT1 (a log reward for stopping at every prefix), but reward "
@@ -33,9 +54,12 @@ def check_columns(objective: Objective, reward: Reward | None, head_provides: fr
             "(ReferenceLikelihood, AnswerMatch, or SumReward over such), or an objective of finished trajectories "
             "(VarGrad, TrajectoryBalance)"
         )
+    if "kl_coefficient" in missing:
+        raise ValueError(f"objective {name} needs kl_coefficient: set model.kl.coefficient, or objective.kl to none")
     if missing:
         raise ValueError(
-            f"objective {name} needs {sorted(missing)}, which reward {type(reward).__name__} does not give"
+            f"objective {name} needs {sorted(missing)}, which neither this module nor its reward gives: choose a "
+            "module of the objective's data regime"
         )
     if head_provides is not None and not head_provides & objective.requires:
         raise ValueError(
@@ -79,6 +103,63 @@ class StepBoundaries:
         return boundary_NT1.scatter(1, action_mask_NT.sum(1, keepdim=True), True)
 
 
+def constant_columns(
+    objective: Objective,
+    policy: Policy,
+    rollouts: Rollouts,
+    scores: Scores,
+    log_reward: LogReward | None,
+    boundaries: StepBoundaries,
+    further: Mapping[str, Tensor],
+) -> dict[str, Tensor]:
+    """The columns of a rollout batch that no update changes, and what ``prepare`` derives from them.
+
+    Args:
+        objective: says which are needed.
+        policy: knows the maximum length.
+        rollouts: the whole rollout batch.
+        scores: of the policy that updates begin with; they become the "old" log-probabilities.
+        log_reward: tempered log rewards, if there are any.
+        boundaries: finds the ends of reasoning steps.
+        further: constant columns from elsewhere (reference, old values, coefficients).
+
+    Returns:
+        Those that the objective requires, what ``prepare`` made of them, and ``log_reward_B`` if there is one.
+    """
+    assert scores.log_pstop_NT1 is not None
+    mask = rollouts.action_mask_NT
+    columns: dict[str, Tensor] = {
+        "mask_BT": mask,
+        "stop_mask_BT1": scores.stop_mask_NT1,
+        "group_B": rollouts.problem_index_B,
+        "old_log_pf_BT": scores.log_pf_NT.detach(),
+        "old_log_pstop_BT1": scores.log_pstop_NT1.detach(),
+        "forced_stop_B": mask.sum(1) >= policy.max_new_tokens,
+        "max_length": torch.tensor(policy.max_new_tokens, device=mask.device),
+        **further,
+    }
+    if "step_mask_BT1" in objective.requires:
+        columns["step_mask_BT1"] = boundaries(rollouts.action_ids_NT, mask) & scores.stop_mask_NT1
+    if log_reward is not None:
+        columns["log_reward_B"] = log_reward.terminal_B
+        if log_reward.prefix_BT1 is not None:
+            columns["log_reward_BT1"] = log_reward.prefix_BT1
+    required = {name: column for name, column in columns.items() if name in objective.requires}
+    terminal = {"log_reward_B": columns["log_reward_B"]} if log_reward is not None else {}
+    return {**terminal, **required, **objective.prepare(required)}
+
+
+def live_columns(rollouts: Rollouts, scores: Scores) -> dict[str, Tensor]:
+    """The columns that carry the policy's gradient."""
+    assert scores.log_pstop_NT1 is not None
+    columns = {
+        "log_pf_BT": scores.log_pf_NT,
+        "log_pstop_BT1": scores.log_pstop_NT1,
+        "log_pf_B": trajectory_log_prob(scores, rollouts),
+    }
+    return columns if scores.entropy_NT1 is None else {**columns, "entropy_BT1": scores.entropy_NT1}
+
+
 def build_columns(
     objective: Objective,
     policy: Policy,
@@ -88,31 +169,19 @@ def build_columns(
     head_columns: Mapping[str, Tensor],
     boundaries: StepBoundaries,
 ) -> dict[str, Tensor]:
-    """Every column that the objective requires.
+    """Every column that the objective reads, where a batch is used for one update and scored once.
 
-    The trajectories of one call were sampled by the present policy or scored off-policy under it, so the "old"
-    log-probabilities are the present ones, detached.
+    The "old" log-probabilities are then the present ones, detached.
     """
+    constants = constant_columns(objective, policy, rollouts, scores, log_reward, boundaries, {})
+    return {**constants, **live_columns(rollouts, scores), **head_columns}
+
+
+def reference_columns(scores: Scores, rollouts: Rollouts) -> dict[str, Tensor]:
+    """The columns of the frozen reference from its scores."""
     assert scores.log_pstop_NT1 is not None
-    mask = rollouts.action_mask_NT
-    columns: dict[str, Tensor] = {
-        "log_pf_BT": scores.log_pf_NT,
-        "log_pstop_BT1": scores.log_pstop_NT1,
-        "mask_BT": mask,
-        "stop_mask_BT1": scores.stop_mask_NT1,
-        "log_pf_B": trajectory_log_prob(scores, rollouts),
-        "group_B": rollouts.problem_index_B,
-        "old_log_pf_BT": scores.log_pf_NT.detach(),
-        "old_log_pstop_BT1": scores.log_pstop_NT1.detach(),
-        "forced_stop_B": mask.sum(1) >= policy.max_new_tokens,
-        **head_columns,
+    return {
+        "ref_log_pf_BT": scores.log_pf_NT,
+        "ref_log_pstop_BT1": scores.log_pstop_NT1,
+        "ref_log_pf_B": trajectory_log_prob(scores, rollouts),
     }
-    if "step_mask_BT1" in objective.requires:
-        columns["step_mask_BT1"] = boundaries(rollouts.action_ids_NT, mask) & scores.stop_mask_NT1
-    if scores.entropy_NT1 is not None:
-        columns["entropy_BT1"] = scores.entropy_NT1
-    if log_reward is not None:
-        columns["log_reward_B"] = log_reward.terminal_B
-        if log_reward.prefix_BT1 is not None:
-            columns["log_reward_BT1"] = log_reward.prefix_BT1
-    return {name: columns[name] for name in objective.requires}

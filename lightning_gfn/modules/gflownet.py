@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from lightning_gfn.interfaces import Buffer, Objective, Policy, Reward
 from lightning_gfn.modules.rollout import RolloutModule
-from lightning_gfn.modules.settings import EvaluationSettings, OptimizerSettings
+from lightning_gfn.modules.settings import EvaluationSettings, OptimizerSettings, UpdateSettings
 from lightning_gfn.policies.heads import Head
 from lightning_gfn.rollouts.behaviour import BehaviourMix
 
@@ -25,6 +25,7 @@ class GFlowNetModule(RolloutModule):
         seed: key of the sampling uniforms.
         log_entropy: also compute the policy's entropy in the scoring pass.
         method: the name under which results are compared; the class of the objective if None.
+        updates: how often a rollout batch is used; once if None.
     """
 
     def __init__(
@@ -42,6 +43,7 @@ class GFlowNetModule(RolloutModule):
         seed: int = 0,
         log_entropy: bool = True,
         method: str | None = None,
+        updates: UpdateSettings | None = None,
     ) -> None:
         mix = behaviour if behaviour is not None else BehaviourMix()
         if mix.replay > 0 and buffer is None:
@@ -62,4 +64,5 @@ class GFlowNetModule(RolloutModule):
             seed=seed,
             log_entropy=log_entropy,
             method=method,
+            updates=updates,
         )

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from lightning_gfn.interfaces import Objective, Policy, Reward
 from lightning_gfn.modules.rollout import RolloutModule
-from lightning_gfn.modules.settings import EvaluationSettings, OptimizerSettings
+from lightning_gfn.modules.settings import EvaluationSettings, KLControl, OptimizerSettings, UpdateSettings
+from lightning_gfn.policies.heads import Head
 from lightning_gfn.rollouts.behaviour import BehaviourMix
 
 
@@ -13,9 +14,12 @@ class PolicyGradientModule(RolloutModule):
 
     Args:
         policy: the language model.
-        objective: a policy-gradient objective (GRPO).
+        objective: a policy-gradient objective (PPO, GRPO and its relatives).
         reward: turns trajectories into scalar rewards; prefix values are not used.
         num_samples: trajectories per problem and step.
+        updates: how often a rollout batch is used; once if None.
+        kl: weight of the KL penalty towards the policy at the start of the stage; needed by objectives that have one.
+        head: value head or critic; needed by objectives with a value (PPO).
         optimizer: AdamW settings.
         evaluation: how completions are drawn in validation, test and prediction.
         seed: key of the sampling uniforms.
@@ -30,6 +34,9 @@ class PolicyGradientModule(RolloutModule):
         reward: Reward,
         *,
         num_samples: int = 8,
+        updates: UpdateSettings | None = None,
+        kl: KLControl | None = None,
+        head: Head | None = None,
         optimizer: OptimizerSettings | None = None,
         evaluation: EvaluationSettings | None = None,
         seed: int = 0,
@@ -43,10 +50,12 @@ class PolicyGradientModule(RolloutModule):
             num_samples=num_samples,
             behaviour=BehaviourMix(on_policy=1.0, tempered=0.0, replay=0.0, reference=0.0),
             buffer=None,
-            head=None,
+            head=head,
             optimizer=optimizer,
             evaluation=evaluation,
             seed=seed,
             log_entropy=log_entropy,
             method=method,
+            updates=updates,
+            kl=kl,
         )

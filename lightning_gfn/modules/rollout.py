@@ -1,4 +1,4 @@
-"""The training step that all rollout methods share: sample, reward, score once, one loss."""
+"""The training step that all rollout methods share: sample, reward, score, one loss; or several on one batch."""
 
 from __future__ import annotations
 
@@ -9,12 +9,22 @@ from torch import Tensor
 
 from lightning_gfn.interfaces import Buffer, Objective, Policy, Reward
 from lightning_gfn.modules.base import PolicyModule
-from lightning_gfn.modules.columns import StepBoundaries, build_columns, check_columns, trajectory_log_prob
-from lightning_gfn.modules.settings import EvaluationSettings, OptimizerSettings
+from lightning_gfn.modules.columns import (
+    REFERENCE_COLUMNS,
+    StepBoundaries,
+    check_columns,
+    constant_columns,
+    live_columns,
+    reference_columns,
+    trajectory_log_prob,
+)
+from lightning_gfn.modules.settings import EvaluationSettings, KLControl, OptimizerSettings, UpdateSettings
+from lightning_gfn.modules.window import RolloutWindow
 from lightning_gfn.policies.heads import Head
+from lightning_gfn.policies.modes import evaluation_mode
 from lightning_gfn.rollouts.batching import to_trajectories
 from lightning_gfn.rollouts.behaviour import BehaviourMix
-from lightning_gfn.rollouts.gather import gather_trajectories
+from lightning_gfn.rollouts.gather import gather_all
 from lightning_gfn.rollouts.rewarding import evaluate_rewards
 from lightning_gfn.rollouts.sampler import RolloutSampler
 from lightning_gfn.types import LogReward, Problem, Rollouts, Scores
@@ -31,6 +41,10 @@ def within_group_variance(values_B: Tensor, group_B: Tensor) -> Tensor:
 class RolloutModule(PolicyModule):
     """Trains a policy on trajectories that it samples; subclasses fix where trajectories may come from.
 
+    With several updates on a rollout batch, the batch is held as a window (part of the checkpoint), each training batch
+    uses one minibatch of it, and the log-probabilities of the policy that sampled are computed once, without dropout
+    and gradient. With one update they are the present ones, detached: nothing is scored twice.
+
     Args:
         policy: the language model.
         objective: any objective whose columns the reward and the head give.
@@ -38,12 +52,14 @@ class RolloutModule(PolicyModule):
         num_samples: trajectories per problem and step.
         behaviour: where trajectories come from.
         buffer: replay buffer; needed if the behaviour replays.
-        head: log Z or flow head; needed by objectives that learn one.
+        head: log Z, flow or value head; needed by objectives that learn one.
         optimizer: AdamW settings.
         evaluation: how completions are drawn in validation, test and prediction.
-        seed: key of the sampling uniforms.
+        seed: key of the sampling uniforms and of the minibatches.
         log_entropy: also compute the policy's entropy in the scoring pass.
         method: the name under which results are compared; the class of the objective if None.
+        updates: how often a rollout batch is used; once if None.
+        kl: weight of the KL penalty; needed by objectives that have one.
     """
 
     def __init__(
@@ -61,10 +77,17 @@ class RolloutModule(PolicyModule):
         seed: int,
         log_entropy: bool,
         method: str | None,
+        updates: UpdateSettings | None = None,
+        kl: KLControl | None = None,
     ) -> None:
         name = method if method is not None else type(objective).__name__
         super().__init__(policy, optimizer=optimizer, evaluation=evaluation, method=name)
-        check_columns(objective, reward, head.provides if head is not None else None)
+        given = REFERENCE_COLUMNS if kl is None else REFERENCE_COLUMNS | {"kl_coefficient"}
+        check_columns(objective, reward, head.provides if head is not None else None, given=given)
+        if kl is not None and "kl_coefficient" not in objective.requires:
+            raise ValueError(
+                f"objective {type(objective).__name__} has no KL penalty: set objective.kl or remove model.kl"
+            )
         if "group_B" in objective.requires and num_samples < 2:
             raise ValueError(
                 f"objective {type(objective).__name__} compares trajectories of one problem: "
@@ -74,25 +97,70 @@ class RolloutModule(PolicyModule):
         self.reward = reward
         self.head = head
         self.buffer = buffer
+        self.updates = updates if updates is not None else UpdateSettings()
+        self.kl = kl
+        self.kl_coefficient = kl.coefficient if kl is not None else 0.0
         self.sampler = RolloutSampler(num_samples=num_samples, behaviour=behaviour, seed=seed)
         self.with_prefixes = "log_reward_BT1" in objective.requires
         self.with_entropy = log_entropy or "entropy_BT1" in objective.requires
         self.boundaries = StepBoundaries(policy)
         self.num_rollout_batches = 0
+        self.window: RolloutWindow | None = None
+        self.restored_windows: list[RolloutWindow] = []
 
     @property
     def needs_reference(self) -> bool:
-        """True if the reward scores under the reference."""
-        return self.reward.needs_reference
+        """True if the reward or the objective compares with the reference."""
+        return self.reward.needs_reference or bool(self.objective.requires & REFERENCE_COLUMNS)
+
+    @property
+    def updates_per_rollout(self) -> int:
+        """How often the data loader must hand out each batch."""
+        return self.updates.num_updates
+
+    def setup(self, stage: str) -> None:
+        """Refuse an accumulation window that would end in the middle of a rollout batch."""
+        window, updates = self.trainer.accumulate_grad_batches, self.updates_per_rollout
+        if stage == "fit" and updates > 1 and updates % window:
+            raise ValueError(
+                f"each rollout batch makes {updates} training batches, which trainer.accumulate_grad_batches={window} "
+                "does not divide: change it, updates.num_minibatches or updates.num_epochs"
+            )
+
+    def on_fit_start(self) -> None:
+        """Choose this rank's window among those of the checkpoint.
+
+        Raises:
+            ValueError: if the number of processes changed in the middle of a window.
+        """
+        restored, self.restored_windows = self.restored_windows, []
+        if restored and len(restored) != self.trainer.world_size:
+            raise ValueError(
+                f"the checkpoint holds the rollout windows of {len(restored)} processes, {self.trainer.world_size} are "
+                "running: resume on the same number of devices"
+            )
+        if restored:
+            self.window = restored[self.global_rank].to(self.device)
 
     def training_step(self, batch: list[Problem], batch_idx: int) -> dict[str, Any]:
-        """Sample trajectories, score them once with gradient, and return the objective's loss."""
-        rollouts = self.sampler.collect(
-            self.policy, batch, step=self.num_rollout_batches, buffer=self.buffer, device=self.device
+        """The objective's loss on one minibatch of a rollout batch, which is sampled first where none is held."""
+        scored, counts = None, {"generated_tokens": 0, "reward_calls": 0}
+        if self.window is None:
+            self.window, scored, counts = self.open_window(batch)
+        rollouts, constants = self.window.minibatch(
+            batch, self.updates, seed=self.sampler.seed, whole_groups="group_B" in self.objective.requires
         )
-        self.num_rollout_batches += 1
-        rollouts, reward_calls = evaluate_rewards(rollouts, self.reward, self.policy, prefixes=self.with_prefixes)
-        log_reward = self.reward.combine(rollouts.terms, rollouts, self.global_step)
+        scores, head_columns = scored if scored is not None else self.score(rollouts)
+        output = self.objective({**constants, **live_columns(rollouts, scores), **head_columns})
+        self.log_output(output, **self.rollout_statistics(rollouts, scores, constants))
+        self.window.num_done += 1
+        if self.window.num_done == self.updates_per_rollout:
+            self.window = None
+        tokens = int(rollouts.action_mask_NT.sum() + rollouts.context_mask_NC.sum())
+        return {"loss": self.window_loss(output), **counts, "gradient_tokens": tokens}
+
+    def score(self, rollouts: Rollouts) -> tuple[Scores, dict[str, Tensor]]:
+        """The policy's scores and the head's column, with gradient."""
         scores = self.policy.score(
             rollouts.context_ids_NC,
             rollouts.context_mask_NC,
@@ -101,41 +169,79 @@ class RolloutModule(PolicyModule):
             entropy=self.with_entropy,
             hidden=self.head is not None and self.head.needs_hidden,
         )
-        head_columns = {min(self.head.provides): self.head(scores, rollouts)} if self.head is not None else {}
-        columns = build_columns(
-            self.objective, self.policy, rollouts, scores, log_reward, head_columns, self.boundaries
+        return scores, {min(self.head.provides): self.head(scores, rollouts)} if self.head is not None else {}
+
+    def open_window(
+        self, batch: list[Problem]
+    ) -> tuple[RolloutWindow, tuple[Scores, dict[str, Tensor]] | None, dict[str, int]]:
+        """Sample and reward a rollout batch and compute its constant columns.
+
+        Returns:
+            The window; scores with gradient if they serve the only update; what sampling and rewarding cost.
+        """
+        number = self.num_rollout_batches
+        rollouts = self.sampler.collect(self.policy, batch, step=number, buffer=self.buffer, device=self.device)
+        self.num_rollout_batches += 1
+        rollouts, reward_calls = evaluate_rewards(rollouts, self.reward, self.policy, prefixes=self.with_prefixes)
+        log_reward = self.reward.combine(rollouts.terms, rollouts, self.global_step)
+        if self.updates_per_rollout == 1:
+            scores, head_columns = scored = self.score(rollouts)
+        else:
+            with torch.no_grad(), evaluation_mode(self):
+                scores, head_columns = self.score(rollouts)
+            scored = None
+        further = self.further_columns(rollouts, scores, head_columns)
+        constants = constant_columns(
+            self.objective, self.policy, rollouts, scores, log_reward, self.boundaries, further
         )
-        output = self.objective(columns)
         self.remember(rollouts, log_reward)
-        self.log_output(output, **self.rollout_statistics(rollouts, scores, log_reward))
-        return {"loss": self.window_loss(output), **self.budget_counts(rollouts, reward_calls)}
+        counts = {"generated_tokens": self.sampled_tokens(rollouts), "reward_calls": reward_calls}
+        ids = tuple(problem.id for problem in batch)
+        return RolloutWindow(number, ids, rollouts, constants), scored, counts
+
+    def further_columns(self, rollouts: Rollouts, scores: Scores, head_columns: dict[str, Tensor]) -> dict[str, Tensor]:
+        """Constant columns of the reference, the old values and the KL coefficient, which is then adapted."""
+        columns = {f"old_{name}": column.detach() for name, column in head_columns.items() if name == "value_BT1"}
+        if self.objective.requires & REFERENCE_COLUMNS:
+            reference = self.policy.score(
+                rollouts.context_ids_NC,
+                rollouts.context_mask_NC,
+                rollouts.action_ids_NT,
+                rollouts.action_mask_NT,
+                reference=True,
+            )
+            columns |= reference_columns(reference, rollouts)
+            kl = (trajectory_log_prob(scores, rollouts).detach() - columns["ref_log_pf_B"]).mean()
+            kl = self.trainer.strategy.reduce(kl, reduce_op="mean")
+            self.log("train/reference_kl", kl, batch_size=1)
+            if self.kl is not None:
+                self.log("train/kl_coefficient", self.kl_coefficient, batch_size=1)
+                columns["kl_coefficient"] = torch.tensor(self.kl_coefficient, device=self.device)
+                self.kl_coefficient = self.kl.adapted(self.kl_coefficient, float(kl))
+        return columns
 
     def remember(self, rollouts: Rollouts, log_reward: LogReward) -> None:
         """Put the new trajectories of all ranks into the buffer of every rank, in order of rank."""
         if self.buffer is not None:
             new = to_trajectories(rollouts, log_reward, step=self.global_step)
-            self.buffer.add(gather_trajectories(new))
+            self.buffer.add(gather_all(new))
 
-    def budget_counts(self, rollouts: Rollouts, reward_calls: int) -> dict[str, int]:
-        """What this batch cost: tokens sampled, trajectories rewarded, tokens that carried gradient."""
+    def sampled_tokens(self, rollouts: Rollouts) -> int:
+        """Action tokens that were sampled for this batch, not replayed or given."""
         sampled_B = torch.tensor([source in ("on_policy", "tempered") for source in rollouts.sources])
         lengths_N = rollouts.action_mask_NT.sum(1).cpu()
-        return {
-            "generated_tokens": int(lengths_N[sampled_B[rollouts.trajectory_index_N.cpu()]].sum()),
-            "reward_calls": reward_calls,
-            "gradient_tokens": int(lengths_N.sum() + rollouts.context_mask_NC.sum()),
-        }
+        return int(lengths_N[sampled_B[rollouts.trajectory_index_N.cpu()]].sum())
 
     def rollout_statistics(
-        self, rollouts: Rollouts, scores: Scores, log_reward: LogReward
+        self, rollouts: Rollouts, scores: Scores, constants: dict[str, Tensor]
     ) -> dict[str, float | Tensor]:
-        """Figures that every rollout method logs, from detached scores."""
+        """Figures that every rollout method logs, of the trajectories of one update, from detached scores."""
         log_pf_B = trajectory_log_prob(scores, rollouts).detach()
-        gap_B = log_reward.terminal_B - log_pf_B
+        log_reward_B = constants["log_reward_B"]
         statistics: dict[str, float | Tensor] = {
-            "log_reward_mean": log_reward.terminal_B.mean(),
+            "log_reward_mean": log_reward_B.mean(),
             "log_pf_mean": log_pf_B.mean(),
-            "var_log_reward_minus_log_q": within_group_variance(gap_B, rollouts.problem_index_B),
+            "var_log_reward_minus_log_q": within_group_variance(log_reward_B - log_pf_B, rollouts.problem_index_B),
             "completion_length_mean": rollouts.action_mask_NT.sum(1).float().mean(),
         }
         for source in ("on_policy", "tempered", "replay", "reference"):
@@ -153,14 +259,21 @@ class RolloutModule(PolicyModule):
         return statistics
 
     def extra_state(self) -> dict[str, Any]:
-        """Rollout counter and replay buffer."""
-        state: dict[str, Any] = {"num_rollout_batches": self.num_rollout_batches}
+        """Rollout counter, KL coefficient, the windows of all ranks and the replay buffer."""
+        state: dict[str, Any] = {"num_rollout_batches": self.num_rollout_batches, "windows": []}
+        if self.window is not None:
+            state["windows"] = gather_all([self.window.state_dict()])
+        if self.kl is not None:
+            state["kl_coefficient"] = self.kl_coefficient
         if self.buffer is not None:
             state["buffer"] = self.buffer.state_dict()
         return state
 
     def load_extra_state(self, state: dict[str, Any]) -> None:
-        """Restore the rollout counter and the replay buffer."""
+        """Restore ``extra_state``."""
         self.num_rollout_batches = int(state["num_rollout_batches"])
+        self.restored_windows = [RolloutWindow.from_state(window) for window in state["windows"]]
+        if self.kl is not None and "kl_coefficient" in state:
+            self.kl_coefficient = float(state["kl_coefficient"])
         if self.buffer is not None and "buffer" in state:
             self.buffer.load_state_dict(state["buffer"])

@@ -71,27 +71,95 @@ class OptimizerSettings:
 
 
 @dataclass(frozen=True)
+class UpdateSettings:
+    """How often a rollout batch is used before it is thrown away.
+
+    Args:
+        num_epochs: passes over the trajectories of a rollout batch.
+        num_minibatches: parts that each pass is cut into; every part is one training batch. With gradient
+            accumulation over so many parts, an optimiser step sees several of them.
+    """
+
+    num_epochs: int = 1
+    num_minibatches: int = 1
+
+    def __post_init__(self) -> None:
+        for name, value in (("num_epochs", self.num_epochs), ("num_minibatches", self.num_minibatches)):
+            if value < 1:
+                raise ValueError(f"updates.{name} must be at least 1, got {value}")
+
+    @property
+    def num_updates(self) -> int:
+        """Training batches for each rollout batch."""
+        return self.num_epochs * self.num_minibatches
+
+
+@dataclass(frozen=True)
+class KLControl:
+    """Weight β of the KL penalty towards the reference: fixed, or steered so that the KL stays near a target.
+
+        e = clip(KL / target - 1, -max_error, max_error);        β ← β (1 + gain · e)        after each rollout batch
+
+    Args:
+        coefficient: β at the start.
+        target: KL(q_old ‖ q_ref) of whole trajectories to aim at, nats; None keeps β fixed.
+        gain: how strongly β reacts.
+        max_error: bound of the relative error.
+
+    Source: Ziegler et al. 2019, arXiv:1909.08593, section 2.2.
+    """
+
+    coefficient: float = 0.05
+    target: float | None = None
+    gain: float = 0.1
+    max_error: float = 0.2
+
+    def __post_init__(self) -> None:
+        if self.coefficient < 0:
+            raise ValueError(f"kl.coefficient must be at least 0, got {self.coefficient}")
+        if self.target is not None and self.target <= 0:
+            raise ValueError(f"kl.target must be positive, got {self.target}; leave it out for a fixed coefficient")
+
+    def adapted(self, coefficient: float, kl: float) -> float:
+        """β for the next rollout batch, after ``kl`` nats were measured at ``coefficient``."""
+        if self.target is None:
+            return coefficient
+        error = min(max(kl / self.target - 1.0, -self.max_error), self.max_error)
+        return coefficient * (1.0 + self.gain * error)
+
+
+@dataclass(frozen=True)
 class EvaluationSettings:
     """How completions are drawn in validation, test and prediction; the same for every method that is compared.
 
     Args:
         num_samples: completions per problem.
         temperatures: sampling temperatures; each problem is sampled at each of them.
+        fit_temperatures: those of the validations within ``fit``, which follow a run's progress; None for all.
         top_k: keep only the k most likely actions; None keeps all.
         top_p: keep the smallest set of actions with at least this probability; None keeps all.
         seed: key of the sampling uniforms; equal seeds give equal uniforms to every method.
         max_rows: completions decoded at once (bounds memory).
+        score_references: report the likelihood of the problems' reference solutions as well (``reference_nll``), which
+            shows what a fine-tuned policy has kept of its supervised task.
     """
 
     num_samples: int = 8
     temperatures: tuple[float, ...] = (1.0,)
+    fit_temperatures: tuple[float, ...] | None = None
     top_k: int | None = None
     top_p: float | None = None
     seed: int = 0
     max_rows: int = 512
+    score_references: bool = False
 
     def __post_init__(self) -> None:
         if self.num_samples < 1:
             raise ValueError(f"evaluation.num_samples must be at least 1, got {self.num_samples}")
         if not self.temperatures or min(self.temperatures) <= 0:
             raise ValueError(f"evaluation.temperatures must be positive numbers, got {self.temperatures}")
+        if self.fit_temperatures is not None and not set(self.fit_temperatures) <= set(self.temperatures):
+            raise ValueError(
+                f"evaluation.fit_temperatures must be among evaluation.temperatures {self.temperatures}, "
+                f"got {self.fit_temperatures}"
+            )

@@ -9,20 +9,20 @@ from pathlib import Path
 import pytest
 
 import lightning_gfn
-from lightning_gfn.rollouts.gather import gather_trajectories
+from lightning_gfn.rollouts.gather import gather_all
 from lightning_gfn.types import Step, Trajectory
 
 WORKER = """
 import json, sys
 from torch import distributed
-from lightning_gfn.rollouts.gather import gather_trajectories
+from lightning_gfn.rollouts.gather import gather_all
 from lightning_gfn.types import Step, Trajectory
 rank, folder = int(sys.argv[1]), sys.argv[2]
 distributed.init_process_group("gloo", init_method=f"file://{folder}/rendezvous", rank=rank, world_size=2)
 count = 3 * rank + 1
 own = [Trajectory(f"p{rank}", (Step((1,), (i, rank)),), f"text {i}", {"a": (0.5,)}, -float(i)) for i in range(count)]
-gathered = gather_trajectories(own)
-none_here = gather_trajectories(own[:rank])
+gathered = gather_all(own)
+none_here = gather_all(own[:rank])
 with open(f"{folder}/{rank}.json", "w") as file:
     world_size = distributed.get_world_size()
     json.dump({"world_size": world_size, "gathered": [repr(t) for t in gathered], "second": len(none_here)}, file)
@@ -32,7 +32,7 @@ distributed.destroy_process_group()
 
 def test_alone_it_is_the_identity() -> None:
     own = [Trajectory("p", (Step((1,), (2,)),), "x", {}, 0.0)]
-    assert gather_trajectories(own) is own
+    assert gather_all(own) is own
 
 
 @pytest.mark.ddp
