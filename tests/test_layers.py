@@ -12,7 +12,7 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
 GROUND = {"types", "interfaces", "answers"}
-L1 = {"objectives", "metrics", "policies", "environments", "rewards", "buffers"}
+L1 = {"objectives", "metrics", "policies", "environments", "rewards", "feedback", "buffers"}
 L2 = {"rollouts"}
 L3 = {"modules", "callbacks", "reports", "commands", "tracking"}
 ALLOWED: dict[str, set[str]] = {
@@ -24,7 +24,7 @@ ALLOWED: dict[str, set[str]] = {
     "modules": GROUND | L1 | L2,
     "callbacks": GROUND | L1 | L2,
     "reports": {"types", "metrics"},
-    "commands": GROUND | L1 | L2 | {"reports"},
+    "commands": GROUND | L1 | L2 | {"reports", "tracking"},
     "tracking": {"types", "interfaces"},
     "guards": set(),
     "cli": {"lightning_cli", "commands"},

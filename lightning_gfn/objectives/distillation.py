@@ -122,9 +122,9 @@ def distillation_loss(
         aggregation: sum over prefixes and mean over trajectories that have any, or mean over all prefixes.
 
     Returns:
-        The loss; diagnostics over prefixes: ``kl`` (mean divergence before clipping, nats), ``teacher_mass`` (mean
+        The loss; diagnostics over prefixes: ``kl`` (mean KL(p ‖ q) on S and the bucket, nats), ``teacher_mass`` (mean
         Σ_S p), ``agreement`` (1 - total variation on S and the bucket), ``top1_agreement`` (share where the student
-        also gives the teacher's first action the most among S), ``clip_fraction``.
+        also gives the teacher's first action the most among S), ``clip_fraction`` (terms that the clip cuts).
 
     Raises:
         ValueError: names the argument whose shape, dtype or value is wrong.
@@ -152,17 +152,18 @@ def distillation_loss(
     kept_PK = terms_PK if clip is None else terms_PK.clamp_max(clip)
     total = kept_PK.sum()
     rows_B = mask_BT1.any(1) if aggregation == "trajectory" else mask_BT1
-    diagnostics = agreement(teacher, tuple(value.detach() for value in student))
-    diagnostics["kl"] = terms_PK.detach().sum() / max(1, terms_PK.shape[0])
+    diagnostics = agreement(teacher, (student[0].detach(), student[1].detach()))
     diagnostics["clip_fraction"] = (kept_PK < terms_PK).detach().sum() / max(1, terms_PK.numel())
     return LossOutput(total, rows_B.sum().to(total.dtype), diagnostics)
 
 
-def agreement(teacher: tuple[Tensor, ...], student: tuple[Tensor, ...]) -> dict[str, Tensor]:
+def agreement(teacher: tuple[Tensor, Tensor], student: tuple[Tensor, Tensor]) -> dict[str, Tensor]:
     """Diagnostics of two distributions on S and the bucket; see ``distillation_loss``."""
-    p, q = (support(*values, "bucket").exp() for values in (teacher, student))
+    log_p, log_q = (support(*values, rest="bucket") for values in (teacher, student))
+    p, q = log_p.exp(), log_q.exp()
     count = max(1, p.shape[0])
     return {
+        "kl": divergence_terms(log_p, log_q, "forward", 0.5).sum() / count,
         "teacher_mass": p[:, :-1].sum() / count,
         "agreement": torch.minimum(p, q).sum() / count,
         "top1_agreement": (q[:, 0] >= functional.pad(q[:, :-1], (0, 1)).amax(1)).sum() / count,

@@ -1,0 +1,1 @@
+"""Where a teacher's feedback on sampled trajectories comes from."""

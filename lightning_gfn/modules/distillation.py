@@ -1,0 +1,237 @@
+"""Feedback Distillation: the same model, told what went wrong, teaches itself at the student's own prefixes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from lightning_gfn.answers.hints import DEFAULT_TEMPLATE, check_template, with_feedback
+from lightning_gfn.interfaces import FeedbackSource, Objective, Policy, Reward, TeachingPolicy
+from lightning_gfn.modules.base import PolicyModule
+from lightning_gfn.modules.settings import EvaluationSettings, OptimizerSettings
+from lightning_gfn.objectives.distillation import TopKDistillation
+from lightning_gfn.rollouts.batching import pad_contexts
+from lightning_gfn.rollouts.behaviour import BehaviourMix
+from lightning_gfn.rollouts.rewarding import evaluate_rewards
+from lightning_gfn.rollouts.sampler import RolloutSampler
+from lightning_gfn.types import Feedback, Problem, Rollouts
+
+COLUMNS = frozenset(
+    {"teacher_log_p_BT1K", "teacher_log_rest_BT1", "student_log_p_BT1K", "student_log_rest_BT1", "distil_mask_BT1"}
+)
+"""What this module can give to an objective."""
+
+
+@dataclass(frozen=True)
+class TeacherSettings:
+    """The teacher: the model with averaged weights and feedback in its context.
+
+        every n-th optimiser step: teacher weights = decay · teacher weights + (1 - decay) · weights
+
+    Args:
+        decay: 1 keeps the weights of the start (OPSD), 0 takes the student's own.
+        every: n, optimiser steps between two updates.
+        top_k: the teacher's most probable actions that are compared; all where there are fewer.
+        template: the teacher's prompt, with ``{prompt}`` and ``{feedback}``.
+        max_prompt_tokens: longest prompt of the teacher; a trajectory whose prompt with feedback is longer is left out
+            of the loss and counted.
+
+    Source: Feedback Distillation, arXiv:2605.30861 (decay 0.9 every 5 steps, top 25).
+    """
+
+    decay: float = 0.9
+    every: int = 5
+    top_k: int = 25
+    template: str = DEFAULT_TEMPLATE
+    max_prompt_tokens: int = 1024
+
+    def __post_init__(self) -> None:
+        check_template(self.template)
+        if not 0.0 <= self.decay <= 1.0:
+            raise ValueError(f"teacher.decay is {self.decay}, expected 0 <= decay <= 1")
+        for name, value in (
+            ("every", self.every),
+            ("top_k", self.top_k),
+            ("max_prompt_tokens", self.max_prompt_tokens),
+        ):
+            if value < 1:
+                raise ValueError(f"teacher.{name} is {value}, expected at least 1")
+
+
+class DistillationModule(PolicyModule):
+    """Moves the policy towards what it would have done, had it known the feedback.
+
+        y ~ q(· | x),   loss = Σ_t D( p(· | x, feedback(y), y_<t), q(· | x, y_<t) )      no gradient through y and p
+
+    A trajectory without feedback does not enter the loss. The teacher can be no better than the model's use of
+    feedback: an instructed model reads it, a small model from scratch has never seen any. Train such a model first on
+    ``datamodules.feedback_conditioned.FeedbackConditioned`` with the same template.
+
+    Args:
+        policy: the language model; it is student and teacher.
+        feedback: what the teacher gets to read.
+        reward: checks the answers, for the feedback and the log; it does not enter the loss.
+        objective: a divergence on the teacher's most probable actions.
+        teacher: averaging, number of actions and prompt of the teacher.
+        num_samples: trajectories per problem and step; sibling feedback needs several.
+        optimizer: AdamW settings.
+        evaluation: how completions are drawn in validation, test and prediction.
+        seed: key of the sampling uniforms.
+        method: the name under which results are compared.
+
+    Source: Feedback Distillation, arXiv:2605.30861; SDPO, arXiv:2601.20802; OPSD, arXiv:2601.18734.
+    """
+
+    def __init__(
+        self,
+        policy: Policy,
+        feedback: FeedbackSource,
+        reward: Reward,
+        objective: Objective | None = None,
+        *,
+        teacher: TeacherSettings | None = None,
+        num_samples: int = 1,
+        optimizer: OptimizerSettings | None = None,
+        evaluation: EvaluationSettings | None = None,
+        seed: int = 0,
+        method: str = "feedback_distillation",
+    ) -> None:
+        super().__init__(policy, optimizer=optimizer, evaluation=evaluation, method=method)
+        self.objective = objective if objective is not None else TopKDistillation()
+        missing = self.objective.requires - COLUMNS
+        if missing:
+            raise ValueError(
+                f"objective {type(self.objective).__name__} needs {sorted(missing)}, which distillation does not give: "
+                "use lightning_gfn.objectives.distillation.TopKDistillation"
+            )
+        if not isinstance(policy, TeachingPolicy):
+            raise ValueError(f"model.policy {type(policy).__name__} cannot teach; use CausalLM")
+        self.feedback = feedback
+        self.reward = reward
+        self.teacher = teacher if teacher is not None else TeacherSettings()
+        on_policy = BehaviourMix(on_policy=1.0, tempered=0.0, replay=0.0, reference=0.0)
+        self.sampler = RolloutSampler(num_samples=num_samples, behaviour=on_policy, seed=seed)
+        self.num_rollout_batches = 0
+        self.teacher_updated_at = 0
+
+    # ---------------------------------------------------------------- building and state
+
+    @property
+    def student(self) -> TeachingPolicy:
+        """The policy, which is also the teacher."""
+        assert isinstance(self.policy, TeachingPolicy)
+        return self.policy
+
+    @property
+    def needs_reference(self) -> bool:
+        """True if the frozen reference writes feedback or the reward scores under it."""
+        return self.feedback.needs_reference or self.reward.needs_reference
+
+    def configure_model(self) -> None:
+        """Build the policy and, from its weights at the start, the teacher.
+
+        Raises:
+            ValueError: if the feedback source cannot work, or the teacher's prompt does not fit the model.
+        """
+        if self.is_built:
+            return
+        if self.trainer.state.fn == "fit":
+            self.feedback.setup()
+        super().configure_model()
+        limit, asked = self.student.num_positions, self.teacher.max_prompt_tokens + self.policy.max_new_tokens
+        if limit is not None and asked > limit:
+            raise ValueError(
+                f"teacher.max_prompt_tokens={self.teacher.max_prompt_tokens} + "
+                f"max_new_tokens={self.policy.max_new_tokens} exceed the {limit} positions of the model: lower them, "
+                "or train a model with more positions"
+            )
+        self.student.start_teacher()
+
+    def extra_state(self) -> dict[str, Any]:
+        """Counters and the state of the feedback source; the teacher's weights are among the policy's."""
+        return {
+            "num_rollout_batches": self.num_rollout_batches,
+            "teacher_updated_at": self.teacher_updated_at,
+            "feedback": self.feedback.state_dict(),
+        }
+
+    def load_extra_state(self, state: dict[str, Any]) -> None:
+        """Restore ``extra_state``."""
+        self.num_rollout_batches = int(state["num_rollout_batches"])
+        self.teacher_updated_at = int(state["teacher_updated_at"])
+        self.feedback.load_state_dict(state["feedback"])
+
+    # ---------------------------------------------------------------- training
+
+    def training_step(self, batch: list[Problem], batch_idx: int) -> dict[str, Any]:
+        """Sample, ask for feedback, and compare teacher and student at every prefix."""
+        if self.global_step - self.teacher_updated_at >= self.teacher.every:
+            self.student.update_teacher(self.teacher.decay)
+            self.teacher_updated_at = self.global_step
+        rollouts = self.sampler.collect(
+            self.policy, batch, step=self.num_rollout_batches, buffer=None, device=self.device
+        )
+        self.num_rollout_batches += 1
+        rollouts, reward_calls = evaluate_rewards(rollouts, self.reward, self.policy, prefixes=False)
+        log_reward_B = self.reward.combine(rollouts.terms, rollouts, self.global_step).terminal_B
+        feedback = self.feedback.give(rollouts, self.policy, range(rollouts.num_trajectories))
+        contexts, num_too_long = self.teacher_contexts(rollouts, feedback)
+        columns, counts = self.compare(rollouts, contexts)
+        output = self.objective(columns)
+        correct = rollouts.correct_B.float().mean() if rollouts.correct_B is not None else None
+        self.log_output(
+            output,
+            log_reward_mean=log_reward_B.mean(),
+            mean_length=rollouts.action_mask_NT.sum(1).float().mean(),
+            with_feedback=len(contexts) / rollouts.num_trajectories,
+            feedback_too_long=float(num_too_long),
+            teacher_tokens=float(counts["teacher_tokens"]),
+            **{f"feedback_{name}": float(value) for name, value in feedback.counts.items()},
+            **({"solve_rate": correct} if correct is not None else {}),
+        )
+        return {
+            "loss": self.window_loss(output),
+            "generated_tokens": int(rollouts.action_mask_NT.sum()) + feedback.counts.get("generated_tokens", 0),
+            "reward_calls": reward_calls,
+            "gradient_tokens": counts["gradient_tokens"],
+        }
+
+    def teacher_contexts(self, rollouts: Rollouts, feedback: Feedback) -> tuple[dict[int, list[int]], int]:
+        """The teacher's prompts by trajectory, and how many were too long."""
+        prompts = {
+            b: with_feedback(self.teacher.template, rollouts.problem_of(b).prompt, text)
+            for b, text in enumerate(feedback.texts)
+            if text is not None
+        }
+        encoded = {b: self.student.encode_context(prompt) for b, prompt in prompts.items()}
+        fitting = {b: ids for b, ids in encoded.items() if len(ids) <= self.teacher.max_prompt_tokens}
+        return fitting, len(encoded) - len(fitting)
+
+    def compare(self, rollouts: Rollouts, contexts: dict[int, list[int]]) -> tuple[dict[str, Tensor], dict[str, int]]:
+        """Columns of the trajectories with feedback, and the tokens of both passes.
+
+        Without any, the first trajectory passes through under an empty mask: every rank of a parallel run must touch
+        the same parameters.
+        """
+        chosen = sorted(contexts) if contexts else [0]
+        index = torch.tensor(chosen, device=rollouts.action_ids_NT.device)
+        actions = (rollouts.action_ids_NT[index], rollouts.action_mask_NT[index])
+        prompts = (rollouts.context_ids_NC[index], rollouts.context_mask_NC[index])
+        told = pad_contexts([contexts[b] for b in chosen], index.device) if contexts else prompts
+        teacher = self.student.teacher_actions(*told, *actions, top_k=self.teacher.top_k)
+        student = self.student.candidate_scores(*prompts, *actions, teacher.candidates_NT1K)
+        columns = {
+            "teacher_log_p_BT1K": teacher.log_p_NT1K,
+            "teacher_log_rest_BT1": teacher.log_rest_NT1,
+            "student_log_p_BT1K": student.log_p_NT1K,
+            "student_log_rest_BT1": student.log_rest_NT1,
+            "distil_mask_BT1": teacher.mask_NT1 if contexts else torch.zeros_like(teacher.mask_NT1),
+        }
+        num_actions = int(actions[1].sum())
+        return columns, {
+            "teacher_tokens": num_actions + int(told[1].sum()),
+            "gradient_tokens": num_actions + int(prompts[1].sum()),
+        }
