@@ -2,26 +2,22 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from statistics import NormalDist
 from typing import Literal
 
 import torch
 from torch import Tensor
 
 from lightning_gfn.interfaces import Objective
-from lightning_gfn.objectives._checks import check_choice, check_shapes
+from lightning_gfn.objectives._checks import batch_and_length, check_choice, check_shapes
 from lightning_gfn.objectives.actions import append_stop
-from lightning_gfn.objectives.advantages import group_advantages, group_mean
+from lightning_gfn.objectives.advantages import group_advantages
 from lightning_gfn.objectives.grpo import check_clip
+from lightning_gfn.objectives.log_z import LOG_Z, LogZ, estimated_log_z, noise_log_z
 from lightning_gfn.types import LossOutput
 
-LogZ = Literal["learned", "group_mean", "vargrad", "noise"]
 RewardScale = Literal["group", "none"]
-LOG_Z: tuple[LogZ, ...] = ("learned", "group_mean", "vargrad", "noise")
-NOISE = NormalDist(0.5, 1.0)
 
 
 def check_flow_settings(beta: float, gap_clip: tuple[float, float] | None) -> None:
@@ -120,73 +116,21 @@ def clipped_ratio(log_pf_B: Tensor, old_log_pf_B: Tensor, clip_low: float, clip_
     return (log_pf_B.detach() - old_log_pf_B.detach()).exp().clamp(1.0 - clip_low, 1.0 + clip_high)
 
 
-def estimated_log_z(
-    log_pf_B: Tensor, ref_log_pf_B: Tensor, length_B: Tensor, target_B: Tensor, weight_B: Tensor, group_B: Tensor
-) -> Tensor:
-    """The log Z of each group that makes its weighted squared residuals smallest.
-
-        log Z = Σ_group w (β r - log(q / q_ref) / l) / Σ_group w
-
-    Where q is the policy that is trained, the weighted residuals of a group then sum to 0, so that leaving this mean
-    without gradient changes no gradient: VarGrad.
-
-    Args:
-        log_pf_B: (B,) log q of whole trajectories, nats.
-        ref_log_pf_B: (B,) the same under the reference, nats.
-        length_B: (B,) divisor of log-probabilities.
-        target_B: (B,) β r, nats.
-        weight_B: (B,) weights w ≥ 0.
-        group_B: (B,) int64, arbitrary ids.
-
-    Returns:
-        (B,) without gradient, nats.
-    """
-    partition_B = target_B - (log_pf_B - ref_log_pf_B) / length_B
-    total_B, _ = group_mean(weight_B, group_B)
-    weighted_B, _ = group_mean(weight_B * partition_B, group_B)
-    return (weighted_B / total_B.clamp_min(torch.finfo(total_B.dtype).tiny)).detach()
-
-
-def noise_log_z(length_B: Tensor, group_B: Tensor) -> Tensor:
-    """A draw of N(0.5, 1) for each group, in place of log Z: the control that knows nothing of the problem.
-
-        log Z = Φ⁻¹(u) + 0.5,    u = blake2b(lengths of the group's trajectories in order)
-
-    Two visits of a problem share a draw only where all lengths agree. The same samples draw the same, so a resumed run
-    repeats what an unbroken one does, on any number of ranks, and no generator is touched.
-
-    Args:
-        length_B: (B,) int64, number of actions of each trajectory.
-        group_B: (B,) int64, arbitrary ids.
-
-    Returns:
-        (B,) float32, one value a group, nats.
-
-    Source: the noise control of GFlowRL, arXiv:2607.13394.
-    """
-    lengths: dict[int, list[int]] = {}
-    groups = group_B.tolist()
-    for group, length in zip(groups, length_B.tolist(), strict=True):
-        lengths.setdefault(group, []).append(length)
-    draws = {group: NOISE.inv_cdf(_uniform(members)) for group, members in lengths.items()}
-    return torch.tensor([draws[group] for group in groups], device=length_B.device)
-
-
-def _uniform(lengths: list[int]) -> float:
-    digest = hashlib.blake2b(repr(lengths).encode(), digest_size=8, person=b"log Z noise").digest()
-    return ((int.from_bytes(digest, "little") >> 12) + 0.5) / 2.0**52
-
-
 def whole_log_probs(columns: Mapping[str, Tensor], prefix: str = "") -> tuple[Tensor, Tensor]:
     """log q of whole trajectories, (B,), and their numbers of actions (tokens and free stop), int64 (B,).
 
     Args:
         columns: hold ``<prefix>log_pf_BT`` and ``<prefix>log_pstop_BT1``.
         prefix: which policy: "" the present one, "old_" or "ref_".
+
+    Raises:
+        ValueError: names the column whose shape or dtype is wrong.
     """
-    log_pf_BT1, actions_BT1 = append_stop(
-        columns[f"{prefix}log_pf_BT"], columns[f"{prefix}log_pstop_BT1"], columns["mask_BT"], columns["forced_stop_B"]
-    )
+    log_pf_BT, log_pstop_BT1 = columns[f"{prefix}log_pf_BT"], columns[f"{prefix}log_pstop_BT1"]
+    B, T = batch_and_length("mask_BT", columns["mask_BT"])
+    named = {f"{prefix}log_pf_BT": (log_pf_BT, (B, T)), f"{prefix}log_pstop_BT1": (log_pstop_BT1, (B, T + 1))}
+    check_shapes(**named)
+    log_pf_BT1, actions_BT1 = append_stop(log_pf_BT, log_pstop_BT1, columns["mask_BT"], columns["forced_stop_B"])
     return log_pf_BT1.sum(1), actions_BT1.sum(1)
 
 
@@ -240,9 +184,11 @@ class FlowRL(Objective):
 
     def prepare(self, columns: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Scaled rewards, and log Z where it is the group mean or noise, over the whole groups of a rollout batch."""
-        prepared = {"advantage_B": columns["log_reward_B"].detach()}
+        reward_B = columns["log_reward_B"].detach()
+        check_shapes(log_reward_B=(reward_B, tuple(columns["forced_stop_B"].shape)))
+        prepared = {"advantage_B": reward_B}
         if self.reward_scale == "group":
-            prepared["advantage_B"] = group_advantages(columns["log_reward_B"], columns["group_B"], scale="std")
+            prepared["advantage_B"] = group_advantages(reward_B, columns["group_B"], scale="std")
         if self.log_z in ("group_mean", "noise"):
             old_B, num_actions_B = whole_log_probs(columns, "old_")
             if self.log_z == "noise":

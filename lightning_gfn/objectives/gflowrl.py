@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from lightning_gfn.objectives.flowrl import FlowRL, LogZ, RewardScale
+from lightning_gfn.objectives.flowrl import FlowRL, RewardScale
+from lightning_gfn.objectives.log_z import LogZ
 
 
 @dataclass(frozen=True)

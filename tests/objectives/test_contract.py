@@ -15,11 +15,14 @@ from jsonargparse import ArgumentParser
 from lightning_gfn.interfaces import COLUMNS, Objective
 from lightning_gfn.objectives.advantages import group_advantages
 from lightning_gfn.objectives.detailed_balance import DetailedBalance, ModifiedDetailedBalance
+from lightning_gfn.objectives.flowrl import FlowRL
+from lightning_gfn.objectives.gflowrl import GFlowRL
 from lightning_gfn.objectives.grpo import GRPO
 from lightning_gfn.objectives.likelihood import Likelihood
 from lightning_gfn.objectives.subtb import ModifiedSubTB, SubTB, modified_subtb_loss
 from lightning_gfn.objectives.trajectory_balance import TrajectoryBalance, tb_loss
 from lightning_gfn.objectives.vargrad import VarGrad, vargrad_loss
+from lightning_gfn.types import LossOutput
 
 Maker = Callable[..., SimpleNamespace]
 OBJECTIVES = [
@@ -33,6 +36,10 @@ OBJECTIVES = [
     ModifiedSubTB(level="step"),
     VarGrad(),
     GRPO(),
+    FlowRL(),
+    FlowRL(log_z="vargrad", length_normalise=False),
+    FlowRL(log_z="noise", reward_scale="none"),
+    GFlowRL(),
 ]
 
 
@@ -58,14 +65,24 @@ def all_columns(b: SimpleNamespace) -> dict[str, torch.Tensor]:
         "log_pf_B": torch.where(b.mask_BT, b.log_pf_BT, 0.0).sum(1) + stop_B,
         "old_log_pf_BT": b.log_pf_BT.detach(),
         "old_log_pstop_BT1": b.log_pstop_BT1.detach(),
+        "ref_log_pf_BT": b.log_pf_BT.detach() - 0.1,
+        "ref_log_pstop_BT1": b.log_pstop_BT1.detach() - 0.1,
     }
+
+
+def loss_of(objective: Objective, columns: dict[str, torch.Tensor]) -> LossOutput:
+    """The loss of a whole rollout batch: what ``prepare`` derives joins the columns."""
+    return objective({**columns, **objective.prepare(columns)})
 
 
 @pytest.mark.parametrize("objective", OBJECTIVES, ids=repr)
 def test_requires_is_what_is_read(objective: Objective, make_batch: Maker) -> None:
     columns = Recorder(all_columns(make_batch([4, 2, 6, 0, 3, 5])))
+    derived = objective.prepare(columns)
+    columns.update(derived)
     output = objective(columns)
-    assert columns.read == objective.requires
+    assert columns.read - set(derived) == objective.requires
+    assert not any(value.requires_grad for value in derived.values())
     assert objective.requires <= set(COLUMNS)
     assert output.sum.ndim == output.weight.ndim == 0
     assert output.sum.requires_grad and not output.weight.requires_grad
@@ -79,7 +96,7 @@ def test_every_input_with_gradient_is_used(objective: Objective, make_batch: Mak
     b = make_batch([4, 2, 6, 0, 3, 5])
     learned = {"log_z_B": b.log_z_B, "log_f_BT1": b.log_f_BT1}
     leaves = [b.log_pf_BT, b.log_pstop_BT1] + [leaf for name, leaf in learned.items() if name in objective.requires]
-    for gradient in torch.autograd.grad(objective(all_columns(b)).loss, leaves):
+    for gradient in torch.autograd.grad(loss_of(objective, all_columns(b)).loss, leaves):
         assert gradient.abs().sum() > 0
 
 
@@ -89,7 +106,7 @@ def test_a_wrong_shape_names_its_argument(objective: Objective, make_batch: Make
     named = 0
     for name in sorted(objective.requires):
         with pytest.raises(ValueError, match=r"has shape") as caught:
-            objective({**columns, name: columns[name][..., :-1]})
+            loss_of(objective, {**columns, name: columns[name][..., :-1]})
         named += name in str(caught.value)
     assert named >= len(objective.requires) // 2
 
