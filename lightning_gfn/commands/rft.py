@@ -1,0 +1,92 @@
+"""Train on a model's own correct and distinct solutions: filter predicted samples, or sample, filter and train."""
+
+from __future__ import annotations
+
+import argparse
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from lightning_gfn.commands._pipeline import add_options, parse, pipeline, run_command
+from lightning_gfn.commands._samples import Filter, Sample, read_samples, write_rows, write_summary
+
+
+def add_filter(parser: argparse.ArgumentParser) -> None:
+    """The options that say which correct samples are kept."""
+    group = parser.add_argument_group("filter")
+    group.add_argument(
+        "--distinct",
+        choices=("none", "rouge", "equations"),
+        default="equations",
+        help="one solution a path: texts with ROUGE-L F1 from the threshold on, or with equal equations, are one path; "
+        "equal texts, up to case and white space, always are (default: equations)",
+    )
+    group.add_argument("--threshold", type=float, default=0.7, help="ROUGE-L F1 of one path (default: 0.7)")
+    group.add_argument("--max_per_problem", metavar="K", type=int, help="the most kept of a problem (default: all)")
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """The command line of ``lightning-gfn rft``."""
+    parser = argparse.ArgumentParser(prog="lightning-gfn rft", description=__doc__)
+    add_options(parser)
+    add_filter(parser)
+    return parser
+
+
+def filter_of(options: argparse.Namespace) -> Filter:
+    """The filter that the options ask for."""
+    return Filter(options.distinct, options.threshold, options.max_per_problem)
+
+
+def keep(samples: Mapping[str, Sequence[Sample]], chosen: Filter) -> tuple[dict[str, list[str]], dict[str, Any]]:
+    """The completions kept of each problem that has any, and how many were dropped for which reason."""
+    dropped: Counter[str] = Counter()
+    kept = {id_: texts for id_, group in samples.items() if (texts := chosen(group, dropped))}
+    return kept, {
+        "problems": len(samples),
+        "problems_kept": len(kept),
+        "samples": sum(map(len, samples.values())),
+        "kept": sum(map(len, kept.values())),
+        "dropped": dict(dropped),
+    }
+
+
+def write_solutions(path: Path, kept: Mapping[str, Sequence[str]], prompts: Mapping[str, str]) -> None:
+    """Write a file that ``datamodules.samples.SampledSolutions`` reads.
+
+    Raises:
+        ValueError: nothing was kept.
+    """
+    if not kept:
+        raise ValueError(f"no sample is correct, so there is nothing to train on: {path} was not written")
+    write_rows(path, ({"problem_id": id_, "prompt": prompts[id_], "completions": texts} for id_, texts in kept.items()))
+
+
+def filter_file(predictions: Path, output: Path, options: argparse.Namespace) -> None:
+    """From predictions to solutions to train on, with a summary beside them."""
+    samples = read_samples(predictions, flip_probability=options.flip_probability, flip_seed=options.flip_seed)
+    kept, summary = keep(samples, filter_of(options))
+    write_solutions(output, kept, {id_: group[0].prompt for id_, group in samples.items()})
+    write_summary(output, summary)
+
+
+def work(args: list[str]) -> None:
+    """Filter, or sample, filter and train."""
+    options, overrides = parse(build_parser(), args)
+    filter_of(options)
+    if options.output is not None:
+        filter_file(options.predictions, options.output, options)
+        return
+    with pipeline("rft", options, overrides) as stages:
+        predictions = options.predictions
+        if predictions is None:
+            predictions = stages.sample(stages.folder / "sample", seed=options.sample_seed)
+        solutions = stages.folder / "solutions.jsonl"
+        filter_file(predictions, solutions, options)
+        stages.train(options.run_dir, solutions, [predictions.with_name("budget.json")])
+
+
+def main(args: list[str]) -> int:
+    """Run the command; 0 if everything was done."""
+    return run_command("rft", work, args)
