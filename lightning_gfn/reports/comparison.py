@@ -1,4 +1,4 @@
-"""Compare methods over seeds on the same problems: table, sentences, figure and JSON."""
+"""Compare methods over seeds on the same problems: everything that the tables, sentences, plots and files show."""
 
 from __future__ import annotations
 
@@ -8,12 +8,45 @@ from typing import Any
 
 import numpy as np
 
-from lightning_gfn.reports.bootstrap import Array, HierarchicalBootstrap, Interval
+from lightning_gfn.metrics.functional import pass_at_k
+from lightning_gfn.reports.best import BestTemperatures, at_best_temperatures
+from lightning_gfn.reports.bootstrap import HierarchicalBootstrap, Interval
+from lightning_gfn.reports.contrasts import contrast, equality, resampled_difference
+from lightning_gfn.reports.cube import Cube
+from lightning_gfn.reports.matched import MatchedAccuracy, match_accuracy
 from lightning_gfn.reports.runs import EvaluatedRun, check_comparable
-
-HEADLINE = ("solve_rate", "pass_at_8", "maj_at_8", "distinct_correct_rouge_0.7", "coverage")
+from lightning_gfn.reports.significance import Difference, Equality, holm
+from lightning_gfn.reports.spending import Spending, spending
+from lightning_gfn.reports.strata import Strata, stratify
 
 Table = dict[str, dict[str, Interval]]
+
+
+@dataclass(frozen=True)
+class Options:
+    """What the user chose.
+
+    Args:
+        baseline: method that the others are compared with; the first one if None.
+        stage: ``test`` or ``val``.
+        primary: metrics whose p-values are corrected together; all headline metrics if None.
+        margin: differences of the solve rate up to this one do not matter.
+        min_difference: a difference of distinct-correct below this one does not matter, however sure (solutions).
+        num_resamples: bootstrap resamples.
+    """
+
+    baseline: str | None = None
+    stage: str = "test"
+    primary: tuple[str, ...] | None = None
+    margin: float = 0.05
+    min_difference: float = 0.0
+    num_resamples: int = 10_000
+
+    def __post_init__(self) -> None:
+        if not 0 < self.margin < 1:
+            raise ValueError(f"--margin must lie between 0 and 1 (a difference of solve rates), got {self.margin}")
+        if self.min_difference < 0:
+            raise ValueError(f"--min_difference must be at least 0, got {self.min_difference}")
 
 
 @dataclass(frozen=True)
@@ -21,121 +54,217 @@ class Comparison:
     """What a comparison found.
 
     Args:
+        cube: the values of all runs.
+        options: what the user chose.
+        baseline: the method that the others are compared with.
+        primary: the metrics whose p-values are corrected together.
         headline: method → headline metric → interval.
         further: method → every other per-problem metric → interval.
-        differences: method → headline metric → interval of its difference to the baseline.
+        unpaired: metrics of ``further`` over problems that differ by run.
+        differences: method → metric → difference to the baseline.
+        equality: method → whether its solve rate equals the baseline's.
         leads: headline metric → other method → interval of the highest method's lead over it.
-        baseline: the method that the others are compared with.
-        seeds: method → its seeds.
-        problems: number of problems.
-        decoding: how completions were drawn, the same for all.
-        temperature: the temperature compared.
-        budget: method → what training spent, mean over seeds.
+        grid: temperature → method → headline metric → interval.
+        pass_curve: method → k → pass@k, for every k up to the number of samples.
+        matched: distinct-correct at equal solve rates.
+        best: each method at its best temperature.
+        strata: the headline metrics by field of the data.
+        spending: what training spent.
         parameters: number of parameters of the largest model.
     """
 
+    cube: Cube
+    options: Options
+    baseline: str
+    primary: tuple[str, ...]
     headline: Table
     further: Table
-    differences: Table
+    unpaired: list[str]
+    differences: dict[str, dict[str, Difference]]
+    equality: dict[str, Equality]
     leads: Table
-    baseline: str
-    seeds: Mapping[str, list[int | None]]
-    problems: int
-    decoding: Mapping[str, Any]
-    temperature: float
-    budget: Mapping[str, Mapping[str, float]]
+    grid: dict[float, Table]
+    pass_curve: dict[str, dict[int, Interval]]
+    matched: MatchedAccuracy | None
+    best: BestTemperatures | None
+    strata: Strata
+    spending: Spending
     parameters: int | None
+
+    @property
+    def methods(self) -> list[str]:
+        """The methods in order of appearance."""
+        return self.cube.methods
+
+    @property
+    def metrics(self) -> list[str]:
+        """The headline metrics."""
+        return list(next(iter(self.headline.values())))
+
+    @property
+    def diversity(self) -> str | None:
+        """The distinct-correct metric of plots and claims."""
+        return self.cube.diversity()
+
+    @property
+    def decoding(self) -> Mapping[str, Any]:
+        """How completions were drawn, the same for all."""
+        decoding: Mapping[str, Any] = self.first_run.identity["decoding"]
+        return decoding
+
+    @property
+    def first_run(self) -> EvaluatedRun:
+        """A run, for what is the same in all."""
+        return next(iter(self.cube.groups.values()))[0]
+
+    def measured(self, method: str) -> dict[str, Interval]:
+        """Every metric of a method at the temperature compared."""
+        return {**self.headline[method], **self.further[method]}
 
     def to_json(self) -> dict[str, Any]:
         """The content of ``comparison.json``."""
 
-        def plain(table: Table) -> dict[str, Any]:
-            return {name: {metric: x.to_json() for metric, x in row.items()} for name, row in table.items()}
+        def plain(table: Mapping[str, Mapping[Any, Any]]) -> dict[str, Any]:
+            return {name: {str(metric): x.to_json() for metric, x in row.items()} for name, row in table.items()}
 
-        known = {seed for seeds in self.seeds.values() for seed in seeds if seed is not None}
+        known = {seed for seeds in self.cube.seeds.values() for seed in seeds if seed is not None}
         return {
             "methods": plain(self.headline),
-            "problems": self.problems,
+            "stage": self.options.stage,
+            "problems": len(self.cube.problems),
             "samples_per_problem": self.decoding["num_samples"],
             "seeds": sorted(known),
-            "budget": {name: dict(spent) for name, spent in self.budget.items()},
+            "budget": self.spending.methods,
             "baseline": self.baseline,
+            "primary": list(self.primary),
             "differences": plain(self.differences),
+            "equality": {name: found.to_json() for name, found in self.equality.items()},
+            "min_difference": self.options.min_difference,
             "leads": plain(self.leads),
             "further": plain(self.further),
-            "seeds_of": {name: list(seeds) for name, seeds in self.seeds.items()},
-            "temperature": self.temperature,
+            "unpaired": self.unpaired,
+            "seeds_of": {name: list(seeds) for name, seeds in self.cube.seeds.items()},
+            "temperature": self.cube.temperature,
+            "grid": {str(temperature): plain(table) for temperature, table in self.grid.items()},
+            "pass_at_k": plain(self.pass_curve),
+            "matched_accuracy": self.matched.to_json() if self.matched is not None else None,
+            "best_temperature": self.best.to_json() if self.best is not None else None,
+            "strata": self.strata.to_json(),
+            "spending": self.spending.to_json(),
             "decoding": dict(self.decoding),
+            "metric_settings": self.first_run.identity["metric_settings"],
             "parameters": self.parameters,
+            "runs": {name: [str(run.folder) for run in group] for name, group in self.cube.groups.items()},
+            "resamples": self.options.num_resamples,
         }
 
 
-def matrix(runs: Sequence[EvaluatedRun], metric: str) -> Array:
-    """Values of a metric, one row a run, one column a problem (by id)."""
-    problems = sorted(runs[0].values[metric])
-    return np.array([[run.values[metric][problem] for problem in problems] for run in runs], dtype=np.float64)
-
-
-def mean_budget(runs: Sequence[EvaluatedRun]) -> dict[str, float]:
-    """What training spent, mean over the runs of a method; empty if a run kept no account."""
-    if not all(run.budget for run in runs):
-        return {}
-    return {name: float(np.mean([run.budget[name] for run in runs])) for name in runs[0].budget}
-
-
-def compare_runs(
-    runs: Sequence[EvaluatedRun],
-    *,
-    baseline: str | None = None,
-    temperature: float | None = None,
-    num_resamples: int = 5000,
-) -> Comparison:
+def compare_runs(runs: Sequence[EvaluatedRun], options: Options | None = None) -> Comparison:
     """Aggregate runs by method over their seeds, with 95% intervals and paired differences to a baseline.
 
     Args:
         runs: evaluated runs, in the order in which their methods shall appear.
-        baseline: method that the others are compared with; the first one if None.
-        temperature: the temperature that the runs were loaded at; the first of the grid if None.
-        num_resamples: bootstrap resamples.
+        options: what to compare with, and how.
 
     Raises:
-        ValueError: the runs are not comparable, or no run is of the baseline method.
+        ValueError: the runs are not comparable, or an option names what they do not have.
     """
+    chosen = options if options is not None else Options()
     check_comparable(runs)
-    groups: dict[str, list[EvaluatedRun]] = {}
-    for run in sorted(runs, key=lambda run: (run.seed is None, run.seed)):
-        groups.setdefault(run.method, []).append(run)
-    methods = list(dict.fromkeys(run.method for run in runs))
-    base = baseline if baseline is not None else methods[0]
-    if base not in groups:
-        raise ValueError(f"--baseline {base!r} is none of the methods of these runs: {', '.join(methods)}")
-    seeds = {name: [run.seed for run in groups[name]] for name in methods}
-    bootstrap = HierarchicalBootstrap(num_resamples=num_resamples)
-    measured = [name for name in runs[0].values if runs[0].values[name]]
-    intervals: Table = {
-        name: {metric: bootstrap.interval(matrix(groups[name], metric)) for metric in measured} for name in methods
+    cube = Cube(runs)
+    base = chosen.baseline if chosen.baseline is not None else cube.methods[0]
+    if base not in cube.groups:
+        raise ValueError(f"--baseline {base!r} is none of the methods of these runs: {', '.join(cube.methods)}")
+    bootstrap = HierarchicalBootstrap(num_resamples=chosen.num_resamples)
+    metrics = cube.headline()
+    if "solve_rate" not in metrics:
+        raise ValueError("the runs hold no solve_rate for all problems: evaluate them with the Evaluation callback")
+    primary = check_primary(cube, chosen.primary if chosen.primary is not None else tuple(metrics))
+    intervals = {
+        name: {metric: bootstrap.interval(cube.matrix(name, metric)) for metric in cube.metrics}
+        for name in cube.methods
     }
-    headline = [metric for metric in HEADLINE if metric in measured]
-    if not headline:
-        raise ValueError(f"the runs hold none of {', '.join(HEADLINE)}: evaluate them with 8 samples a problem")
-
-    def difference(name: str, other: str, metric: str) -> Interval:
-        left, right = matrix(groups[name], metric), matrix(groups[other], metric)
-        return bootstrap.difference(left, right, paired_seeds=seeds[name] == seeds[other])
-
-    highest = {metric: max(methods, key=lambda name: intervals[name][metric].value) for metric in headline}
-    decoding = runs[0].identity["decoding"]
+    others = [name for name in cube.methods if name != base]
     sizes = [run.identity["parameters"] for run in runs if run.identity.get("parameters") is not None]
     return Comparison(
-        headline={name: {m: intervals[name][m] for m in headline} for name in methods},
-        further={name: {m: x for m, x in intervals[name].items() if m not in headline} for name in methods},
-        differences={n: {m: difference(n, base, m) for m in headline} for n in methods if n != base},
-        leads={m: {n: difference(best, n, m) for n in methods if n != best} for m, best in highest.items()},
+        cube=cube,
+        options=chosen,
         baseline=base,
-        seeds=seeds,
-        problems=runs[0].identity["problems"]["count"],
-        decoding=decoding,
-        temperature=temperature if temperature is not None else decoding["temperatures"][0],
-        budget={name: spent for name in methods if (spent := mean_budget(groups[name]))},
+        primary=primary,
+        headline={name: {m: row[m] for m in metrics} for name, row in intervals.items()},
+        further={name: {m: x for m, x in row.items() if m not in metrics} for name, row in intervals.items()},
+        unpaired=cube.unpaired_metrics(),
+        differences=all_differences(cube, bootstrap, base, primary),
+        equality={name: equality(cube, bootstrap, name, base, margin=chosen.margin) for name in others},
+        leads=leads(cube, bootstrap, intervals, metrics),
+        grid=temperature_grid(cube, bootstrap, metrics),
+        pass_curve={name: pass_curve(cube, bootstrap, name) for name in cube.methods},
+        matched=match_accuracy(cube, base, bootstrap),
+        best=at_best_temperatures(cube, base, bootstrap, margin=chosen.margin, stage=chosen.stage),
+        strata=stratify(cube, base, bootstrap),
+        spending=spending(cube.groups),
         parameters=max(sizes) if sizes else None,
     )
+
+
+def check_primary(cube: Cube, primary: tuple[str, ...]) -> tuple[str, ...]:
+    """The primary metrics, or ValueError if the runs do not have one of them for the same problems."""
+    for metric in primary:
+        if metric not in cube.paired_metrics():
+            raise ValueError(
+                f"--primary {metric!r} is no metric that all runs have for the same problems; "
+                f"choose from {', '.join(cube.paired_metrics())}"
+            )
+    return primary
+
+
+def all_differences(
+    cube: Cube, bootstrap: HierarchicalBootstrap, base: str, primary: tuple[str, ...]
+) -> dict[str, dict[str, Difference]]:
+    """Method → paired metric → difference to the baseline; Holm's correction over methods and primary metrics."""
+    found = {
+        (name, metric): contrast(cube, bootstrap, name, base, metric)
+        for name in cube.methods
+        if name != base
+        for metric in cube.paired_metrics()
+    }
+    corrected = holm({key: difference.p for key, difference in found.items() if key[1] in primary})
+    table: dict[str, dict[str, Difference]] = {}
+    for (name, metric), difference in found.items():
+        table.setdefault(name, {})[metric] = Difference(
+            difference.interval, difference.p, corrected.get((name, metric))
+        )
+    return table
+
+
+def leads(cube: Cube, bootstrap: HierarchicalBootstrap, intervals: Table, metrics: Sequence[str]) -> Table:
+    """Headline metric → other method → interval of the highest method's lead over it."""
+    table: Table = {}
+    for metric in metrics:
+        best = max(cube.methods, key=lambda name: intervals[name][metric].value)
+        for name in cube.methods:
+            if name != best:
+                value, means_b = resampled_difference(cube, bootstrap, best, name, metric)
+                table.setdefault(metric, {})[name] = bootstrap.percentiles(value, means_b)
+    return table
+
+
+def temperature_grid(cube: Cube, bootstrap: HierarchicalBootstrap, metrics: Sequence[str]) -> dict[float, Table]:
+    """Temperature → method → those headline metrics that every run has at every temperature."""
+    known = [metric for metric in metrics if cube.is_on_grid(metric)]
+    return {
+        t: {name: {m: bootstrap.interval(cube.matrix(name, m, temperature=t)) for m in known} for name in cube.methods}
+        for t in cube.temperatures
+    }
+
+
+def pass_curve(cube: Cube, bootstrap: HierarchicalBootstrap, method: str) -> dict[int, Interval]:
+    """pass@k for k = 1, 2, 4, … and the number of samples, from the counts of right samples."""
+    group = cube.groups[method]
+    counts = [[run.samples[p].get("num_correct") for p in cube.problems] for run in group]
+    totals = [[run.samples[p].get("num_samples") for p in cube.problems] for run in group]
+    if any(value is None for row in (*counts, *totals) for value in row):
+        return {}
+    largest = min(map(min, totals))
+    ks = [*(2**i for i in range(largest.bit_length()) if 2**i < largest), largest]
+    return {k: bootstrap.interval(np.asarray(pass_at_k(np.array(totals), np.array(counts), k))) for k in ks}

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from lightning_gfn.reports.bootstrap import Interval
 from lightning_gfn.reports.comparison import Comparison
-from lightning_gfn.reports.markdown import metric_title
+from lightning_gfn.reports.titles import metric_title
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -1,4 +1,4 @@
-"""The files of a comparison: JSON for programs, Markdown and a figure for people."""
+"""The files of a comparison: JSON for programs; Markdown, a figure and a page for people."""
 
 from __future__ import annotations
 
@@ -6,36 +6,43 @@ import json
 from collections.abc import Sequence
 from pathlib import Path
 
-from lightning_gfn.reports.comparison import Comparison, compare_runs
+from lightning_gfn.reports.comparison import Comparison, Options, compare_runs
 from lightning_gfn.reports.markdown import comparison_markdown
-from lightning_gfn.reports.runs import load_run
+from lightning_gfn.reports.runs import find_runs, load_run
 
 
 def write_comparison(
-    folders: Sequence[Path],
+    folders: Sequence[Path | tuple[str, Path]],
     output: Path,
     *,
-    baseline: str | None = None,
-    stage: str = "test",
+    options: Options | None = None,
     temperature: float | None = None,
     figure: bool = True,
+    html: bool = True,
 ) -> Comparison:
-    """Compare run folders and write ``comparison.json``, ``comparison.md`` and ``comparison.png`` into ``output``.
+    """Compare runs and write ``comparison.json``, ``.md``, ``.html`` and ``.png`` into ``output``.
 
     Args:
-        folders: run folders, in the order in which their methods shall appear.
+        folders: run folders, or folders with evaluated runs below them, in the order in which their methods shall
+            appear; a pair (name, folder) gives the runs' method that name.
         output: folder to write to; made if absent.
-        baseline: method that the others are compared with; the first one if None.
-        stage: ``test`` or ``val``.
+        options: what to compare with, and how.
         temperature: which temperature of the grid; the first one if None.
         figure: also draw the figure.
+        html: also write the page.
 
     Raises:
         FileNotFoundError: a run has not been evaluated.
         ValueError: the runs are not comparable; the message says in what.
     """
-    runs = [load_run(folder, stage=stage, temperature=temperature) for folder in folders]
-    comparison = compare_runs(runs, baseline=baseline, temperature=temperature)
+    chosen = options if options is not None else Options()
+    named = [entry if isinstance(entry, tuple) else (None, entry) for entry in folders]
+    runs = [
+        load_run(folder, stage=chosen.stage, temperature=temperature, method=name)
+        for name, parent in named
+        for folder in find_runs(parent, chosen.stage)
+    ]
+    comparison = compare_runs(runs, chosen)
     output.mkdir(parents=True, exist_ok=True)
     text = json.dumps(comparison.to_json(), indent=2, allow_nan=False)
     (output / "comparison.json").write_text(text + "\n", encoding="utf-8")

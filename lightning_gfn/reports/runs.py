@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+import re
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 COMPARED_SETTINGS = ("problems", "decoding", "metric_settings")
-CONDITIONAL = "_solved"
-"""Ending of metrics over solved problems only: their problems differ by method, so they cannot be paired."""
+
+PASSED_OVER = re.compile(r".*\.old-\d+|mlflow_runs")
+
+Values = Mapping[float, Mapping[str, Mapping[str, float]]]
+"""Temperature → metric → problem id → value."""
 
 
 @dataclass(frozen=True)
@@ -19,18 +23,22 @@ class EvaluatedRun:
 
     Args:
         folder: its run folder.
-        method: the method's name, from the run's own metadata.
+        method: the method's name: given by the user, or from the run's own metadata.
         seed: the run's seed; None if it was not seeded.
         identity: everything of ``<stage>_metrics.json`` except the metrics.
-        values: metric name → problem id → value, at the temperature compared.
-        budget: what training spent, from ``budget.json``; empty if the run kept none.
+        temperature: the temperature compared.
+        values: per-problem values at every temperature of the grid.
+        samples: problem id → its row at the temperature compared (samples, verdicts, metadata).
+        budget: totals of what training spent, from ``budget.json``; empty if the run kept none.
     """
 
     folder: Path
     method: str
     seed: int | None
     identity: Mapping[str, Any]
-    values: Mapping[str, Mapping[str, float]]
+    temperature: float
+    values: Values
+    samples: Mapping[str, Mapping[str, Any]]
     budget: Mapping[str, float]
 
 
@@ -52,20 +60,47 @@ def read_json(path: Path, remedy: str) -> dict[str, Any]:
     return value
 
 
-def load_run(folder: Path, *, stage: str = "test", temperature: float | None = None) -> EvaluatedRun:
+def find_runs(path: Path, stage: str) -> list[Path]:
+    """The folder itself if it is a run, or every evaluated run below it, in order of name.
+
+    Runs that were set aside (``….old-1``) and downloads of an earlier comparison are passed over.
+
+    Raises:
+        FileNotFoundError: there is no evaluated run.
+    """
+    if (path / "config.yaml").is_file() or (path / "results").is_dir():
+        return [path]
+    below = sorted(file.parents[1] for file in path.rglob(f"results/{stage}_metrics.json"))
+    found = [folder for folder in below if not any(map(PASSED_OVER.fullmatch, folder.relative_to(path).parts))]
+    if not found:
+        raise FileNotFoundError(
+            f"no run with results/{stage}_metrics.json in {path} or below it: give run folders, and evaluate them "
+            f"first (lightning-gfn {command_of(stage)})"
+        )
+    return found
+
+
+def command_of(stage: str) -> str:
+    """The command that makes the results of a stage."""
+    return "validate" if stage == "val" else stage
+
+
+def load_run(
+    folder: Path, *, stage: str = "test", temperature: float | None = None, method: str | None = None
+) -> EvaluatedRun:
     """Read ``results/<stage>_metrics.json``, ``results/<stage>_problems.jsonl`` and ``budget.json`` of a run folder.
 
     Args:
         folder: the run folder.
         stage: ``test`` or ``val``.
         temperature: which temperature of the grid; the first one if None.
+        method: what to call the method; as the run calls itself if None.
 
     Raises:
         FileNotFoundError: the run has not been evaluated.
         ValueError: a file is malformed, or the run was not evaluated at that temperature.
     """
-    command = "validate" if stage == "val" else stage
-    remedy = f"evaluate this run first (lightning-gfn {command} --config {folder / 'config.yaml'})"
+    remedy = f"evaluate this run first (lightning-gfn {command_of(stage)} --config {folder / 'config.yaml'})"
     results = folder / "results"
     identity = read_json(results / f"{stage}_metrics.json", remedy)
     for field in ("method", *COMPARED_SETTINGS):
@@ -75,34 +110,60 @@ def load_run(folder: Path, *, stage: str = "test", temperature: float | None = N
     chosen = temperature if temperature is not None else temperatures[0]
     if chosen not in temperatures:
         raise ValueError(f"{folder} was evaluated at temperatures {temperatures}, not at {chosen}; choose one of them")
-    budget = folder / "budget.json"
+    values, samples = read_rows(results / f"{stage}_problems.jsonl", chosen, remedy)
     return EvaluatedRun(
         folder=folder,
-        method=identity["method"],
+        method=method if method is not None else identity["method"],
         seed=identity.get("seed"),
         identity={key: value for key, value in identity.items() if key != "metrics"},
-        values=read_values(results / f"{stage}_problems.jsonl", chosen, remedy),
-        budget=read_json(budget, "") if budget.is_file() else {},
+        temperature=chosen,
+        values=values,
+        samples=samples,
+        budget=read_budget(folder / "budget.json"),
     )
 
 
-def read_values(path: Path, temperature: float, remedy: str) -> dict[str, dict[str, float]]:
-    """Per-problem values of each metric at one temperature; conditional ones are left out."""
+def read_budget(path: Path) -> dict[str, float]:
+    """The totals in a ``budget.json``; empty if there is none."""
+    content = read_json(path, "") if path.is_file() else {}
+    return {name: float(value) for name, value in content.items() if isinstance(value, (int, float))}
+
+
+def json_rows(path: Path, remedy: str) -> Iterator[tuple[int, dict[str, Any]]]:
+    """Line number and row of each line.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ValueError: a line is not a JSON object.
+    """
     if not path.is_file():
         raise FileNotFoundError(f"{path} does not exist: {remedy}")
-    values: dict[str, dict[str, float]] = {}
     with path.open(encoding="utf-8") as file:
         for number, line in enumerate(file, start=1):
             try:
                 row = json.loads(line)
-                if row["temperature"] != temperature:
-                    continue
-                for name, value in row["metrics"].items():
-                    if value is not None and not name.endswith(CONDITIONAL):
-                        values.setdefault(name, {})[row["problem_id"]] = float(value)
-            except (ValueError, KeyError, TypeError, AttributeError) as error:
+            except ValueError as error:
                 raise ValueError(f"{path}, line {number}: malformed row ({error!r}); {remedy}") from error
-    return values
+            if not isinstance(row, dict):
+                raise ValueError(f"{path}, line {number}: malformed row (no JSON object); {remedy}")
+            yield number, row
+
+
+def read_rows(path: Path, temperature: float, remedy: str) -> tuple[Values, dict[str, dict[str, Any]]]:
+    """Per-problem values of each metric at every temperature, and the rows at one temperature."""
+    values: dict[float, dict[str, dict[str, float]]] = {}
+    samples: dict[str, dict[str, Any]] = {}
+    for number, row in json_rows(path, remedy):
+        try:
+            problem, found = row["problem_id"], values.setdefault(float(row["temperature"]), {})
+            for name, value in row["metrics"].items():
+                if value is not None:
+                    found.setdefault(name, {})[problem] = float(value)
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            raise ValueError(f"{path}, line {number}: malformed row ({error!r}); {remedy}") from error
+        if row["temperature"] == temperature:
+            samples[problem] = row
+    return values, samples
 
 
 def flatten(value: Any, prefix: str) -> dict[str, Any]:
@@ -126,7 +187,7 @@ def check_comparable(runs: Sequence[EvaluatedRun]) -> None:
         other = seen.setdefault((run.method, run.seed), run)
         if other is not run:
             twins = f"{other.folder} and {run.folder} are both method {run.method!r} with seed {run.seed}"
-            faults.append(f"{twins}; give one of them")
+            faults.append(f"{twins}; give one of them, or name their methods apart (NAME={run.folder})")
         for setting in COMPARED_SETTINGS:
             faults += differences(runs[0], run, setting)
         faults += problem_differences(runs[0], run)
@@ -145,14 +206,14 @@ def differences(first: EvaluatedRun, other: EvaluatedRun, setting: str) -> list[
 
 
 def problem_differences(first: EvaluatedRun, other: EvaluatedRun) -> list[str]:
-    """A line for each metric that two runs hold for different problems."""
+    """Lines that say in which problems or metrics two runs differ."""
     lines = []
-    for name in sorted(first.values.keys() | other.values.keys()):
-        left, right = first.values.get(name, {}).keys(), other.values.get(name, {}).keys()
-        if left != right:
-            example = min(left ^ right)
-            lines.append(
-                f"{name} covers {len(left)} problems in {first.folder} but {len(right)} in {other.folder} "
-                f"({example!r} is in one only)"
-            )
+    left, right = first.samples.keys(), other.samples.keys()
+    if left != right:
+        lines.append(
+            f"{first.folder} covers {len(left)} problems but {other.folder} {len(right)} "
+            f"({min(left ^ right)!r} is in one only)"
+        )
+    for name in sorted(first.values[first.temperature].keys() ^ other.values[other.temperature].keys()):
+        lines.append(f"{name} was measured in only one of {first.folder} and {other.folder}")
     return lines

@@ -15,6 +15,7 @@ import pytest
 
 from lightning_gfn.callbacks.evaluation import Evaluation
 from lightning_gfn.callbacks.throughput import Budget
+from lightning_gfn.reports.comparison import Options
 from lightning_gfn.reports.files import write_comparison
 from lightning_gfn.tracking.mlflow_logger import MLflowLogger
 
@@ -48,7 +49,7 @@ def quickstart(tmp_path: Path) -> Path:
         trainer.fit(replay.ReplayModule(method=method), loader)
         trainer.test(replay.ReplayModule(method=method), loader, verbose=False)
         runs.append(folder)
-    write_comparison(runs, tmp_path, baseline="sft")
+    write_comparison(runs, tmp_path, options=Options(baseline="sft"), html=False)
     return tmp_path
 
 

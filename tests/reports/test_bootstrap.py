@@ -21,7 +21,7 @@ def test_one_seed_is_the_plain_bootstrap_over_problems() -> None:
 def test_resampled_means_equal_a_written_loop() -> None:
     values_SP = np.random.default_rng(2).random((3, 7))
     bootstrap = HierarchicalBootstrap(num_resamples=50)
-    means = bootstrap._means(values_SP, "seeds")
+    means = bootstrap.means(values_SP)
     seeds, problems = bootstrap._shares("seeds", 3), bootstrap._shares("problems", 7)
     for b in range(50):
         assert seeds[b].sum() == pytest.approx(1) and problems[b].sum() == pytest.approx(1)

@@ -12,17 +12,18 @@ import numpy as np
 import pytest
 
 from lightning_gfn.commands.compare import main
-from lightning_gfn.reports.comparison import HEADLINE, compare_runs, matrix
+from lightning_gfn.reports.comparison import Options, compare_runs
 from lightning_gfn.reports.files import write_comparison
 from lightning_gfn.reports.markdown import comparison_markdown
 from lightning_gfn.reports.runs import load_run
 
 MakeRun = Callable[..., Path]
+HEADLINE = ("solve_rate", "pass_at_8", "maj_at_8", "distinct_correct_rouge_0.7", "coverage")
 
 
 def test_files_and_schema(make_run: MakeRun, tmp_path: Path) -> None:
     runs = [make_run(name, seed, level=level) for name, level in (("sft", 0.5), ("grpo", 0.9)) for seed in (0, 1)]
-    write_comparison(runs, tmp_path / "out", baseline="sft")
+    write_comparison(runs, tmp_path / "out", options=Options(baseline="sft"))
     found = json.loads((tmp_path / "out" / "comparison.json").read_text())
     assert list(found["methods"]) == ["sft", "grpo"]
     for row in found["methods"].values():
@@ -42,15 +43,16 @@ def test_values_are_means_over_seeds_and_problems(make_run: MakeRun) -> None:
     rows = [json.loads(line) for r in runs[:2] for line in (r.folder / "results" / "test_problems.jsonl").open()]
     by_hand = np.mean([row["metrics"]["coverage"] for row in rows if row["temperature"] == 1.0])
     assert comparison.headline["a"]["coverage"].value == pytest.approx(by_hand)
-    assert comparison.differences["b"]["coverage"].value == pytest.approx(
-        matrix(runs[2:], "coverage").mean() - matrix(runs[:2], "coverage").mean()
+    assert comparison.differences["b"]["coverage"].interval.value == pytest.approx(
+        comparison.headline["b"]["coverage"].value - by_hand
     )
-    assert comparison.seeds == {"a": [0, 1], "b": [0, 1]}
+    assert comparison.cube.seeds == {"a": [0, 1], "b": [0, 1]}
 
 
 def test_another_temperature_is_another_table(make_run: MakeRun) -> None:
     runs = [load_run(make_run(name), temperature=0.6) for name in ("a", "b")]
-    assert compare_runs(runs, temperature=0.6).headline["a"]["solve_rate"].value == 1.0
+    assert compare_runs(runs).headline["a"]["solve_rate"].value == 1.0
+    assert compare_runs(runs).cube.temperature == 0.6
     with pytest.raises(ValueError, match=r"evaluated at temperatures \[1.0, 0.6\], not at 0.3"):
         load_run(runs[0].folder, temperature=0.3)
 
@@ -58,7 +60,7 @@ def test_another_temperature_is_another_table(make_run: MakeRun) -> None:
 def test_sentences_say_who_wins_and_who_loses(make_run: MakeRun) -> None:
     levels = {"grpo": 0.6, "subtb": 0.2, "vargrad": 0.95, "twin": 0.63}
     runs = [load_run(make_run(name, level=level, num_problems=150)) for name, level in levels.items()]
-    page = comparison_markdown(compare_runs(runs, baseline="grpo"))
+    page = comparison_markdown(compare_runs(runs, Options(baseline="grpo")))
     section = page.split("- solve rate:")[1].split("- pass@8")[0]
     assert section.startswith(" vargrad highest with 0.8")
     assert "ahead of subtb by 0.6" in section and ", of twin by 0.2" in section
@@ -74,7 +76,7 @@ def test_sentences_say_who_wins_and_who_loses(make_run: MakeRun) -> None:
     ("change", "message"),
     [
         ({"num_problems": 39}, r"problems.count is 40 in .* but 39 in"),
-        ({"num_problems": 39}, r"solve_rate covers 40 problems in .* but 39 in .*'p39' is in one only"),
+        ({"num_problems": 39}, r"a-s0 covers 40 problems but .*b-s0 39 .*'p39' is in one only"),
         ({"problems": {"count": 40, "fingerprint": "x"}}, r"problems.fingerprint is 'n40' in .* but 'x' in .*b-s0"),
         ({"metric_settings": {"ks": [1, 4], "thresholds": [0.5, 0.7]}}, r"metric_settings.ks is \[1, 8\] in"),
         (
@@ -96,7 +98,7 @@ def test_one_run_given_twice_is_refused(make_run: MakeRun) -> None:
     with pytest.raises(ValueError, match="at least two methods"):
         compare_runs([load_run(a)])
     with pytest.raises(ValueError, match="--baseline 'c' is none of the methods of these runs: a, b"):
-        compare_runs([load_run(a), load_run(b)], baseline="c")
+        compare_runs([load_run(a), load_run(b)], Options(baseline="c"))
 
 
 def test_unequal_seeds_are_said(make_run: MakeRun) -> None:
@@ -110,7 +112,7 @@ def test_a_malformed_row_names_file_and_line(make_run: MakeRun) -> None:
     lines = path.read_text().splitlines()
     lines[2] = '{"temperature": 1.0}'
     path.write_text("\n".join(lines))
-    with pytest.raises(ValueError, match=r"test_problems.jsonl, line 3: malformed row \(KeyError\('metrics'\)\)"):
+    with pytest.raises(ValueError, match=r"test_problems.jsonl, line 3: malformed row \(KeyError\('problem_id'\)\)"):
         load_run(folder)
     with pytest.raises(FileNotFoundError, match="evaluate this run first"):
         load_run(folder / "nowhere")
@@ -121,7 +123,7 @@ def test_the_command_prints_the_table(make_run: MakeRun, tmp_path: Path, capsys:
     assert main([*runs, "--output", str(tmp_path / "out"), "--baseline", "sft"]) == 0
     assert "| method" in capsys.readouterr().out
     assert main([runs[0], str(tmp_path / "none"), "--output", str(tmp_path / "out")]) == 1
-    assert "evaluate this run first" in capsys.readouterr().err
+    assert "no run with results/test_metrics.json" in capsys.readouterr().err
 
 
 def test_comparing_needs_neither_torch_nor_lightning(make_run: MakeRun, tmp_path: Path) -> None:

@@ -1,0 +1,79 @@
+"""Metric keys, budget axes and figures in words."""
+
+from __future__ import annotations
+
+import math
+import re
+
+from lightning_gfn.reports.bootstrap import Interval
+from lightning_gfn.reports.cube import DISTINCT
+
+SPOKEN = {
+    "solve_rate": "solve rate",
+    "coverage": "coverage of the known solutions",
+    "solution_paths_found": "known solutions found",
+    "completion_length_mean": "completion length (tokens)",
+    "entropy_mean": "entropy per action (nats)",
+    "truncated_share": "share cut off at the maximum length",
+    "answered_share": "share with an answer",
+    "self_bleu": "self-BLEU of correct samples (lower: more different)",
+    "distinct_equation_sequences": "distinct equation sequences",
+    "distinct_equation_sets": "distinct sets of equations",
+}
+AXES = {
+    "generated_tokens": "generated tokens",
+    "reward_calls": "reward calls",
+    "gradient_tokens": "gradient tokens",
+    "optimizer_steps": "optimiser steps",
+    "wall_seconds": "wall time (s)",
+    "peak_memory_mib": "peak memory (MiB)",
+}
+LOWER_IS_MORE_DIVERSE = re.compile(r".*(self_bleu|similarity).*")
+DIVERSITY = re.compile(r"(distinct_|coverage|solution_paths_found|self_bleu|.*embedding|.*cosine).*")
+
+
+def metric_title(metric: str) -> str:
+    """A metric key in words."""
+    solved = metric.endswith("_solved")
+    name = metric.removesuffix("_solved")
+    ending = ", over solved problems" if solved else ""
+    if name in SPOKEN:
+        return SPOKEN[name] + ending
+    match = re.fullmatch(r"(pass|maj)_at_(\d+)", name)
+    if match:
+        return f"{match[1]}@{match[2]}{ending}"
+    match = DISTINCT.fullmatch(name)
+    if match:
+        rule = f", {match[2]}" if match[2] else ""
+        return f"distinct correct (ROUGE-L < {match[1]}{rule}){ending}"
+    return name.replace("_", " ") + ending
+
+
+def axis_title(axis: str) -> str:
+    """A budget axis in words."""
+    return AXES.get(axis, axis.replace("_", " "))
+
+
+def with_interval(x: Interval, *, signed: bool = False) -> str:
+    """``0.812 [0.790, 0.834]``; ``–`` where there is no value."""
+    if math.isnan(x.value):
+        return "–"
+    sign = "+" if signed else ""
+    return f"{x.value:{sign}.3f} [{x.low:{sign}.3f}, {x.high:{sign}.3f}]"
+
+
+def p_text(p: float) -> str:
+    """``p = 0.012`` or ``p < 0.001``."""
+    return "p < 0.001" if p < 0.001 else f"p = {p:.3f}"
+
+
+def p_cell(p: float | None) -> str:
+    """A p-value in a table."""
+    if p is None:
+        return "–"
+    return "< 0.001" if p < 0.001 else f"{p:.3f}"
+
+
+def cost_text(value: float) -> str:
+    """A cost in a table: whole numbers with separators."""
+    return f"{value:,.0f}"
