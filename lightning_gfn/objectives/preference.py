@@ -279,7 +279,7 @@ class KTO(Objective):
 
     Args:
         beta: strength of the KL penalty towards the reference.
-        desirable_weight: λ_D; λ_D · (number of desirable) / (λ_U · number of undesirable) in [1, 1.5] is advised.
+        desirable_weight: λ_D; λ_D · (number of desirable) / (λ_U · number of undesirable) between 1 and 4/3 is advised.
         undesirable_weight: λ_U.
 
     Source: Ethayarajh et al. 2024, arXiv:2402.01306, equations 7 and 8; weights: section 4.2.
