@@ -45,7 +45,7 @@ class PolicyModule(TrainedModule):
         if self.needs_reference:
             self.policy.freeze_reference()
         if self.head is not None:
-            self.head.build(self.policy.hidden_size)
+            self.head.build_for(self.policy)
         self.is_built = True
 
     @property

@@ -95,9 +95,8 @@ class TrainedModule(L.LightningModule):
         """Add the tokenizer and the subclass's state; leave out frozen weights that their name can give back."""
         checkpoint[STATE_KEY] = {"tokenizer": self.trained_model.tokenizer_state(), **self.extra_state()}
         if self.trained_model.base_is_reloadable:
-            frozen = {
-                n for n, p in self.named_parameters() if n.startswith(f"{self.model_name}.") and not p.requires_grad
-            }
+            copies = (f"{self.model_name}.", "head.")
+            frozen = {n for n, p in self.named_parameters() if n.startswith(copies) and not p.requires_grad}
             checkpoint["state_dict"] = {k: v for k, v in checkpoint["state_dict"].items() if k not in frozen}
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:

@@ -1,4 +1,4 @@
-"""Learned quantities beside the policy: log Z of a problem and log F of a state."""
+"""Learned quantities beside the policy: log Z of a problem, log F of a state, and its value."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor, nn
 
+from lightning_gfn.interfaces import Policy
 from lightning_gfn.types import Rollouts, Scores
 
 
@@ -15,13 +16,17 @@ class Head(nn.Module, ABC):
     """Gives one column of ``interfaces.COLUMNS``; its weights are made by ``build``."""
 
     provides: ClassVar[frozenset[str]]
-    """``log_z_B`` or ``log_f_BT1``."""
+    """``log_z_B``, ``log_f_BT1`` or ``value_BT1``."""
     needs_hidden: ClassVar[bool]
     """True if ``forward`` reads ``scores.hidden_NT1H``."""
 
     @abstractmethod
     def build(self, hidden_size: int) -> None:
         """Make the weights for a policy of this hidden width."""
+
+    def build_for(self, policy: Policy) -> None:
+        """Make the weights for this policy; by default its hidden width is all that matters."""
+        self.build(policy.hidden_size)
 
     @abstractmethod
     def forward(self, scores: Scores, rollouts: Rollouts) -> Tensor:
@@ -79,18 +84,15 @@ class LogZScalar(Head):
         return self.log_z.expand(rollouts.num_trajectories)
 
 
-class LogZHead(Head):
-    """log Z of a problem from the hidden state at the end of its prompt.
-
-        log Z = f(h(prefix 0 of the trajectory's first step))
+class HiddenHead(Head):
+    """A head that reads the policy's hidden states h: f(h), with f linear or a perceptron, constant at the start.
 
     Args:
-        initial: value before training, nats.
+        initial: value before training.
         width: units of a hidden layer; a linear map if None.
-        detach: keep the gradient of log Z from the policy's weights.
+        detach: keep the gradient of the head from the policy's weights.
     """
 
-    provides = frozenset({"log_z_B"})
     needs_hidden = True
 
     def __init__(self, *, initial: float = 0.0, width: int | None = None, detach: bool = False) -> None:
@@ -100,6 +102,15 @@ class LogZHead(Head):
     def build(self, hidden_size: int) -> None:
         """Make the network."""
         self.network = output_network(hidden_size, self.width, self.initial)
+
+
+class LogZHead(HiddenHead):
+    """log Z of a problem from the hidden state at the end of its prompt, nats.
+
+    log Z = f(h(prefix 0 of the trajectory's first step))
+    """
+
+    provides = frozenset({"log_z_B"})
 
     def forward(self, scores: Scores, rollouts: Rollouts) -> Tensor:
         """log Z of each trajectory's problem, (B,)."""
@@ -109,38 +120,40 @@ class LogZHead(Head):
         return self.network(hidden_BH).squeeze(-1)
 
 
-class FlowHead(Head):
-    """log state flow of every prefix of a single-step trajectory.
+class PrefixHead(HiddenHead):
+    """One number for every prefix of a single-step trajectory: f(h(prefix))."""
 
-        log F(prefix) = f(h(prefix))
-
-    Args:
-        initial: value before training, nats.
-        width: units of a hidden layer; a linear map if None.
-        detach: keep the gradient of log F from the policy's weights.
-
-    Source: Madan et al. 2023, arXiv:2209.12782, section 3.
-    """
-
-    provides = frozenset({"log_f_BT1"})
-    needs_hidden = True
-
-    def __init__(self, *, initial: float = 0.0, width: int | None = None, detach: bool = False) -> None:
-        super().__init__()
-        self.initial, self.width, self.detach = initial, width, detach
-
-    def build(self, hidden_size: int) -> None:
-        """Make the network."""
-        self.network = output_network(hidden_size, self.width, self.initial)
+    def hidden_states(self, scores: Scores, rollouts: Rollouts) -> Tensor:
+        """h of each prefix, (B, T + 1, H)."""
+        return hidden_of(scores, self, self.detach)
 
     def forward(self, scores: Scores, rollouts: Rollouts) -> Tensor:
-        """log F of each prefix, (B, T + 1).
+        """f of each prefix, (B, T + 1).
 
         Raises:
             ValueError: if trajectories have several steps.
         """
         if len(rollouts.trajectory_index_N) != rollouts.num_trajectories:
             raise ValueError(
-                "FlowHead needs trajectories of one step; use LogZHead with trajectory balance for several"
+                f"{type(self).__name__} needs trajectories of one step; "
+                "for several use LogZHead with trajectory balance"
             )
-        return self.network(hidden_of(scores, self, self.detach)).squeeze(-1)
+        return self.network(self.hidden_states(scores, rollouts)).squeeze(-1)
+
+
+class FlowHead(PrefixHead):
+    """log state flow of every prefix, nats: log F(prefix) = f(h(prefix)).
+
+    Source: Madan et al. 2023, arXiv:2209.12782, section 3.
+    """
+
+    provides = frozenset({"log_f_BT1"})
+
+
+class ValueHead(PrefixHead):
+    """Value of every prefix, in units of the reward: V(prefix) = f(h(prefix)).
+
+    Source: Ziegler et al. 2019, arXiv:1909.08593, section 2.2.
+    """
+
+    provides = frozenset({"value_BT1"})

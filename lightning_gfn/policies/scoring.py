@@ -96,6 +96,24 @@ class PrefixStates:
         return empty.index_copy(0, self.index_M, values_M).view(*self.flat_NT1.shape, *values_M.shape[1:])
 
 
+def prefix_rows(context_N: Tensor, num_prefixes: int, num_positions: int) -> Tensor:
+    """Where the prefixes of joined rows are read in hidden states flattened to (N · L, H).
+
+    Prefix t of row n is read at the last token before it; beyond the last prefix any position will do.
+
+    Args:
+        context_N: lengths of the contexts.
+        num_prefixes: T + 1.
+        num_positions: L, positions of each joined row.
+
+    Returns:
+        int64 (N, T + 1).
+    """
+    prefix_T1 = torch.arange(num_prefixes, device=context_N.device)
+    position_NT1 = (context_N[:, None] - 1 + prefix_T1).clamp_max(num_positions - 1)
+    return torch.arange(len(context_N), device=context_N.device)[:, None] * num_positions + position_NT1
+
+
 def prefix_states(
     backbone: PreTrainedModel,
     space: ActionSpace,
@@ -135,16 +153,13 @@ def prefix_states(
         raise ValueError(f"context and action have {ids_NL.shape[1]} tokens, the model has {max_positions} positions")
     hidden_NLH = backbone(input_ids=ids_NL, use_cache=False).last_hidden_state
     lengths_N = action_mask_NT.sum(1)
-    num_rows, num_prefixes = action_ids_NT.shape[0], action_ids_NT.shape[1] + 1
+    num_prefixes = action_ids_NT.shape[1] + 1
     prefix_T1 = torch.arange(num_prefixes, device=ids_NL.device)
-    # Prefix t of row n is read at the last token before it; beyond the last prefix any position will do.
-    position_NT1 = (context_N[:, None] - 1 + prefix_T1).clamp_max(ids_NL.shape[1] - 1)
-    flat_NT1 = torch.arange(num_rows, device=ids_NL.device)[:, None] * ids_NL.shape[1] + position_NT1
     last_N1 = lengths_N[:, None] if with_last else lengths_N[:, None] - 1
     decided_NT1 = (prefix_T1 <= last_N1) & (prefix_T1 < space.max_new_tokens)
     return PrefixStates(
         hidden_SH=hidden_NLH.reshape(-1, hidden_NLH.shape[-1]),
-        flat_NT1=flat_NT1,
+        flat_NT1=prefix_rows(context_N, num_prefixes, ids_NL.shape[1]),
         stop_mask_NT1=space.stop_mask(lengths_N, num_prefixes),
         index_M=decided_NT1.reshape(-1).nonzero().squeeze(1),
     )

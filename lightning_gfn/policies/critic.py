@@ -1,0 +1,57 @@
+"""A value function with a network of its own."""
+
+from __future__ import annotations
+
+import copy
+
+from torch import Tensor
+
+from lightning_gfn.interfaces import Policy
+from lightning_gfn.policies.heads import ValueHead
+from lightning_gfn.policies.language_model import LanguageModel
+from lightning_gfn.policies.scoring import join_rows, prefix_rows
+from lightning_gfn.types import Rollouts, Scores
+
+
+class Critic(ValueHead):
+    """Value of every prefix from a copy of the policy's network, made at the start of the stage and trained apart.
+
+        V(prefix) = f(h'(prefix)),    h' the hidden states of the copy
+
+    Of the copy the same weights are trained as of the policy: all of them, or its adapter. Its learning rate is
+    ``optimizer.head_lr``: a rate for heads is too large for a network, set it to the policy's size.
+
+    Args:
+        initial: value before training, in units of the reward.
+        width: units of a hidden layer of f; a linear map if None.
+    """
+
+    needs_hidden = False
+
+    def __init__(self, *, initial: float = 0.0, width: int | None = None) -> None:
+        super().__init__(initial=initial, width=width)
+
+    def build_for(self, policy: Policy) -> None:
+        """Copy the policy's network, without its output layer.
+
+        Raises:
+            TypeError: if the policy has no network that could be copied.
+        """
+        if not isinstance(policy, LanguageModel):
+            raise TypeError(f"Critic copies the network of a CausalLM, not of {type(policy).__name__}: use ValueHead")
+        self.backbone = copy.deepcopy(policy.hugging_face.base_model)
+        self.pad_id = policy.pad_id
+        self.build(policy.hidden_size)
+
+    def hidden_states(self, scores: Scores, rollouts: Rollouts) -> Tensor:
+        """h' of each prefix, (B, T + 1, H), float32."""
+        ids_NL, context_N = join_rows(
+            rollouts.context_ids_NC,
+            rollouts.context_mask_NC,
+            rollouts.action_ids_NT,
+            rollouts.action_mask_NT,
+            self.pad_id,
+        )
+        hidden_NLH = self.backbone(input_ids=ids_NL, use_cache=False).last_hidden_state
+        rows_NT1 = prefix_rows(context_N, rollouts.action_ids_NT.shape[1] + 1, ids_NL.shape[1])
+        return hidden_NLH.reshape(-1, hidden_NLH.shape[-1])[rows_NT1].float()
