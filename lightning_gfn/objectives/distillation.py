@@ -100,7 +100,8 @@ def distillation_loss(
 
         D_bt = Σ_{a∈S} min(d(p(a), q(a)), clip)        d: see ``divergence_terms``
         rest "drop":         p and q as they are; Σ_{a∈S} p log p is constant, so the gradient is that of the
-                             cross-entropy -Σ_{a∈S} p(a) log q(a); below 0 where q has more mass on S than p
+                             cross-entropy -Σ_{a∈S} p(a) log q(a), whose minimum is q = p / Σ_S p on S; the value is
+                             below 0 where q has more mass on S than p
         rest "renormalise":  p / Σ_S p and q / Σ_S q; what q does outside S is free
         rest "bucket":       S and one action more, which stands for all the others; a lower bound of the full KL
         trajectory = Σ_b Σ_t D_bt / number of trajectories          token = Σ_bt D_bt / number of prefixes
