@@ -10,10 +10,10 @@ BENCH_STAMP := $(VENV)/.installed-bench
 TRACKING_URI ?= sqlite:///mlflow.db
 
 .DEFAULT_GOAL := help
-.PHONY: help venv quickstart test test-ddp lint mlflow bench
+.PHONY: help venv quickstart compare-math compare-math-more study test test-ddp lint mlflow bench
 
 help: ## List the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-17s %s\n", $$1, $$2}' Makefile
 
 venv: $(STAMP) ## Create .venv with the pinned versions (done by the other targets as well)
 
@@ -31,6 +31,15 @@ $(BENCH_STAMP): $(STAMP)
 
 quickstart: $(STAMP) ## Train a small model, fine-tune it by each method and compare them (6 minutes on 2 cores)
 	$(BIN)/lightning-gfn quickstart $(ARGS)
+
+compare-math: $(STAMP) ## Compare the eight core methods, three seeds (see experiments/math/PROTOCOL.md)
+	$(BIN)/lightning-gfn study experiments/studies/compare_math.yaml $(ARGS)
+
+compare-math-more: $(STAMP) ## The other methods beside them, one seed
+	$(BIN)/lightning-gfn study experiments/studies/compare_math_more.yaml $(ARGS)
+
+study: $(STAMP) ## Run another study: make study NAME=log_z
+	$(BIN)/lightning-gfn study experiments/studies/$(NAME).yaml $(ARGS)
 
 test: $(STAMP) ## Run the default test suite
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest $(ARGS)

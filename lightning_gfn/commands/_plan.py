@@ -14,7 +14,8 @@ from lightning_gfn.commands._stages import Choice, Comparison, Stage, Study, Stu
 TRAINER_COMMANDS = ("run", "fit", "test", "validate", "predict")
 STUDY_KEYS = {"include", "output", "seeds", "overlays", "search", "defaults", "stages", "compare"}
 STAGE_KEYS = {
-    "like", "command", "config", "overlays", "set", "arguments", "grid", "choose", "for", "method", "seed_keys"
+    "like", "command", "config", "overlays", "set", "arguments", "grid", "choose", "for", "method", "seed",
+    "seed_keys",
 }  # fmt: skip
 COMPARE_KEYS = {"name", "stages", "baseline", "arguments"}
 SEED_KEYS = ("seed_everything", "data.init_args.seed", "model.init_args.seed")
@@ -144,7 +145,8 @@ class Planner:
         return PLACEHOLDER.sub(lambda found: str(names[found[1]]) if found[1] in names else found[0], value)
 
     def require(self, name: str, seed: int) -> Stage:
-        """The stage of an entry and a seed, planned with everything that it needs."""
+        """The stage of an entry and a seed, or of the entry's own seed, planned with everything that it needs."""
+        seed = int(self.entries.get(name, {}).get("seed", seed))
         key = f"{name}@{seed}"
         if key not in self.study.stages:
             entry = self.entries.get(name)
