@@ -261,10 +261,11 @@ def temperature_grid(cube: Cube, bootstrap: HierarchicalBootstrap, metrics: Sequ
 def pass_curve(cube: Cube, bootstrap: HierarchicalBootstrap, method: str) -> dict[int, Interval]:
     """pass@k for k = 1, 2, 4, … and the number of samples, from the counts of right samples."""
     group = cube.groups[method]
-    counts = [[run.samples[p].get("num_correct") for p in cube.problems] for run in group]
-    totals = [[run.samples[p].get("num_samples") for p in cube.problems] for run in group]
-    if any(value is None for row in (*counts, *totals) for value in row):
+    rows = [[run.samples[problem] for problem in cube.problems] for run in group]
+    if not all("num_correct" in row and "num_samples" in row for column in rows for row in column):
         return {}
-    largest = min(map(min, totals))
+    counts = np.array([[row["num_correct"] for row in column] for column in rows])
+    totals = np.array([[row["num_samples"] for row in column] for column in rows])
+    largest = int(totals.min())
     ks = [*(2**i for i in range(largest.bit_length()) if 2**i < largest), largest]
-    return {k: bootstrap.interval(np.asarray(pass_at_k(np.array(totals), np.array(counts), k))) for k in ks}
+    return {k: bootstrap.interval(np.asarray(pass_at_k(totals, counts, k))) for k in ks}

@@ -52,4 +52,8 @@ def write_comparison(
         draw_comparison(comparison, output / "comparison.png")
     page = comparison_markdown(comparison, image="comparison.png" if figure else None)
     (output / "comparison.md").write_text(page, encoding="utf-8")
+    if html:
+        from lightning_gfn.reports.html import comparison_html
+
+        (output / "comparison.html").write_text(comparison_html(comparison), encoding="utf-8")
     return comparison

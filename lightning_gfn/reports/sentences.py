@@ -104,7 +104,8 @@ def matched_sentences(c: Comparison) -> list[str]:
     temperatures = ", ".join(f"{t:g}" for t in sorted(c.cube.temperatures))
     lines = [
         f"Each method's temperatures ({temperatures}) draw a path of solve rate and {metric_title(c.diversity)}, "
-        "taken as straight between two temperatures; where it crosses a solve rate more than once, its highest crossing counts. "
+        "taken as straight between two temperatures; where it crosses a solve rate more than once, its highest "
+        "crossing counts. "
         "Paths are drawn anew in each bootstrap resample; p-values here are not corrected."
     ]
     if found.level is None:

@@ -141,15 +141,20 @@ class Frame:
         for value in plot.ticks if plot.ticks is not None else nice_ticks(*self.across):
             x = self.x(value)
             parts.append(f'<line class="grid" x1="{x:.1f}" x2="{x:.1f}" y1="{TOP:g}" y2="{bottom:g}"/>')
-            parts.append(f'<text class="tick" x="{x:.1f}" y="{bottom + 15:g}" text-anchor="middle">{tick_text(value)}</text>')
+            parts.append(
+                f'<text class="tick" x="{x:.1f}" y="{bottom + 15:g}" text-anchor="middle">{tick_text(value)}</text>'
+            )
         for value in nice_ticks(*self.up):
             y = self.y(value)
             parts.append(f'<line class="grid" x1="{LEFT:g}" x2="{right:g}" y1="{y:.1f}" y2="{y:.1f}"/>')
-            parts.append(f'<text class="tick" x="{LEFT - 6:g}" y="{y + 4:.1f}" text-anchor="end">{tick_text(value)}</text>')
+            parts.append(
+                f'<text class="tick" x="{LEFT - 6:g}" y="{y + 4:.1f}" text-anchor="end">{tick_text(value)}</text>'
+            )
         middle, centre = (LEFT + right) / 2, (TOP + bottom) / 2
         parts.append(f'<path class="frame" d="M{LEFT:g} {TOP:g}V{bottom:g}H{right:g}"/>')
         parts.append(
-            f'<text class="title" x="{middle:g}" y="{plot.height - 8:g}" text-anchor="middle">{escape(plot.x_title)}</text>'
+            f'<text class="title" x="{middle:g}" y="{plot.height - 8:g}" text-anchor="middle">'
+            f"{escape(plot.x_title)}</text>"
         )
         parts.append(
             f'<text class="title" transform="translate(13 {centre:g}) rotate(-90)" text-anchor="middle">'
@@ -178,10 +183,14 @@ class Frame:
         parts = []
         if p.low is not None and p.high is not None:
             x = self.x(p.x)
-            parts.append(f'<line class="bar" x1="{x:.1f}" x2="{x:.1f}" y1="{self.y(p.low):.1f}" y2="{self.y(p.high):.1f}"/>')
+            parts.append(
+                f'<line class="bar" x1="{x:.1f}" x2="{x:.1f}" y1="{self.y(p.low):.1f}" y2="{self.y(p.high):.1f}"/>'
+            )
         if p.left is not None and p.right is not None:
             y = self.y(p.y)
-            parts.append(f'<line class="bar" x1="{self.x(p.left):.1f}" x2="{self.x(p.right):.1f}" y1="{y:.1f}" y2="{y:.1f}"/>')
+            parts.append(
+                f'<line class="bar" x1="{self.x(p.left):.1f}" x2="{self.x(p.right):.1f}" y1="{y:.1f}" y2="{y:.1f}"/>'
+            )
         return "".join(parts)
 
     def mark(self, one: Series, p: Point) -> str:
