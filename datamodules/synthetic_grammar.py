@@ -98,6 +98,11 @@ class WordProblem:
         """The sum without words and without order; problems that share it are the same problem to a solver."""
         return tuple(sorted((1 if summand.count is None else summand.count, summand.size) for summand in self.summands))
 
+    @property
+    def metadata(self) -> dict[str, int]:
+        """Strata of reports."""
+        return {"level": self.level}
+
     def solutions(self) -> dict[str, str]:
         """Every correct completion, mapped to its path: a style and a direction in which the summands are taken.
 

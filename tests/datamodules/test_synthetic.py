@@ -7,7 +7,8 @@ from typing import Any
 
 import pytest
 
-from datamodules.synthetic import SHARES, SyntheticWordProblems
+from datamodules.generated import SHARES
+from datamodules.synthetic import SyntheticWordProblems
 from datamodules.synthetic_grammar import LEVELS
 from lightning_gfn.types import Problem
 
