@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from lightning_gfn.types import (
@@ -134,6 +135,20 @@ class Policy(TextModel):
 
     max_new_tokens: int
     min_new_tokens: int
+
+    @contextmanager
+    def shortened(self, max_new_tokens: int) -> Iterator[None]:
+        """Inside, actions are at most so long, for instance because the context holds the beginning of one."""
+        limits = self.min_new_tokens, self.max_new_tokens
+        self.set_lengths(max(0, limits[0] - (limits[1] - max_new_tokens)), max_new_tokens)
+        try:
+            yield
+        finally:
+            self.set_lengths(*limits)
+
+    def set_lengths(self, min_new_tokens: int, max_new_tokens: int) -> None:
+        """Let actions have at least and at most so many tokens."""
+        self.min_new_tokens, self.max_new_tokens = min_new_tokens, max_new_tokens
 
     @abstractmethod
     def freeze_reference(self) -> None:

@@ -50,6 +50,11 @@ class CausalLM(TeachingLM):
 
     # ---------------------------------------------------------------- acting
 
+    def set_lengths(self, min_new_tokens: int, max_new_tokens: int) -> None:
+        """Let actions have at least and at most so many tokens."""
+        super().set_lengths(min_new_tokens, max_new_tokens)
+        self.set_action_space()
+
     def sample(
         self,
         contexts: Sequence[Sequence[int]],

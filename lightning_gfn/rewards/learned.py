@@ -49,16 +49,17 @@ class LearnedReward(Reward):
     preferences has no probabilities: then log R is the score of the last step itself.
 
     Stopping is judged at the ends of steps alone: the prefixes whose last token holds the separator, and the finished
-    trajectory (its last step may lack the separator). All other prefixes, the empty one among them, are worth the
-    floor; objectives with ``level: step`` leave them out but for the empty one. Since a prefix is judged by what it
-    says so far, not by whether it answers, combine this reward with ``ReferenceLikelihood``, or set
-    ``require_answer``.
+    trajectory (its last step may lack the separator). Prefixes inside a step are worth the floor; objectives with
+    ``level: step`` leave them out. Since a prefix is judged by what it says so far, not by whether it answers, combine
+    this reward with ``ReferenceLikelihood``, or set ``require_answer``.
 
     Args:
         network: judges steps; ``lightning_gfn.policies.reward_loading.TrainedRewardNetwork`` takes the path of a run.
         aggregate: how scores of steps become one value.
         separator: what ends a step.
         floor: least log reward, nats.
+        empty: log reward of a text without any step, nats; None for the floor. Beside a likelihood 0 suits: no step is
+            wrong, and the likelihood says how odd it is to stop there.
         require_answer: a text without a final answer is worth the floor.
 
     Raises:
@@ -76,7 +77,8 @@ class LearnedReward(Reward):
         *,
         aggregate: Aggregate = "product",
         separator: str = "\n",
-        floor: float = -20.0,
+        floor: float = -10.0,
+        empty: float | None = None,
         require_answer: bool = False,
     ) -> None:
         if aggregate not in AGGREGATES:
@@ -86,14 +88,16 @@ class LearnedReward(Reward):
                 f"aggregate is {aggregate!r}, but the network was trained on preferences: its scores are no "
                 "probabilities of steps; set aggregate: last"
             )
-        if not math.isfinite(floor):
-            raise ValueError(f"floor is {floor}, expected a finite number of nats such as -20")
+        for name, value in (("floor", floor), ("empty", empty if empty is not None else floor)):
+            if not math.isfinite(value):
+                raise ValueError(f"{name} is {value}, expected a finite number of nats such as -10")
         if not separator:
             raise ValueError("separator is empty, expected the text that ends a step such as '\\n'")
         self.network = network
         self.aggregate: Aggregate = aggregate
         self.separator = separator
         self.floor = floor
+        self.empty = empty if empty is not None else floor
         self.require_answer = require_answer
         self.ends_step: dict[int, bool] = {}
 
@@ -125,7 +129,10 @@ class LearnedReward(Reward):
         ]
         if not prefixes:
             return {TERM: torch.tensor([row[-1] for row in rows], dtype=torch.float32, device=device)}, None
-        spread = [self.spread(row, ends, len(action)) for row, ends, action in zip(rows, cuts, actions, strict=True)]
+        spread = [
+            self.spread(row, ends, len(action), problem)
+            for row, ends, action, problem in zip(rows, cuts, actions, problems, strict=True)
+        ]
         return {TERM: pad_prefix_values(spread, rollouts)}, None
 
     def combine(self, terms: Mapping[str, Tensor], rollouts: Rollouts, step: int) -> LogReward:
@@ -141,15 +148,17 @@ class LearnedReward(Reward):
 
     def value(self, scores: Sequence[float], text: str, problem: Problem) -> float:
         """log R of a text whose steps have these scores."""
-        if not scores or (self.require_answer and extract_answer(text, problem.answer_style) is None):
+        if self.require_answer and extract_answer(text, problem.answer_style) is None:
             return self.floor
+        if not scores:
+            return self.empty
         if not self.network.is_calibrated:
             return max(self.floor, scores[-1])
         return max(self.floor, AGGREGATES[self.aggregate]([log_sigmoid(score) for score in scores]))
 
-    def spread(self, values: Sequence[float], ends: Sequence[int], length: int) -> list[float]:
-        """Values at the ends of steps, the floor at all other of the ``length + 1`` prefixes."""
-        row = [self.floor] * (length + 1)
+    def spread(self, values: Sequence[float], ends: Sequence[int], length: int, problem: Problem) -> list[float]:
+        """Values at the ends of steps and of the empty prefix, the floor at the other ``length + 1`` prefixes."""
+        row = [self.value((), "", problem)] + [self.floor] * length
         for end, value in zip(ends, values, strict=True):
             row[end] = value
         return row
