@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from torch import Tensor
 from torch.nn import functional
 
@@ -39,3 +41,10 @@ def append_stop(
     stops_BT1 = actions_BT1 & ~tokens_BT1 & ~forced_stop_B.unsqueeze(1)
     log_pf_BT1 = functional.pad(masked(log_pf_BT, mask_BT), (0, 1))
     return log_pf_BT1 + masked(log_pstop_BT1, stops_BT1), tokens_BT1 | stops_BT1
+
+
+def actions_of(columns: Mapping[str, Tensor], whose: str) -> tuple[Tensor, Tensor]:
+    """Log-probabilities of the actions, free stop included, and their mask: of the policy, ``old_`` or ``ref_``."""
+    return append_stop(
+        columns[f"{whose}log_pf_BT"], columns[f"{whose}log_pstop_BT1"], columns["mask_BT"], columns["forced_stop_B"]
+    )

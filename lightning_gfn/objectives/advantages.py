@@ -1,4 +1,4 @@
-"""Statistics within groups of trajectories of one problem, and the group-relative advantage."""
+"""Statistics within groups of trajectories of one problem, group-relative advantages, and rewards of length."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from torch import Tensor
 from lightning_gfn.objectives._checks import check_choice, check_shapes
 
 AdvantageScale = Literal["std", "none"]
+Baseline = Literal["group", "leave_one_out"]
 
 
 def group_mean(values_B: Tensor, group_B: Tensor) -> tuple[Tensor, Tensor]:
@@ -30,17 +31,24 @@ def group_mean(values_B: Tensor, group_B: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def group_advantages(
-    reward_B: Tensor, group_B: Tensor, *, scale: AdvantageScale = "std", epsilon: float = 1e-4
+    reward_B: Tensor,
+    group_B: Tensor,
+    *,
+    scale: AdvantageScale = "std",
+    baseline: Baseline = "group",
+    epsilon: float = 1e-4,
 ) -> Tensor:
     """Reward relative to the other trajectories of its problem.
 
-        A_b = r_b - mean_group(r)                  scale "none"
-        A_b = (r_b - mean_group(r)) / (std_group(r) + ε)    scale "std", with the unbiased standard deviation
+        A_b = r_b - mean_group(r)                           baseline "group", scale "none"
+        A_b = r_b - mean over the others of its group       baseline "leave_one_out", scale "none"
+        A_b / (std_group(r) + ε)                            scale "std", with the unbiased standard deviation
 
     Args:
         reward_B: (B,) scalar rewards; constant.
         group_B: (B,) int64, arbitrary ids; a group of one has advantage 0.
-        scale: divide by the group's standard deviation, or not (Dr. GRPO).
+        scale: divide by the group's standard deviation, or not (Dr. GRPO, RLOO).
+        baseline: mean of the whole group, or of the others (RLOO), which is n / (n - 1) times as far from the reward.
         epsilon: added to the standard deviation, in units of the reward.
 
     Returns:
@@ -49,15 +57,56 @@ def group_advantages(
     Raises:
         ValueError: names the argument whose shape or value is wrong.
 
-    Source: Shao et al. 2024, arXiv:2402.03300, section 4.1; without scale Liu et al. 2025, arXiv:2503.20783.
+    Source: Shao et al. 2024, arXiv:2402.03300, section 4.1; without scale Liu et al. 2025, arXiv:2503.20783; leave one
+    out Ahmadian et al. 2024, arXiv:2402.14740, section 4.
     """
     check_choice("scale", scale, ("std", "none"))
+    check_choice("baseline", baseline, ("group", "leave_one_out"))
     check_shapes(reward_B=(reward_B, (reward_B.numel(),)), group_B=(group_B, tuple(reward_B.shape)))
     reward_B = reward_B.detach()
     mean_B, size_B = group_mean(reward_B, group_B)
     centred_B = reward_B - mean_B
+    advantage_B = centred_B if baseline == "group" else centred_B * size_B / (size_B - 1.0).clamp_min(1.0)
     if scale == "none":
-        return centred_B
+        return advantage_B
     population_B, _ = group_mean(centred_B.square(), group_B)
     unbiased_B = population_B * size_B / (size_B - 1.0).clamp_min(1.0)
-    return centred_B / (unbiased_B.sqrt() + epsilon)
+    return advantage_B / (unbiased_B.sqrt() + epsilon)
+
+
+def in_mixed_group(reward_B: Tensor, group_B: Tensor) -> Tensor:
+    """bool (B,), True where the trajectories of the same problem have different rewards; others teach nothing.
+
+    Source: Yu et al. 2025 (DAPO), arXiv:2503.14476, section 3.2.
+    """
+    ids, index_B = torch.unique(group_B, return_inverse=True)
+    bounds_2G = [
+        reward_B.new_zeros(len(ids)).scatter_reduce(0, index_B, reward_B, reduce=reduce, include_self=False)
+        for reduce in ("amin", "amax")
+    ]
+    return (bounds_2G[0] != bounds_2G[1])[index_B]
+
+
+def overlong_penalty(length_B: Tensor, max_length: Tensor | int, share: float) -> Tensor:
+    """A reward between -1 and 0 that makes the last tokens before the maximum length costly.
+
+        P(n) = 0                                if n <= L - c,    c = share · L
+        P(n) = ((L - c) - n) / c                if L - c < n <= L
+
+    Args:
+        length_B: (B,) n, action tokens.
+        max_length: L, the most tokens that a trajectory may have.
+        share: c / L, above 0 and at most 1; 0.2 in the paper.
+
+    Returns:
+        (B,) in units of the reward.
+
+    Raises:
+        ValueError: if the share is out of range.
+
+    Source: Yu et al. 2025 (DAPO), arXiv:2503.14476, equation 13.
+    """
+    if not 0.0 < share <= 1.0:
+        raise ValueError(f"share is {share}, expected 0 < share <= 1")
+    buffer = share * max_length
+    return ((max_length - buffer - length_B) / buffer).clamp(-1.0, 0.0)

@@ -1,4 +1,4 @@
-"""Group relative policy optimisation without a KL penalty: the reward-maximising baseline."""
+"""Group relative policy optimisation and its relatives: Dr. GRPO, DAPO, GSPO and RLOO by switches of one objective."""
 
 from __future__ import annotations
 
@@ -12,23 +12,27 @@ from torch import Tensor
 from lightning_gfn.interfaces import Objective
 from lightning_gfn.objectives._checks import batch_and_length, check_choice, check_mask, check_shapes
 from lightning_gfn.objectives._prefixes import masked
-from lightning_gfn.objectives.actions import append_stop
-from lightning_gfn.objectives.advantages import AdvantageScale, group_advantages
+from lightning_gfn.objectives._surrogate import (
+    AGGREGATIONS,
+    Aggregation,
+    aggregate,
+    check_clip,
+    clipped_surrogate,
+    ratio_diagnostics,
+)
+from lightning_gfn.objectives.actions import actions_of
+from lightning_gfn.objectives.advantages import (
+    AdvantageScale,
+    Baseline,
+    group_advantages,
+    in_mixed_group,
+    overlong_penalty,
+)
+from lightning_gfn.objectives.kl import ESTIMATORS, KLEstimator, kl_estimate
 from lightning_gfn.types import LossOutput
 
-Aggregation = Literal["sequence", "token"]
-
-
-def check_clip(clip_low: float, clip_high: float) -> None:
-    """Refuse clipping ranges that would exclude ratio 1 or admit negative ratios.
-
-    Raises:
-        ValueError: names the argument.
-    """
-    if not 0.0 <= clip_low <= 1.0:
-        raise ValueError(f"clip_low is {clip_low}, expected 0 <= clip_low <= 1")
-    if clip_high < 0.0:
-        raise ValueError(f"clip_high is {clip_high}, expected clip_high >= 0")
+Ratio = Literal["token", "sequence", "none"]
+KLPlace = Literal["none", "reward"] | KLEstimator
 
 
 def grpo_loss(
@@ -40,12 +44,18 @@ def grpo_loss(
     clip_low: float = 0.2,
     clip_high: float = 0.2,
     aggregation: Aggregation = "sequence",
+    ratio: Literal["token", "sequence"] = "token",
+    keep_B: Tensor | None = None,
+    penalty_BT: Tensor | None = None,
+    max_length: Tensor | float | None = None,
 ) -> LossOutput:
-    """Clipped surrogate of the policy gradient, without a KL penalty.
+    """Clipped surrogate of the policy gradient.
 
-        ρ_bt     = q(a_bt) / q_old(a_bt)
-        l_bt     = -min(ρ_bt A_b, clip(ρ_bt, 1 - clip_low, 1 + clip_high) A_b)
-        sequence = mean_b (1 / n_b) Σ_t l_bt          token = Σ_bt l_bt / Σ_b n_b
+        ρ_bt = q(a_bt) / q_old(a_bt)                      ratio "token"
+        ρ_bt = (Π_s q(a_bs) / q_old(a_bs))^(1 / n_b)      ratio "sequence" (GSPO)
+        l_bt = -min(ρ_bt A_b, clip(ρ_bt, 1 - clip_low, 1 + clip_high) A_b) + penalty_bt
+
+    and the mean of l that ``aggregation`` names.
 
     Args:
         log_pf_BT: (B, T) log q of each action, stop included (see ``append_stop``), nats; gradient flows.
@@ -54,8 +64,13 @@ def grpo_loss(
         advantage_B: (B,) advantage of each trajectory; constant.
         clip_low: how far below 1 the ratio may take effect.
         clip_high: how far above 1 the ratio may take effect.
-        aggregation: mean over the actions of each trajectory and then over trajectories (DeepSeekMath), or over all
-            actions of the batch (DAPO).
+        aggregation: mean over the actions of each trajectory and then over trajectories (``sequence``, DeepSeekMath);
+            over all actions of the batch (``token``, DAPO); sum over actions, over L, mean over trajectories
+            (``constant``, Dr. GRPO); sum over actions, mean over trajectories (``sum``, RLOO).
+        ratio: of each action, or of the trajectory with length normalisation.
+        keep_B: (B,) bool, False on trajectories left out of loss and weight; None keeps all.
+        penalty_BT: (B, T) added to the loss of each action, nats; gradient flows; None for none.
+        max_length: L, the most actions of a trajectory; for ``constant``.
 
     Returns:
         The loss; diagnostics ``ratio_mean``, ``clip_fraction`` (actions whose gradient the clipping removes) and
@@ -64,78 +79,124 @@ def grpo_loss(
     Raises:
         ValueError: names the argument whose shape, dtype or value is wrong.
 
-    Source: Shao et al. 2024, arXiv:2402.03300, section 4.1, with β = 0; token mean Yu et al. 2025, arXiv:2503.14476.
+    Source: Shao et al. 2024, arXiv:2402.03300, section 4.1; token mean Yu et al. 2025, arXiv:2503.14476; constant
+    length Liu et al. 2025, arXiv:2503.20783; sequence ratio Zheng et al. 2025, arXiv:2507.18071, equations 5 and 7.
     """
     check_clip(clip_low, clip_high)
-    check_choice("aggregation", aggregation, ("sequence", "token"))
+    check_choice("aggregation", aggregation, AGGREGATIONS)
+    check_choice("ratio", ratio, ("token", "sequence"))
     B, T = batch_and_length("log_pf_BT", log_pf_BT)
-    check_shapes(old_log_pf_BT=(old_log_pf_BT, (B, T)), mask_BT=(mask_BT, (B, T)), advantage_B=(advantage_B, (B,)))
+    keep_B = torch.ones_like(advantage_B, dtype=torch.bool) if keep_B is None else keep_B
+    check_shapes(
+        old_log_pf_BT=(old_log_pf_BT, (B, T)),
+        mask_BT=(mask_BT, (B, T)),
+        advantage_B=(advantage_B, (B,)),
+        keep_B=(keep_B, (B,)),
+    )
     check_mask("mask_BT", mask_BT)
+    check_mask("keep_B", keep_B)
     log_ratio_BT = masked(log_pf_BT, mask_BT) - masked(old_log_pf_BT.detach(), mask_BT)
-    ratio_BT = log_ratio_BT.exp()
-    advantage_B1 = advantage_B.detach().unsqueeze(1)
-    clipped_BT = ratio_BT.clamp(1.0 - clip_low, 1.0 + clip_high) * advantage_B1
-    loss_BT = -torch.where(mask_BT, torch.minimum(ratio_BT * advantage_B1, clipped_BT), 0.0)
-    length_B = mask_BT.sum(1).to(loss_BT.dtype)
-    num_actions = length_B.sum()
-    per_action = num_actions.clamp_min(1.0)
-    removed_BT = mask_BT & (clipped_BT < ratio_BT * advantage_B1).detach()
-    approx_kl_BT = (ratio_BT - 1.0 - log_ratio_BT).detach()
-    diagnostics = {
-        "ratio_mean": masked(ratio_BT.detach(), mask_BT).sum() / per_action,
-        "clip_fraction": removed_BT.sum() / per_action,
-        "approx_kl": masked(approx_kl_BT, mask_BT).sum() / per_action,
-    }
-    if aggregation == "token":
-        return LossOutput(loss_BT.sum(), num_actions, diagnostics)
-    return LossOutput((loss_BT.sum(1) / length_B.clamp_min(1.0)).sum(), length_B.new_tensor(float(B)), diagnostics)
+    if ratio == "sequence":
+        length_B1 = mask_BT.sum(1, keepdim=True).clamp_min(1)
+        log_ratio_BT = masked((log_ratio_BT.sum(1, keepdim=True) / length_B1).expand(B, T), mask_BT)
+    loss_BT, removed_BT = clipped_surrogate(log_ratio_BT, advantage_B.detach().unsqueeze(1), clip_low, clip_high)
+    if penalty_BT is not None:
+        check_shapes(penalty_BT=(penalty_BT, (B, T)))
+        loss_BT = loss_BT + masked(penalty_BT, mask_BT)
+    total, weight = aggregate(loss_BT, mask_BT, keep_B, aggregation, max_length)
+    return LossOutput(total, weight, ratio_diagnostics(log_ratio_BT, removed_BT, mask_BT & keep_B.unsqueeze(1)))
 
 
 @dataclass(frozen=True)
 class GRPO(Objective):
-    """GRPO without KL; the reward is the ``log_reward_B`` column, taken as a plain number.
+    """GRPO and its relatives; the reward r is the ``log_reward_B`` column, taken as a plain number.
+
+        Dr. GRPO  advantage_scale none, aggregation constant
+        DAPO      clip_high 0.28, aggregation token, drop_equal_groups, overlong_share 0.2 or drop_truncated
+        GSPO      ratio sequence, clip_low 3e-4, clip_high 4e-4
+        RLOO      ratio none, baseline leave_one_out, advantage_scale none, aggregation sum, kl reward
+
+    The KL penalty compares with the policy at the start of the stage; its weight β is ``model.kl.coefficient``.
 
     Args:
         clip_low: how far below 1 the probability ratio may take effect.
         clip_high: how far above 1 the probability ratio may take effect.
         advantage_scale: divide advantages by the group's standard deviation (``std``), or not (``none``).
-        aggregation: mean over the actions of each trajectory first (``sequence``), or over all actions (``token``).
+        aggregation: mean over the actions of each trajectory first (``sequence``), over all actions (``token``), sum
+            over actions divided by the maximum length (``constant``), or sum over actions (``sum``).
+        ratio: probability ratio of each action (``token``), of the trajectory to the power 1 / n (``sequence``), or
+            none: the plain policy gradient -A ∇log q, right only where each rollout batch is used once.
+        baseline: mean reward of the group, or of the group without the trajectory itself (``leave_one_out``).
+        kl: no penalty (``none``); β (log q_old - log q_ref) of the trajectory taken off its reward (``reward``); or β
+            times an estimator in the loss of each action (``k1``, which has no expected gradient, ``k2``, ``k3``).
+        drop_equal_groups: leave out problems whose trajectories all have the same reward.
+        drop_truncated: leave out trajectories that the maximum length cut off.
+        overlong_share: share of the maximum length, at its end, over which a penalty grows from 0 to 1; 0 for none.
 
-    Source: Shao et al. 2024, arXiv:2402.03300, section 4.1.
+    Source: Shao et al. 2024, arXiv:2402.03300, section 4.1, and the sources of ``grpo_loss``, ``group_advantages`` and
+    ``overlong_penalty``.
     """
 
     clip_low: float = field(default=0.2, kw_only=True)
     clip_high: float = field(default=0.2, kw_only=True)
     advantage_scale: AdvantageScale = field(default="std", kw_only=True)
     aggregation: Aggregation = field(default="sequence", kw_only=True)
+    ratio: Ratio = field(default="token", kw_only=True)
+    baseline: Baseline = field(default="group", kw_only=True)
+    kl: KLPlace = field(default="none", kw_only=True)
+    drop_equal_groups: bool = field(default=False, kw_only=True)
+    drop_truncated: bool = field(default=False, kw_only=True)
+    overlong_share: float = field(default=0.0, kw_only=True)
 
     def __post_init__(self) -> None:
         check_clip(self.clip_low, self.clip_high)
         check_choice("advantage_scale", self.advantage_scale, ("std", "none"))
-        check_choice("aggregation", self.aggregation, ("sequence", "token"))
+        check_choice("aggregation", self.aggregation, AGGREGATIONS)
+        check_choice("ratio", self.ratio, ("token", "sequence", "none"))
+        check_choice("baseline", self.baseline, ("group", "leave_one_out"))
+        check_choice("kl", self.kl, ("none", "reward", *ESTIMATORS))
+        if not 0.0 <= self.overlong_share <= 1.0:
+            raise ValueError(f"overlong_share is {self.overlong_share}, expected 0 (no penalty) to 1")
 
     @property
     def requires(self) -> frozenset[str]:
         """Columns that are read."""
-        return frozenset(
-            {
-                "log_pf_BT",
-                "log_pstop_BT1",
-                "old_log_pf_BT",
-                "old_log_pstop_BT1",
-                "mask_BT",
-                "forced_stop_B",
-                "log_reward_B",
-                "group_B",
-            }
-        )
+        names = {"log_pf_BT", "log_pstop_BT1", "mask_BT", "forced_stop_B", "log_reward_B", "group_B"}
+        if self.ratio != "none" or self.kl == "reward":
+            names |= {"old_log_pf_BT", "old_log_pstop_BT1"}
+        if self.kl != "none":
+            names |= {"ref_log_pf_BT", "ref_log_pstop_BT1", "kl_coefficient"}
+        if self.aggregation == "constant" or self.overlong_share:
+            names.add("max_length")
+        return frozenset(names)
+
+    def prepare(self, columns: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Advantages over whole groups, and which trajectories count."""
+        verdict_B, group_B = columns["log_reward_B"].detach(), columns["group_B"]
+        check_shapes(log_reward_B=(verdict_B, tuple(group_B.shape)))
+        reward_B, keep_B = verdict_B, torch.ones_like(group_B, dtype=torch.bool)
+        if self.drop_equal_groups:
+            keep_B = in_mixed_group(verdict_B, group_B)
+        if self.drop_truncated:
+            keep_B = keep_B & ~columns["forced_stop_B"]
+        if self.overlong_share:
+            length_B = columns["mask_BT"].sum(1)
+            reward_B = reward_B + overlong_penalty(length_B, columns["max_length"], self.overlong_share)
+        if self.kl == "reward":
+            difference_BT1 = actions_of(columns, "old_")[0] - actions_of(columns, "ref_")[0]
+            reward_B = reward_B - columns["kl_coefficient"] * difference_BT1.detach().sum(1)
+        advantage_B = group_advantages(reward_B, group_B, scale=self.advantage_scale, baseline=self.baseline)
+        return {"advantage_B": advantage_B, "keep_B": keep_B}
 
     def __call__(self, columns: Mapping[str, Tensor]) -> LossOutput:
         """The loss of one batch."""
-        mask_BT, forced_B = columns["mask_BT"], columns["forced_stop_B"]
-        log_pf_BT1, actions_BT1 = append_stop(columns["log_pf_BT"], columns["log_pstop_BT1"], mask_BT, forced_B)
-        old_BT1, _ = append_stop(columns["old_log_pf_BT"], columns["old_log_pstop_BT1"], mask_BT, forced_B)
-        advantage_B = group_advantages(columns["log_reward_B"], columns["group_B"], scale=self.advantage_scale)
+        log_pf_BT1, actions_BT1 = actions_of(columns, "")
+        old_BT1 = log_pf_BT1.detach() if self.ratio == "none" else actions_of(columns, "old_")[0]
+        penalty_BT1 = None
+        if self.kl in ESTIMATORS:
+            estimate_BT1 = kl_estimate(log_pf_BT1, actions_of(columns, "ref_")[0], self.kl)  # type: ignore[arg-type]
+            penalty_BT1 = columns["kl_coefficient"] * estimate_BT1
+        advantage_B, keep_B = columns["advantage_B"], columns["keep_B"]
         output = grpo_loss(
             log_pf_BT1,
             old_BT1,
@@ -144,6 +205,11 @@ class GRPO(Objective):
             clip_low=self.clip_low,
             clip_high=self.clip_high,
             aggregation=self.aggregation,
+            ratio="sequence" if self.ratio == "sequence" else "token",
+            keep_B=keep_B,
+            penalty_BT=penalty_BT1,
+            max_length=columns["max_length"] if self.aggregation == "constant" else None,
         )
         idle = (advantage_B == 0.0).to(torch.float32).mean()
-        return LossOutput(output.sum, output.weight, {**output.diagnostics, "zero_advantage_fraction": idle})
+        further = {"zero_advantage_fraction": idle, "kept_fraction": keep_B.to(torch.float32).mean()}
+        return LossOutput(output.sum, output.weight, {**output.diagnostics, **further})
