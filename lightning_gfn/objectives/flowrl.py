@@ -11,9 +11,9 @@ from torch import Tensor
 
 from lightning_gfn.interfaces import Objective
 from lightning_gfn.objectives._checks import batch_and_length, check_choice, check_shapes
+from lightning_gfn.objectives._surrogate import check_clip
 from lightning_gfn.objectives.actions import append_stop
 from lightning_gfn.objectives.advantages import group_advantages
-from lightning_gfn.objectives.grpo import check_clip
 from lightning_gfn.objectives.log_z import LOG_Z, LogZ, estimated_log_z, noise_log_z
 from lightning_gfn.types import LossOutput
 
