@@ -14,6 +14,8 @@ ROUNDED_TOLERANCE = 1e-5
 
 _BRACE = re.compile(r"[{}]")
 _LETTER = re.compile(r"[A-Za-z]")
+_OPTION = re.compile(r"([A-E])\) *(.+)")
+_CHOICE = re.compile(r"\(?([A-E])(?:\)|[.:]?$)")
 _CHECKER = MathVerifyChecker()
 
 
@@ -22,7 +24,9 @@ def is_equivalent(predicted: str | None, reference: str | None) -> bool:
 
     The same text, the same canonical form, or else the verdict of math-verify, in a process that is killed at its time
     limit (2 s; the answer is wrong then). ``None`` and the empty text equal nothing, each other included. An equation
-    of numbers (``2 + 3 = 5``) is right only if every side is. Verdicts are cached.
+    of numbers (``2 + 3 = 5``) is right only if every side is. A reference ``B) 27`` is an option of a multiple-choice
+    question: ``B``, ``(B)``, ``B) 27`` and ``27`` equal it; a letter decides, whatever stands behind it. Verdicts are
+    cached.
 
     Args:
         predicted: the answer extracted from a completion, or None.
@@ -44,6 +48,10 @@ def is_equivalent(predicted: str | None, reference: str | None) -> bool:
     if max(len(predicted), len(reference)) > MAX_ANSWER_LENGTH:
         _CHECKER.counters.oversized += 1
         return False
+    option = _OPTION.fullmatch(reference)
+    if option is not None:
+        chosen = _CHOICE.match(predicted)
+        return chosen[1] == option[1] if chosen is not None else is_equivalent(predicted, option[2])
     return _compare(predicted, reference)
 
 
