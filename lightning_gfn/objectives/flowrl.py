@@ -12,7 +12,7 @@ from torch import Tensor
 from lightning_gfn.interfaces import Objective
 from lightning_gfn.objectives._checks import batch_and_length, check_choice, check_shapes
 from lightning_gfn.objectives._surrogate import check_clip
-from lightning_gfn.objectives.actions import append_stop
+from lightning_gfn.objectives.actions import actions_of
 from lightning_gfn.objectives.advantages import group_advantages
 from lightning_gfn.objectives.log_z import LOG_Z, LogZ, estimated_log_z, noise_log_z
 from lightning_gfn.types import LossOutput
@@ -126,11 +126,10 @@ def whole_log_probs(columns: Mapping[str, Tensor], prefix: str = "") -> tuple[Te
     Raises:
         ValueError: names the column whose shape or dtype is wrong.
     """
-    log_pf_BT, log_pstop_BT1 = columns[f"{prefix}log_pf_BT"], columns[f"{prefix}log_pstop_BT1"]
     B, T = batch_and_length("mask_BT", columns["mask_BT"])
-    named = {f"{prefix}log_pf_BT": (log_pf_BT, (B, T)), f"{prefix}log_pstop_BT1": (log_pstop_BT1, (B, T + 1))}
-    check_shapes(**named)
-    log_pf_BT1, actions_BT1 = append_stop(log_pf_BT, log_pstop_BT1, columns["mask_BT"], columns["forced_stop_B"])
+    shapes = {f"{prefix}log_pf_BT": (B, T), f"{prefix}log_pstop_BT1": (B, T + 1)}
+    check_shapes(**{name: (columns[name], shape) for name, shape in shapes.items()})
+    log_pf_BT1, actions_BT1 = actions_of(columns, prefix)
     return log_pf_BT1.sum(1), actions_BT1.sum(1)
 
 
