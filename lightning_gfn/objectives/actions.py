@@ -44,7 +44,12 @@ def append_stop(
 
 
 def actions_of(columns: Mapping[str, Tensor], whose: str) -> tuple[Tensor, Tensor]:
-    """Log-probabilities of the actions, free stop included, and their mask: of the policy, ``old_`` or ``ref_``."""
-    return append_stop(
-        columns[f"{whose}log_pf_BT"], columns[f"{whose}log_pstop_BT1"], columns["mask_BT"], columns["forced_stop_B"]
-    )
+    """Log-probabilities of the actions, free stop included, and their mask: of the policy, ``old_`` or ``ref_``.
+
+    Raises:
+        ValueError: names the column whose shape or dtype is wrong.
+    """
+    log_pf_BT, log_pstop_BT1 = columns[f"{whose}log_pf_BT"], columns[f"{whose}log_pstop_BT1"]
+    B, T = batch_and_length("mask_BT", columns["mask_BT"])
+    check_shapes(**{f"{whose}log_pf_BT": (log_pf_BT, (B, T)), f"{whose}log_pstop_BT1": (log_pstop_BT1, (B, T + 1))})
+    return append_stop(log_pf_BT, log_pstop_BT1, columns["mask_BT"], columns["forced_stop_B"])

@@ -173,12 +173,13 @@ class GRPO(Objective):
     def prepare(self, columns: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Advantages over whole groups, and which trajectories count."""
         verdict_B, group_B = columns["log_reward_B"].detach(), columns["group_B"]
-        check_shapes(log_reward_B=(verdict_B, tuple(group_B.shape)))
+        forced_B = columns["forced_stop_B"]
+        check_shapes(log_reward_B=(verdict_B, tuple(group_B.shape)), forced_stop_B=(forced_B, tuple(group_B.shape)))
         reward_B, keep_B = verdict_B, torch.ones_like(group_B, dtype=torch.bool)
         if self.drop_equal_groups:
             keep_B = in_mixed_group(verdict_B, group_B)
         if self.drop_truncated:
-            keep_B = keep_B & ~columns["forced_stop_B"]
+            keep_B = keep_B & ~forced_B
         if self.overlong_share:
             length_B = columns["mask_BT"].sum(1)
             reward_B = reward_B + overlong_penalty(length_B, columns["max_length"], self.overlong_share)

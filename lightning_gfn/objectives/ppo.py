@@ -169,6 +169,7 @@ class PPO(Objective):
     def prepare(self, columns: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Advantages and returns of the whole rollout batch."""
         old_BT1, actions_BT1 = actions_of(columns, "old_")
+        check_shapes(old_value_BT1=(columns["old_value_BT1"], tuple(old_BT1.shape)))
         penalty_BT1 = torch.zeros_like(old_BT1)
         if self.kl == "reward":
             penalty_BT1 = columns["kl_coefficient"] * (old_BT1 - actions_of(columns, "ref_")[0])
@@ -182,6 +183,8 @@ class PPO(Objective):
     def __call__(self, columns: Mapping[str, Tensor]) -> LossOutput:
         """The loss of one batch."""
         log_pf_BT1, actions_BT1 = actions_of(columns, "")
+        names = ("value_BT1", "entropy_BT1") if self.entropy_coefficient else ("value_BT1",)
+        check_shapes(**{name: (columns[name], tuple(log_pf_BT1.shape)) for name in names})
         return ppo_loss(
             log_pf_BT1,
             actions_of(columns, "old_")[0],

@@ -221,8 +221,5 @@ def gflownet_objectives() -> list[type]:
         cls = queue.pop()
         queue += cls.__subclasses__()
         found.append(cls)
-    return [
-        cls
-        for cls in found
-        if cls.__module__.startswith("lightning_gfn") and cls.__name__ not in ("Likelihood", "GRPO")
-    ]
+    files = ("detailed_balance", "subtb", "trajectory_balance", "vargrad")
+    return [cls for cls in found if cls.__module__ in {f"lightning_gfn.objectives.{file}" for file in files}]

@@ -14,6 +14,7 @@ from torch import Tensor
 from lightning_gfn.objectives.actions import append_stop
 from lightning_gfn.objectives.advantages import group_advantages
 from lightning_gfn.objectives.grpo import GRPO, grpo_loss
+from lightning_gfn.types import LossOutput
 
 Maker = Callable[..., SimpleNamespace]
 LENGTHS = [5, 0, 1, 8, 3, 4]
@@ -30,6 +31,10 @@ def old_policy(b: SimpleNamespace, spread: float) -> tuple[Tensor, Tensor]:
 def grpo_columns(b: SimpleNamespace, spread: float = 0.3) -> dict[str, Tensor]:
     old_pf, old_stop = old_policy(b, spread)
     return {**vars(b), "old_log_pf_BT": old_pf, "old_log_pstop_BT1": old_stop}
+
+
+def loss_of(objective: GRPO, columns: dict[str, Tensor]) -> LossOutput:
+    return objective({**columns, **objective.prepare(columns)})
 
 
 def surrogate_loop(columns: dict[str, Tensor], lengths: list[int], scale: str, aggregation: str) -> Tensor:
@@ -64,7 +69,7 @@ def test_written_loop(scale: str, aggregation: str, make_batch: Maker) -> None:
     b = make_batch(LENGTHS, num_positions=9)
     columns = grpo_columns(b)
     objective = GRPO(clip_low=0.2, clip_high=0.3, advantage_scale=scale, aggregation=aggregation)
-    output, expected = objective(columns), surrogate_loop(columns, LENGTHS, scale, aggregation)
+    output, expected = loss_of(objective, columns), surrogate_loop(columns, LENGTHS, scale, aggregation)
     torch.testing.assert_close(output.loss, expected, atol=1e-9, rtol=1e-9)
     leaves = [b.log_pf_BT, b.log_pstop_BT1]
     for found, wanted in zip(
@@ -78,7 +83,7 @@ def test_written_loop(scale: str, aggregation: str, make_batch: Maker) -> None:
 def test_ratio_one_is_the_policy_gradient(aggregation: str, make_batch: Maker) -> None:
     b = make_batch(LENGTHS)
     columns = grpo_columns(b, spread=0.0)
-    output = GRPO(advantage_scale="none", aggregation=aggregation)(columns)
+    output = loss_of(GRPO(advantage_scale="none", aggregation=aggregation), columns)
     log_pf, actions = append_stop(b.log_pf_BT, b.log_pstop_BT1, b.mask_BT, b.forced_stop_B)
     advantage = group_advantages(b.log_reward_B, b.group_B, scale="none").unsqueeze(1)
     score = advantage * log_pf
@@ -154,4 +159,4 @@ def test_planted_errors_are_caught(plant: str, make_batch: Maker) -> None:
         "groups shifted": {"group_B": torch.tensor([0, 0, 1, 1, 2, 2])},
         "padding counted": {"mask_BT": torch.ones_like(columns["mask_BT"])},
     }[plant]
-    assert (objective({**columns, **wrong}).loss - expected).abs() > 1e-3
+    assert (loss_of(objective, {**columns, **wrong}).loss - expected).abs() > 1e-3
