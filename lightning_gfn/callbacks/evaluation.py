@@ -88,7 +88,7 @@ class Evaluation(EvaluatedStep):
             "majority_ks": list(self.majority_ks),
             "thresholds": list(self.thresholds),
             "distinct_rules": list(self.distinct_rules),
-            "extra": [key for metric in self.extra_metrics for key in metric.keys],
+            "extra": [part for metric in self.extra_metrics for part in metric.meaning],
         }
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:

@@ -42,6 +42,11 @@ class PerProblemMetric(Metric):
     def keys(self) -> tuple[str, ...]:
         """Names of the values of one problem, without a stage prefix."""
 
+    @property
+    def meaning(self) -> tuple[str, ...]:
+        """What the values stand for, which compared runs must agree in: the keys, and settings that keys do not show."""
+        return self.keys
+
     @abstractmethod
     def row(self, record: EvalRecord) -> Sequence[float]:
         """One value a key for one problem; NaN where the problem has none (it is left out of that mean)."""

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -40,7 +41,8 @@ class TextEmbedder:
         name = str(folder) if folder.is_dir() else model
         try:
             tokenizer_file = cached_file(name, "tokenizer.json")
-            self.model = AutoModel.from_pretrained(name, dtype=torch.float32).eval()
+            with _quiet():
+                self.model = AutoModel.from_pretrained(name, dtype=torch.float32).eval()
         except (OSError, ValueError) as error:
             raise FileNotFoundError(
                 f"embedding model {model!r} cannot be loaded ({error}): give a Hugging Face name or a folder with "
@@ -82,6 +84,19 @@ class TextEmbedder:
         return np.stack([self._known[text] for text in texts])
 
 
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Without the report that the output layer of a causal model is not used."""
+    from transformers.utils import logging
+
+    before = logging.get_verbosity()
+    logging.set_verbosity_error()
+    try:
+        yield
+    finally:
+        logging.set_verbosity(before)
+
+
 @cache
 def embedder(model: str, max_tokens: int, batch_size: int) -> TextEmbedder:
     """The embedder of a model, loaded once a process."""
@@ -114,6 +129,11 @@ class EmbeddingDistance(PerProblemMetric):
     @property
     def keys(self) -> tuple[str, ...]:
         return ("embedding_distance",)
+
+    @property
+    def meaning(self) -> tuple[str, ...]:
+        """The value depends on the model and on where texts are cut."""
+        return (f"embedding_distance by {self.model}, {self.max_tokens} tokens",)
 
     def row(self, record: EvalRecord) -> Sequence[float]:
         texts = correct_only(record.completions, record.correct)

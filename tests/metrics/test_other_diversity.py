@@ -15,6 +15,7 @@ import torch
 from jsonargparse import ArgumentParser
 
 from datamodules.synthetic_grammar import DIRECTIONS, LEVELS, STYLES, sample_problem
+from lightning_gfn.callbacks.evaluation import Evaluation
 from lightning_gfn.metrics import bleu
 from lightning_gfn.metrics.base import PerProblemMetric
 from lightning_gfn.metrics.bleu import bleu_tokens, self_bleu
@@ -260,3 +261,5 @@ def test_yaml_names_them(model_folder: str) -> None:
     metrics = parser.instantiate(parser.parse_object({"metrics": config})).metrics
     keys = [key for metric in metrics for key in metric.keys]
     assert keys == ["self_bleu", "distinct_equation_sequences", "distinct_equation_sets", "embedding_distance"]
+    settings = Evaluation(extra_metrics=metrics).metric_settings["extra"]
+    assert settings == [*keys[:-1], f"embedding_distance by {model_folder}, 512 tokens"]
