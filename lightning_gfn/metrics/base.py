@@ -44,7 +44,7 @@ class PerProblemMetric(Metric):
 
     @property
     def meaning(self) -> tuple[str, ...]:
-        """What the values stand for, which compared runs must agree in: the keys, and settings that keys do not show."""
+        """What the values stand for, which compared runs must share: the keys, and settings that keys do not show."""
         return self.keys
 
     @abstractmethod
