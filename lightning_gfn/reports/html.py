@@ -64,7 +64,7 @@ def headline(c: Comparison) -> str:
     marks = []
     for name in c.methods:
         row = c.differences.get(name, {})
-        marks.append([{1: "up", -1: "down", 0: ""}[row[m].sign] if m in row else "" for m in c.metrics])
+        marks.append([{1: "up", -1: "down", 0: "level"}[row[m].sign] if m in row else "level" for m in c.metrics])
     note = (
         f"▲ ▼: higher or lower than {c.baseline} at 5% (Holm-corrected for the primary metrics, by the 95% interval "
         "for others). Brackets: 95% intervals."
@@ -126,6 +126,13 @@ def strata(c: Comparison) -> str:
     return "".join(parts)
 
 
+def setting(c: Comparison) -> str:
+    """How the figures were measured, how far they reach, and where the runs lie."""
+    said = bullets([sentences.reach_sentence(c), *sentences.setting_sentences(c)])
+    folded = f"<details><summary>Run folders</summary>{html_table(tables.runs_table(c))}</details>"
+    return said + html_table(tables.settings_table(c)) + folded
+
+
 def browser(data: dict[str, Any] | None) -> str:
     """The frame of the sample browser, which the page's script fills."""
     if data is None:
@@ -166,7 +173,7 @@ def comparison_html(c: Comparison, *, max_sample_bytes: int | None = None) -> st
         "Strata": strata(c),
         "Cost": spent if spent else bullets(sentences.spending_sentences(c)),
         "Samples": browser(data),
-        "Setting": bullets([sentences.reach_sentence(c), *sentences.setting_sentences(c)]),
+        "Setting": setting(c),
         "Further metrics": "".join(map(html_table, tables.further_tables(c))),
     }
     known = {title: body for title, body in sections.items() if body}

@@ -85,6 +85,8 @@ def comparison_markdown(c: Comparison, *, image: str | None = None) -> str:
     for name, found in tables.strata_tables(c).items():
         parts += section(f"By {name}", *(with_title(table) for table in found))
     parts += section("What training spent", shown["spent"], bullets(sentences.spending_sentences(c)))
-    parts += section("How it was measured", bullets(sentences.setting_sentences(c)))
+    parts += section(
+        "How it was measured", bullets(sentences.setting_sentences(c)), with_title(tables.settings_table(c))
+    )
     parts += section("Further metrics", *(with_title(table) for table in tables.further_tables(c)))
     return "\n\n".join(parts) + "\n"

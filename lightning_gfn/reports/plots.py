@@ -7,12 +7,13 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from lightning_gfn.reports.bars import draw_bars
 from lightning_gfn.reports.bootstrap import Interval
 from lightning_gfn.reports.comparison import Comparison
 from lightning_gfn.reports.cube import ACCURACY, DISTINCT
 from lightning_gfn.reports.curves import TRAIN, Curve, learning_curves
 from lightning_gfn.reports.svg import Plot, Point, Series
-from lightning_gfn.reports.titles import axis_title, metric_title
+from lightning_gfn.reports.titles import axis_title, cost_text, metric_title
 
 
 @dataclass(frozen=True)
@@ -44,7 +45,7 @@ def plane(c: Comparison) -> Figure | None:
     up = c.diversity
     if up is None:
         return None
-    plot = Plot(metric_title(ACCURACY), metric_title(up), width=640, height=420)
+    plot = Plot(metric_title(ACCURACY), metric_title(up), width=940, height=520)
     on_grid = len(c.grid) > 1 and all(up in row for table in c.grid.values() for row in table.values())
     for index, name in enumerate(c.methods):
         if on_grid:
@@ -132,7 +133,7 @@ def learning(c: Comparison) -> Figure | None:
     axes: dict[str, None] = {}
     for key, by_axis in table.items():
         for axis, curves in by_axis.items():
-            plot = Plot(axis_title(axis), titles[key], width=640, height=360)
+            plot = Plot(axis_title(axis), titles[key], width=940, height=400)
             for index, name in enumerate(c.methods):
                 if name in curves:
                     plot.series.append(curve_series(name, index, curves[name]))
@@ -154,7 +155,22 @@ def curve_title(key: str) -> str:
     return f"{metric_title(key.removeprefix('val/'))}, validation"
 
 
+def costs(c: Comparison) -> Figure | None:
+    """What training spent, by axis."""
+    drawings: dict[tuple[str, ...], str] = {}
+    for axis in c.spending.equalised:
+        bars = [
+            (name, index, spent[axis], cost_text(spent[axis]))
+            for index, name in enumerate(c.methods)
+            if axis in (spent := c.spending.methods.get(name, {}))
+        ]
+        drawings[axis_title(axis),] = draw_bars(axis_title(axis), bars)
+    if not drawings:
+        return None
+    return Figure("Cost of training", "Mean over seeds.", [("axis", [key[0] for key in drawings])], drawings)
+
+
 def figures(c: Comparison) -> list[Figure]:
     """Every plot that the runs have the data for."""
-    found = [plane(c), pass_curves(c), thresholds(c), temperatures(c), learning(c)]
+    found = [plane(c), pass_curves(c), thresholds(c), temperatures(c), costs(c), learning(c)]
     return [figure for figure in found if figure is not None]

@@ -203,15 +203,18 @@ class Frame:
 
     def labels(self, known: Sequence[Series]) -> str:
         """The method's name beside its last point, moved apart where labels would touch."""
-        wanted = sorted(((self.y(one.points[-1].y), one) for one in known), key=lambda pair: pair[0])
+        above = [0.0 if one.line else LABEL_GAP for one in known]  # a lone mark is labelled above its interval
+        wanted = sorted(
+            ((self.y(one.points[-1].y) - lift, one) for one, lift in zip(known, above, strict=True)),
+            key=lambda pair: pair[0],
+        )
         lines = [one for _, one in wanted]
         places = spread([y for y, _ in wanted], LABEL_GAP, TOP + 4, self.plot.height - BOTTOM)
         parts = []
         for one, y in zip(lines, places, strict=True):
             last = one.points[-1]
             x0, y0 = self.x(last.x), self.y(last.y)
-            x = x0 + 8 if one.line else max(x0 + 8, self.x(last.right) + 4 if last.right is not None else 0)
-            x = self.plot.width - RIGHT + 8 if one.line else x
+            x = self.plot.width - RIGHT + 8 if one.line else x0 + 8
             leader = f'<line class="leader" x1="{x0 + 5:.1f}" y1="{y0:.1f}" x2="{x - 2:.1f}" y2="{y:.1f}"/>'
             text = f'<text class="label" x="{x:.1f}" y="{y + 4:.1f}">{escape(one.name)}</text>'
             parts.append(f'<g class="method m{one.index} c{one.index % 8}">{leader}{text}</g>')

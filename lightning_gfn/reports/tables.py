@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from lightning_gfn.reports.comparison import Comparison
+from lightning_gfn.reports.runs import flatten
 from lightning_gfn.reports.titles import (
     DIVERSITY,
     LOWER_IS_MORE_DIVERSE,
@@ -179,6 +180,31 @@ def strata_tables(c: Comparison) -> dict[str, list[TextTable]]:
         ]
         for name, found in c.strata.fields.items()
     }
+
+
+def settings_table(c: Comparison) -> TextTable:
+    """How completions were drawn and measured, the same for every run."""
+    identity = c.first_run.identity
+    known = {**flatten(identity["decoding"], "decoding"), **flatten(identity["metric_settings"], "metrics")}
+    rows = [[name.replace("_", " "), setting_text(value)] for name, value in known.items()]
+    return TextTable(["setting", "value"], rows)
+
+
+def setting_text(value: object) -> str:
+    """A setting in a table."""
+    if isinstance(value, (list, tuple)):
+        return ", ".join(map(str, value)) if value else "none"
+    return "none" if value is None else str(value)
+
+
+def runs_table(c: Comparison) -> TextTable:
+    """Where each run lies."""
+    rows = [
+        [name, "none" if run.seed is None else str(run.seed), str(run.identity.get("step", "–")), str(run.folder)]
+        for name, group in c.cube.groups.items()
+        for run in group
+    ]
+    return TextTable(["method", "seed", "step", "run folder"], rows)
 
 
 def spending_table(c: Comparison) -> TextTable | None:
