@@ -13,11 +13,13 @@ import random
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import TypeVar
 
 COMPLETIONS = 8
 THRESHOLD = 0.7
 WORDS = (64, 128, 256)
 VOCABULARY = [f"word{index}" for index in range(300)]
+Number = TypeVar("Number", int, float)
 
 
 def make_problem(generator: random.Random, num_words: int) -> list[str]:
@@ -54,8 +56,10 @@ def count_with_ours() -> Callable[[list[str]], int]:
     return lambda texts: distinct_correct(texts, [True] * len(texts), THRESHOLD)
 
 
-def milliseconds(count: Callable[[list[str]], int], problems: list[list[str]], repeats: int) -> tuple[float, list[int]]:
-    """Best CPU time a problem over the repeats, and the counts."""
+def milliseconds(
+    count: Callable[[list[str]], Number], problems: list[list[str]], repeats: int
+) -> tuple[float, list[Number]]:
+    """Best CPU time a problem over the repeats, and the results."""
     times = []
     for _ in range(repeats):
         started = time.process_time()
