@@ -48,16 +48,19 @@ class BestTemperatures:
     """All methods at their best temperatures.
 
     Args:
-        chosen_on: ``val`` if the temperatures were chosen on validation problems, else the stage compared.
+        validated: True if the temperatures were chosen on validation problems, False if on the compared ones.
         methods: method → what it reaches.
     """
 
-    chosen_on: str
+    validated: bool
     methods: dict[str, AtBest]
 
     def to_json(self) -> dict[str, Any]:
         """The form of ``comparison.json``."""
-        return {"chosen_on": self.chosen_on, "methods": {name: at.to_json() for name, at in self.methods.items()}}
+        return {
+            "chosen_on_validation": self.validated,
+            "methods": {name: at.to_json() for name, at in self.methods.items()},
+        }
 
 
 def validation_means(cube: Cube, method: str, metric: str) -> dict[float, float]:
@@ -94,8 +97,8 @@ def at_best_temperatures(
     if metric is None or len(cube.temperatures) < 2 or not cube.is_on_grid(metric):
         return None
     means = {name: validation_means(cube, name, metric) for name in cube.methods} if stage == "test" else {}
-    chosen_on = "val" if means and all(len(found) > 1 for found in means.values()) else stage
-    if chosen_on != "val":
+    validated = bool(means) and all(len(found) > 1 for found in means.values())
+    if not validated:
         means = {
             name: {t: float(cube.matrix(name, metric, temperature=t).mean()) for t in cube.temperatures}
             for name in cube.methods
@@ -113,4 +116,4 @@ def at_best_temperatures(
             equality(cube, bootstrap, name, baseline, margin=margin, temperatures=pair) if other else None,
         )
 
-    return BestTemperatures(chosen_on, {name: at(name) for name in cube.methods})
+    return BestTemperatures(validated, {name: at(name) for name in cube.methods})

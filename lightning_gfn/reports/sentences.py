@@ -135,7 +135,7 @@ def best_sentence(c: Comparison) -> str:
     """On which problems the best temperatures were chosen."""
     if c.best is None:
         return ""
-    if c.best.chosen_on == "val":
+    if c.best.validated:
         return "Temperatures chosen on the validation problems, by their mean of distinct correct solutions."
     return (
         "Temperatures chosen on the compared problems themselves, by their mean of distinct correct solutions, because "

@@ -52,9 +52,11 @@ def difference_table(c: Comparison) -> TextTable:
             interval = with_interval(x.interval, signed=True)
             rows.append([f"{metric_title(metric)}: {name}", interval, p_cell(x.p), p_cell(x.p_holm)])
     family = f"{len(c.differences)} methods × {len(c.primary)} metrics"
+    least = 2 * len(c.differences) * len(c.primary) / (c.options.num_resamples + 1)
     note = (
         f"p: two-sided, from the same {c.options.num_resamples:,} paired bootstrap resamples as the intervals; "
-        f"corrected by Holm's method over {family}."
+        f"corrected by Holm's method over {family}: the least corrected p-value that so many resamples can show is "
+        f"{least:.3f}."
     )
     return TextTable([f"difference to {c.baseline}", "95% interval", "p", "p (Holm)"], rows, notes=[note])
 
