@@ -53,7 +53,8 @@ def one_round(stages: Pipeline, number: int, model: Path | None) -> tuple[Path, 
     predictions = stages.sample(folder / "sample", seed=seed, overrides=start)
     costs = [predictions.with_name("budget.json")]
     samples = read(predictions, options)
-    kept, summary = keep(samples, filter_of(options))
+    kept, counts = keep(samples, filter_of(options))
+    summaries = {"sampled": counts}
     failed = [id_ for id_ in samples if id_ not in kept]
     rationalised: dict[str, list[str]] = {}
     if failed:
@@ -63,12 +64,12 @@ def one_round(stages: Pipeline, number: int, model: Path | None) -> tuple[Path, 
             folder / "hinted", seed=seed + 1, overrides=(*start, "--data.init_args.retry_path", str(retry))
         )
         costs.append(hinted.with_name("budget.json"))
-        rationalised, retried = keep(read(hinted, options), filter_of(options))
-        summary["hinted"] = retried
+        rationalised, summaries["hinted"] = keep(read(hinted, options), filter_of(options))
     solutions = folder / "solutions.jsonl"
     prompts = {id_: group[0].prompt for id_, group in samples.items()}
-    write_solutions(solutions, merge(kept, rationalised, samples), prompts)
-    write_summary(solutions, summary)
+    merged = merge(kept, rationalised, samples)
+    write_solutions(solutions, merged, prompts)
+    write_summary(solutions, {"problems": len(samples), "problems_kept": len(merged), **summaries})
     return solutions, costs
 
 
