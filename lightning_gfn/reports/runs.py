@@ -214,6 +214,7 @@ def problem_differences(first: EvaluatedRun, other: EvaluatedRun) -> list[str]:
             f"{first.folder} covers {len(left)} problems but {other.folder} {len(right)} "
             f"({min(left ^ right)!r} is in one only)"
         )
-    for name in sorted(first.values[first.temperature].keys() ^ other.values[other.temperature].keys()):
-        lines.append(f"{name} was measured in only one of {first.folder} and {other.folder}")
+    unlike = first.values[first.temperature].keys() ^ other.values[other.temperature].keys()
+    if unlike and first.identity["metric_settings"] == other.identity["metric_settings"]:
+        lines.append(f"{', '.join(sorted(unlike))}: measured in only one of {first.folder} and {other.folder}")
     return lines

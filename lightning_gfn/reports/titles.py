@@ -19,6 +19,9 @@ SPOKEN = {
     "self_bleu": "self-BLEU of correct samples (lower: more different)",
     "distinct_equation_sequences": "distinct equation sequences",
     "distinct_equation_sets": "distinct sets of equations",
+    "embedding_distance": "cosine distance of embedded correct samples",
+    "reference_nll": "NLL of the known solutions (nats per action)",
+    "reference_nll_worst": "NLL of the least likely known solution (nats per action)",
 }
 AXES = {
     "generated_tokens": "generated tokens",

@@ -43,6 +43,7 @@ def download_runs(experiment: str, target: Path, *, uri: str | None = None, stag
     if file is not None and not file.is_file():
         raise FileNotFoundError(f"MLflow store {file} does not exist: check --tracking_uri")
     prepare_mlflow(store)
+    os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
     client = open_store(store)
     found = client.get_experiment_by_name(experiment)
     if found is None:
@@ -73,7 +74,7 @@ def fetch(client: MlflowClient, run: Run, target: Path, stage: str) -> Path | No
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
     top = {artifact.path for artifact in client.list_artifacts(run_id)}
-    for name in sorted(names | (top & {"budget.json", "config.yaml"})):
+    for name in ("results", *sorted(top & {"budget.json", "config.yaml"})):
         client.download_artifacts(run_id, name, str(folder))
     rows = metric_rows(client, run)
     replace_text(folder / "metrics.jsonl", "".join(json.dumps(row) + "\n" for row in rows))
