@@ -201,7 +201,8 @@ def kto_loss(
     check_shapes(unrelated_log_ratio_B=(unrelated_log_ratio_B, tuple(ratio_B.shape)))
     point = unrelated_log_ratio_B.detach().mean().clamp_min(0.0) if len(ratio_B) else ratio_B.new_zeros(())
     gain_B = torch.where(chosen_B, ratio_B - point, point - ratio_B)
-    weight_B = torch.where(chosen_B, *ratio_B.new_tensor([desirable_weight, undesirable_weight]))
+    desirable, undesirable = ratio_B.new_tensor([desirable_weight, undesirable_weight]).unbind()
+    weight_B = torch.where(chosen_B, desirable, undesirable)
     found_B = ratio_B.detach()
     return LossOutput(
         sum=(weight_B * functional.sigmoid(-beta * gain_B)).sum(),
