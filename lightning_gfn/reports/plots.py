@@ -127,7 +127,9 @@ def curve_series(name: str, index: int, curve: Curve) -> Series:
 
 def learning(c: Comparison) -> Figure | None:
     """Learning curves for each figure and axis."""
-    table = learning_curves(c)
+    found = learning_curves(c)
+    # The figure that most methods have stands first.
+    table = dict(sorted(found.items(), key=lambda item: -max(map(len, item[1].values()))))
     drawings: dict[tuple[str, ...], str] = {}
     titles = {key: curve_title(key) for key in table}
     axes: dict[str, None] = {}

@@ -136,8 +136,8 @@ def metric_lines(skill: float, seed: int) -> list[dict[str, Any]]:
 METHODS = {"sft": (0.9, 1.6), "grpo": (2.4, 0.25), "subtb": (1.9, 2.4), "vargrad": (2.0, 2.0)}
 
 
-@pytest.fixture
-def make_study(tmp_path: Path) -> Callable[..., Path]:
+@pytest.fixture(scope="session")
+def make_study(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
     """Writes the runs of a whole study, with samples, a grid of temperatures, validation results and figures."""
 
     def build(
@@ -146,12 +146,12 @@ def make_study(tmp_path: Path) -> Callable[..., Path]:
         seeds: Sequence[int] = (0, 1),
         temperatures: Sequence[float] = (1.0, 0.6, 1.5),
         num_problems: int = 24,
-        folder: Path = tmp_path,
     ) -> Path:
+        folder = tmp_path_factory.mktemp("study")
         for method, (skill, spread) in methods.items():
             for seed in seeds:
                 rng = np.random.default_rng([seed, *method.encode()])
-                run = folder / "study" / f"{method}_seed{seed}"
+                run = folder / f"{method}_seed{seed}"
                 budget = {"generated_tokens": 400_000 + seed, "reward_calls": 12_800, "wall_seconds": 30.0 * skill}
                 for stage in ("val", "test"):
                     rows = [
@@ -163,6 +163,6 @@ def make_study(tmp_path: Path) -> Callable[..., Path]:
                     write_run(run, rows, stage=stage, **settings)
                 lines = [json.dumps(line) + "\n" for line in metric_lines(skill, seed)]
                 (run / "metrics.jsonl").write_text("".join(lines))
-        return folder / "study"
+        return folder
 
     return build

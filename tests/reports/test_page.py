@@ -73,7 +73,7 @@ def samples_text(page: str) -> str:
     return match[1]
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def study(make_study: MakeStudy) -> Any:
     runs = [load_run(folder) for folder in find_runs(make_study(num_problems=12), "test")]
     return compare_runs(runs, Options(baseline="grpo", num_resamples=300))
