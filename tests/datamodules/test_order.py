@@ -51,8 +51,17 @@ def test_ranks_share_the_batches_of_a_single_process(world_size: int) -> None:
     assert merged == [sorted(ids(batch)) for batch in make()]
 
 
+def test_repeats_hand_out_each_batch_in_a_row() -> None:
+    loader = make(repeats=3)
+    found = [ids(batch) for batch in loader]
+    assert found == [ids(batch) for batch in make() for _ in range(3)]
+    assert len(loader) == len(found) == 18
+    assert [len(batch) for batch in make(repeats=2, drop_last=True)] == [4] * 10
+
+
+@pytest.mark.parametrize("repeats", [1, 2])
 @pytest.mark.parametrize("position", range(13))
-def test_state_restores_the_rest(position: int) -> None:
+def test_state_restores_the_rest(position: int, repeats: int) -> None:
     def stream(loader: TrainLoader, count: int) -> list[list[str]]:
         found: list[list[str]] = []
         while len(found) < count:
@@ -62,10 +71,10 @@ def test_state_restores_the_rest(position: int) -> None:
                     break
         return found
 
-    whole = stream(make(), 15)
-    loader = make()
+    whole = stream(make(repeats=repeats), 15)
+    loader = make(repeats=repeats)
     stream(loader, position)
-    resumed = make()
+    resumed = make(repeats=repeats)
     resumed.load_state_dict(loader.state_dict())
     assert stream(resumed, 15 - position) == whole[position:]
 
@@ -100,6 +109,7 @@ def test_set_epoch_goes_to_its_start_and_keeps_a_restored_position() -> None:
         (make(seed=1), "seed"),
         (make(batch_size=5), "batch_size"),
         (make(drop_last=True), "drop_last"),
+        (make(repeats=2), "repeats"),
         (TrainLoader(PROBLEMS[1:], batch_size=4, seed=0), "num_problems"),
         (TrainLoader([*PROBLEMS[1:], Problem(id="x", prompt="")], batch_size=4, seed=0), "problem_ids"),
     ],

@@ -1,4 +1,4 @@
-"""Heads for log Z and log F: constant at the start, right shapes, gradients where they belong."""
+"""Heads for log Z, log F and values: constant at the start, right shapes, gradients where they belong."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import torch
 
-from lightning_gfn.policies.heads import FlowHead, LogZHead, LogZScalar
+from lightning_gfn.policies.heads import FlowHead, LogZHead, LogZScalar, ValueHead
 from lightning_gfn.types import Problem, Rollouts, Scores
 
 H, T = 6, 4
@@ -44,6 +44,8 @@ HEADS = [
     (lambda **kw: LogZHead(width=5, **kw), (3,)),
     (FlowHead, (3, T + 1)),
     (lambda **kw: FlowHead(width=5, **kw), (3, T + 1)),
+    (ValueHead, (3, T + 1)),
+    (lambda **kw: ValueHead(width=5, **kw), (3, T + 1)),
 ]
 
 
@@ -54,7 +56,8 @@ def test_a_fresh_head_is_a_known_constant_and_trains(make: Any, shape: tuple[int
     scores, rollouts = batch()
     value = head(scores, rollouts)
     assert value.shape == shape and (value == -3.5).all()
-    assert head.provides == ({"log_f_BT1"} if len(shape) == 2 else {"log_z_B"})
+    per_prefix = {"value_BT1"} if isinstance(head, ValueHead) else {"log_f_BT1"}
+    assert head.provides == (per_prefix if len(shape) == 2 else {"log_z_B"})
     optimizer = torch.optim.Adam(head.parameters(), lr=0.1)
     for _ in range(3):
         optimizer.zero_grad()
@@ -64,7 +67,7 @@ def test_a_fresh_head_is_a_known_constant_and_trains(make: Any, shape: tuple[int
     assert all(parameter.grad.any() for parameter in head.parameters())
 
 
-@pytest.mark.parametrize("head_class", [LogZHead, FlowHead])
+@pytest.mark.parametrize("head_class", [LogZHead, FlowHead, ValueHead])
 @pytest.mark.parametrize("detach", [True, False])
 def test_detach_cuts_the_policy_off(head_class: Any, detach: bool) -> None:
     head = head_class(detach=detach)

@@ -1,0 +1,98 @@
+"""The critic: a copy of the policy's network that is read like it and trained apart."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+
+from lightning_gfn.policies.adapters import LoraSettings
+from lightning_gfn.policies.causal_lm import CausalLM
+from lightning_gfn.policies.critic import Critic
+from lightning_gfn.policies.heads import ValueHead
+from lightning_gfn.policies.tokenizers import TokenizerSettings
+from lightning_gfn.types import Problem, Rollouts
+
+CONFIG = {
+    "model_type": "llama", "hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 1,
+    "num_attention_heads": 2, "max_position_embeddings": 32,
+}  # fmt: skip
+
+
+def policy(lora: LoraSettings | None = None) -> CausalLM:
+    torch.manual_seed(0)
+    made = CausalLM(
+        config=CONFIG, tokenizer=TokenizerSettings(kind="byte"), max_prompt_tokens=8, max_new_tokens=4, lora=lora
+    )
+    made.build(())
+    return made
+
+
+def rollouts(model: CausalLM) -> Rollouts:
+    """Contexts and actions of different lengths, padded on their sides."""
+    first, second = model.encode_prompt("xy"), model.encode_prompt("z")
+    return Rollouts(
+        problems=(Problem(id="p", prompt=""),),
+        problem_index_B=torch.zeros(2, dtype=torch.int64),
+        trajectory_index_N=torch.arange(2),
+        context_ids_NC=torch.tensor([first, [0] * (len(first) - len(second)) + second]),
+        context_mask_NC=torch.tensor(
+            [[True] * len(first), [False] * (len(first) - len(second)) + [True] * len(second)]
+        ),
+        action_ids_NT=torch.tensor([[*model.encode_completion("ab"), 0], model.encode_completion("cde")]),
+        action_mask_NT=torch.tensor([[True, True, False], [True, True, True]]),
+        completions=("ab", "cde"),
+        sources=("on_policy",) * 2,
+    )
+
+
+def scores_of(model: CausalLM, batch: Rollouts) -> Any:
+    return model.score(
+        batch.context_ids_NC, batch.context_mask_NC, batch.action_ids_NT, batch.action_mask_NT, hidden=True
+    )
+
+
+@pytest.mark.parametrize("lora", [None, LoraSettings(rank=2, alpha=4)], ids=["full", "lora"])
+def test_a_fresh_critic_reads_what_a_value_head_reads(lora: LoraSettings | None) -> None:
+    """Same hidden states at the same prefixes, from weights of its own."""
+    model = policy(lora)
+    batch = rollouts(model)
+    critic, head = Critic(initial=0.5), ValueHead(initial=0.5)
+    critic.build_for(model)
+    head.build_for(model)
+    scores = scores_of(model, batch)
+    assert (critic(scores, batch) == 0.5).all() and critic(scores, batch).shape == (2, 4)
+    torch.nn.init.normal_(head.network[0].weight)
+    critic.network.load_state_dict(head.network.state_dict())
+    valid = torch.tensor([[True, True, True, False], [True] * 4])
+    torch.testing.assert_close(critic(scores, batch)[valid], head(scores, batch)[valid], atol=1e-6, rtol=1e-5)
+
+
+@pytest.mark.parametrize("lora", [None, LoraSettings(rank=2, alpha=4)], ids=["full", "lora"])
+def test_training_it_leaves_the_policy_alone(lora: LoraSettings | None) -> None:
+    model = policy(lora)
+    batch = rollouts(model)
+    critic = Critic()
+    critic.build_for(model)
+    torch.nn.init.normal_(critic.network[0].weight)
+    scores = scores_of(model, batch)
+    before = {name: p.detach().clone() for name, p in model.named_parameters()}
+    trainable = [p for p in critic.parameters() if p.requires_grad]
+    frozen = {name for name, p in critic.named_parameters() if not p.requires_grad}
+    assert bool(frozen) == (lora is not None)
+    assert all("lora_" in name for name, p in critic.backbone.named_parameters() if p.requires_grad) == bool(lora)
+    critic(scores, batch).square().sum().backward()
+    if lora is None:
+        assert all(p.grad is not None and p.grad.any() for p in trainable)
+    assert all(p.grad is None for p in model.parameters())
+    torch.optim.SGD(trainable, lr=0.1).step()
+    assert all(torch.equal(p, before[name]) for name, p in model.named_parameters())
+
+
+def test_only_a_policy_with_a_network_can_be_copied() -> None:
+    class Other:
+        hidden_size = 3
+
+    with pytest.raises(TypeError, match="not of Other: use ValueHead"):
+        Critic().build_for(Other())  # type: ignore[arg-type]
