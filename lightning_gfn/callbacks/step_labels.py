@@ -3,13 +3,24 @@
 from __future__ import annotations
 
 import json
+import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lightning.pytorch import Callback
 
 from lightning_gfn.callbacks.predictions import merge_predictions
-from lightning_gfn.callbacks.run_files import Row, json_line, records_of, run_folder, send_artifact, write_text
+from lightning_gfn.callbacks.run_files import (
+    Row,
+    json_line,
+    records_of,
+    run_folder,
+    send_artifact,
+    write_json,
+    write_text,
+)
+from lightning_gfn.callbacks.spending import PEAK, peak_memory_mib
 from lightning_gfn.rollouts.step_labels import Attempt, StepLabeller, attempt_of
 
 if TYPE_CHECKING:
@@ -18,9 +29,9 @@ if TYPE_CHECKING:
     from lightning_gfn.types import EvalRecord
 
 
-def closing_line(problem_id: str) -> Row:
-    """The row that says that all rows of a problem are written."""
-    return {"problem_id": problem_id, "temperature": 0.0, "sample": -1, "end": True}
+def closing_line(problem_id: str, **spent: float) -> Row:
+    """The row that says that all rows of a problem are written, and what its batch cost if it is the last of one."""
+    return {"problem_id": problem_id, "temperature": 0.0, "sample": -1, "end": True, **spent}
 
 
 class StepLabelWriter(Callback):
@@ -29,7 +40,8 @@ class StepLabelWriter(Callback):
     Rows: prompt, completions (the steps, each with the separator that ends it), labels (bool: above 0), soft_labels (0
     to 1), problem_id, temperature, sample. The same text of one problem is labelled once, a sample without visible text
     not at all. Every batch is flushed; a run that was killed goes on after the last problem that it finished, if the
-    settings are still the same. At the end the ranks are merged into ``step_labels/step_labels.jsonl``.
+    settings are still the same. At the end the ranks are merged into ``step_labels/step_labels.jsonl``, and
+    ``step_labels/budget.json`` says what samples and labels cost, in the form that ``Budget`` takes as ``prior``.
 
     Args:
         labeller: exact labels, or completion from each step.
@@ -42,6 +54,7 @@ class StepLabelWriter(Callback):
         self.separator = separator
         self.folder = folder
         self._done: set[str] = set()
+        self._since = 0.0
 
     def on_predict_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Find out what an earlier run finished.
@@ -65,6 +78,7 @@ class StepLabelWriter(Callback):
         if trainer.is_global_zero:
             write_text(file, json.dumps(settings, indent=2) + "\n")
         self._done = {row["problem_id"] for row in self._keep_whole(self._part(trainer, trainer.global_rank))}
+        self._since = time.monotonic()
 
     def _part(self, trainer: Trainer, rank: int) -> Path:
         return run_folder(trainer) / self.folder / f"rank{rank}.jsonl"
@@ -95,7 +109,7 @@ class StepLabelWriter(Callback):
     ) -> None:
         """Label the samples of the batch."""
         records = [r for r in records_of(outputs, "predict_step") if r.problem.id not in self._done]
-        rows = self.labelled(records, pl_module)
+        rows = self.labelled(records, pl_module) if records else []
         with self._part(trainer, trainer.global_rank).open("a", encoding="utf-8") as file:
             file.write("".join(json_line(row) for row in rows))
 
@@ -111,7 +125,7 @@ class StepLabelWriter(Callback):
         pairs = list(unique.values())
         labels = self.labeller([attempt for _, attempt in pairs], pl_module.policy)  # type: ignore[arg-type]
         rows: dict[str, list[Row]] = {record.problem.id: [] for record in records}
-        for (row, attempt), shares in zip(pairs, labels, strict=True):
+        for (row, attempt), shares in zip(pairs, labels.shares, strict=True):
             stepwise = {
                 "prompt": attempt.problem.prompt,
                 "completions": list(attempt.steps),
@@ -119,7 +133,17 @@ class StepLabelWriter(Callback):
                 "soft_labels": shares,
             }
             rows[attempt.problem.id].append({**stepwise, **row})
-        return [row for id_, own in rows.items() for row in (*own, closing_line(id_))]
+        *others, last = rows
+        now, since = time.monotonic(), self._since
+        self._since = now
+        spent = {
+            "generated_tokens": labels.generated_tokens + sum(sum(record.lengths) for record in records),
+            "reward_calls": labels.reward_calls + sum(len(record.completions) for record in records),
+            "wall_seconds": now - since,
+            PEAK: peak_memory_mib(pl_module.device),
+        }
+        ends = {id_: closing_line(id_) for id_ in others} | {last: closing_line(last, **spent)}
+        return [row for id_, own in rows.items() for row in (*own, ends[id_])]
 
     def on_predict_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Merge the ranks' files in data-set order."""
@@ -127,6 +151,18 @@ class StepLabelWriter(Callback):
         if trainer.is_global_zero:
             folder = run_folder(trainer) / self.folder
             parts = [self._part(trainer, rank) for rank in range(trainer.world_size)]
-            lines = merge_predictions(parts).splitlines(keepends=True)
-            text = "".join(line for line in lines if "end" not in json.loads(line))
+            lines = [(line, json.loads(line)) for line in merge_predictions(parts).splitlines(keepends=True)]
+            text = "".join(line for line, row in lines if "end" not in row)
             send_artifact(trainer, write_text(folder / "step_labels.jsonl", text), self.folder)
+            send_artifact(trainer, write_json(folder / "budget.json", total_cost(parts)), self.folder)
+
+
+def total_cost(parts: Sequence[Path]) -> dict[str, float]:
+    """What all ranks spent: the sum of tokens and calls, the seconds of the slowest, the highest peak of memory."""
+    spent = [[json.loads(line) for line in part.read_text(encoding="utf-8").splitlines()] for part in parts]
+    summed = {
+        name: sum(row.get(name, 0) for rows in spent for row in rows) for name in ("generated_tokens", "reward_calls")
+    }
+    seconds = max(sum(row.get("wall_seconds", 0.0) for row in rows) for rows in spent)
+    peak = max(row.get(PEAK, 0.0) for rows in spent for row in rows)
+    return {**summed, "gradient_tokens": 0, "optimizer_steps": 0, "wall_seconds": seconds, PEAK: peak}

@@ -38,12 +38,27 @@ class Attempt:
         return list(accumulate(self.steps))
 
 
+@dataclass(frozen=True)
+class StepLabels:
+    """Labels of attempts and what they cost.
+
+    Args:
+        shares: for each attempt a value from 0 to 1 at each step; what is certain is 0 or 1.
+        generated_tokens: tokens sampled for them.
+        reward_calls: completions whose answer was checked for them.
+    """
+
+    shares: list[list[float]]
+    generated_tokens: int = 0
+    reward_calls: int = 0
+
+
 class StepLabeller(ABC):
     """Says of each step of a solution how likely the solution is good up to its end."""
 
     @abstractmethod
-    def __call__(self, attempts: Sequence[Attempt], policy: Policy) -> list[list[float]]:
-        """For each attempt a value from 0 to 1 at each step; what is certain is 0 or 1."""
+    def __call__(self, attempts: Sequence[Attempt], policy: Policy) -> StepLabels:
+        """Labels of all steps of all attempts."""
 
 
 @dataclass(frozen=True)
@@ -55,13 +70,13 @@ class ExactSolutions(StepLabeller):
     A right answer by a way that the set does not hold counts as bad.
     """
 
-    def __call__(self, attempts: Sequence[Attempt], policy: Policy) -> list[list[float]]:
+    def __call__(self, attempts: Sequence[Attempt], policy: Policy) -> StepLabels:
         """Labels of 0 and 1.
 
         Raises:
             ValueError: a problem has no known solution set.
         """
-        return [self.labels(attempt) for attempt in attempts]
+        return StepLabels([self.labels(attempt) for attempt in attempts])
 
     def labels(self, attempt: Attempt) -> list[float]:
         """Labels of one attempt."""
@@ -84,9 +99,9 @@ class ExactArithmetic(StepLabeller):
     and any way of solving counts.
     """
 
-    def __call__(self, attempts: Sequence[Attempt], policy: Policy) -> list[list[float]]:
+    def __call__(self, attempts: Sequence[Attempt], policy: Policy) -> StepLabels:
         """Labels of 0 and 1."""
-        return [self.labels(attempt) for attempt in attempts]
+        return StepLabels([self.labels(attempt) for attempt in attempts])
 
     def labels(self, attempt: Attempt) -> list[float]:
         """Labels of one attempt."""
@@ -134,7 +149,7 @@ class Completions(StepLabeller):
             if value <= 0:
                 raise ValueError(f"Completions: {name}={value} must be above 0")
 
-    def __call__(self, attempts: Sequence[Attempt], policy: Policy) -> list[list[float]]:
+    def __call__(self, attempts: Sequence[Attempt], policy: Policy) -> StepLabels:
         """Soft labels."""
         wins = [[0] * len(attempt.steps) for attempt in attempts]
         prefixes = [attempt.prefixes() for attempt in attempts]
@@ -144,18 +159,22 @@ class Completions(StepLabeller):
             for k, prefix in enumerate(prefixes[a][:-1]):
                 ids = policy.encode_completion(prefix)
                 by_length.setdefault(len(ids), []).append((a, k, prompt + ids))
+        tokens = calls = 0
         for length, group in sorted(by_length.items()):
             rows = [(a, k, context, j) for a, k, context in group for j in range(self.num_completions)]
             for start in range(0, len(rows), self.max_rows):
                 chunk = rows[start : start + self.max_rows]
-                texts = self.complete(chunk, attempts, policy, policy.max_new_tokens - length)
-                for (a, k, _, _), text in zip(chunk, texts, strict=True):
-                    wins[a][k] += is_right(attempts[a].problem, prefixes[a][k] + text)
+                actions = self.complete(chunk, attempts, policy, policy.max_new_tokens - length)
+                for (a, k, _, _), action in zip(chunk, actions, strict=True):
+                    wins[a][k] += is_right(attempts[a].problem, prefixes[a][k] + policy.decode(action))
+                tokens += sum(map(len, actions))
+                calls += len(chunk)
         shares = [[won / self.num_completions for won in row] for row in wins]
-        return [
+        ended = [
             [*share[:-1], float(is_right(attempt.problem, "".join(attempt.steps)))]
             for attempt, share in zip(attempts, shares, strict=True)
         ]
+        return StepLabels(ended, tokens, calls + len(attempts))
 
     def complete(
         self,
@@ -163,10 +182,10 @@ class Completions(StepLabeller):
         attempts: Sequence[Attempt],
         policy: Policy,
         most: int,
-    ) -> list[str]:
-        """Texts of at most ``most`` tokens that follow the contexts."""
+    ) -> list[list[int]]:
+        """Actions of at most ``most`` tokens that follow the contexts."""
         if most < 1:
-            return [""] * len(rows)
+            return [[] for _ in rows]
         uniforms = keyed_uniforms(
             "step_labels",
             seed=self.seed,
@@ -180,9 +199,7 @@ class Completions(StepLabeller):
             contexts = [context for _, _, context, _ in rows]
             sampled = policy.sample(contexts, torch.from_numpy(uniforms), temperature_N=temperatures)
         lengths = sampled.action_mask_NT.sum(1).tolist()
-        return [
-            policy.decode(row[:length]) for row, length in zip(sampled.action_ids_NT.tolist(), lengths, strict=True)
-        ]
+        return [row[:length] for row, length in zip(sampled.action_ids_NT.tolist(), lengths, strict=True)]
 
 
 def is_right(problem: Problem, completion: str) -> bool:
