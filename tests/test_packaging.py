@@ -74,7 +74,9 @@ def test_wheel_holds_both_packages_and_nothing_else(tmp_path: Path) -> None:
         scripts = archive.read(next(name for name in names if name.endswith("entry_points.txt"))).decode()
     tops = {name.split("/")[0] for name in names if ".dist-info" not in name}
     assert tops == {"lightning_gfn", "datamodules"}
-    expected = {str(path.relative_to(ROOT)) for path in (ROOT / "lightning_gfn").rglob("*.py")}
+    kinds = ("*.py", "*.html", "*.css", "*.js")
+    expected = {str(path.relative_to(ROOT)) for kind in kinds for path in (ROOT / "lightning_gfn").rglob(kind)}
+    assert "lightning_gfn/reports/templates/page.js" in expected
     assert expected and expected <= set(names)
     assert f"Version: {lightning_gfn.__version__}" in metadata and "License-Expression: Apache-2.0" in metadata
     assert any(name.endswith("licenses/LICENSE") for name in names)

@@ -134,14 +134,15 @@ def test_best_temperature_is_chosen_on_validation_problems(tmp_path: Path) -> No
     on_test = at_best_temperatures(Cube([load_run(f) for f in folders]), "base", bootstrap, margin=0.05, stage="test")
     assert on_test is not None and not on_test.validated
     assert {name: at.temperature for name, at in on_test.methods.items()} == dict.fromkeys(PATHS, 1.0)
-    turned = {name: [(1.0, 0.5, 1.0), (0.5, 0.5, 2.0)] for name in PATHS}
+    turned = {name: [(1.0, 0.5, 1.0), (0.5, 0.5, 2.0)] for name in ("higher", "weak")}
+    turned["base"] = [(1.0, 0.5, 2.0), (0.5, 0.5, 1.0)]
     write_paths(tmp_path, turned, stage="val")
     on_val = at_best_temperatures(Cube([load_run(f) for f in folders]), "base", bootstrap, margin=0.05, stage="test")
     assert on_val is not None and on_val.validated
     higher = on_val.methods["higher"]
     assert higher.temperature == 0.5 and higher.diversity.value == pytest.approx(2.5)
-    assert higher.difference is not None and higher.difference.interval.value == pytest.approx(1.5)
-    assert higher.equality is not None and higher.equality.difference.value == pytest.approx(-0.1)
+    assert higher.difference is not None and higher.difference.interval.value == pytest.approx(0.5)
+    assert higher.equality is not None and higher.equality.difference.value == pytest.approx(0.1)
     (tmp_path / "weak" / "results" / "val_problems.jsonl").unlink()
     partly = at_best_temperatures(Cube([load_run(f) for f in folders]), "base", bootstrap, margin=0.05, stage="test")
     assert partly is not None and not partly.validated

@@ -12,6 +12,7 @@ import pytest
 
 from lightning_gfn.commands.compare import main, named_folder
 from lightning_gfn.reports import sentences, tables
+from lightning_gfn.reports.bootstrap import HierarchicalBootstrap
 from lightning_gfn.reports.comparison import Comparison, Options, compare_runs
 from lightning_gfn.reports.cube import Cube
 from lightning_gfn.reports.curves import histories, learning_curves, running_mean
@@ -123,6 +124,23 @@ def test_claims_name_the_accuracy(study: Comparison) -> None:
     narrow = compare_runs(runs, Options(baseline="vargrad", margin=0.001, num_resamples=1000))
     line = dict(zip(narrow.differences, sentences.claims(narrow), strict=True))["subtb"]
     assert "at an accuracy not shown to be equal" in line and "beyond ±0.001" in line
+
+
+def test_equality_uses_the_90_percent_interval_of_the_paired_difference(study: Comparison) -> None:
+    found = study.equality["subtb"]
+    gaps = study.cube.matrix("subtb", "solve_rate") - study.cube.matrix("grpo", "solve_rate")
+    bootstrap = HierarchicalBootstrap(num_resamples=1000)
+    low, high = np.percentile(bootstrap.means(gaps), [5, 95])
+    assert (found.low, found.high) == pytest.approx((low, high))
+    assert found.difference.value == pytest.approx(gaps.mean())
+    assert found.difference.low < low < high < found.difference.high
+
+
+def test_differences_pair_problems_and_seeds(study: Comparison) -> None:
+    gaps = study.cube.matrix("sft", DISTINCT) - study.cube.matrix("grpo", DISTINCT)
+    expected = HierarchicalBootstrap(num_resamples=1000).interval(gaps)
+    found = study.differences["sft"][DISTINCT].interval
+    assert (found.value, found.low, found.high) == pytest.approx((expected.value, expected.low, expected.high))
 
 
 def test_equalised_axes_are_stated(study: Comparison) -> None:
