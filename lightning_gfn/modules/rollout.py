@@ -152,7 +152,8 @@ class RolloutModule(PolicyModule):
         )
         scores, head_columns = scored if scored is not None else self.score(rollouts)
         output = self.objective({**constants, **live_columns(rollouts, scores), **head_columns})
-        self.log_output(output, **self.rollout_statistics(rollouts, scores, constants))
+        statistics = {**self.rollout_statistics(rollouts, scores, constants), **self.window.statistics}
+        self.log_output(output, **statistics)
         self.window.num_done += 1
         if self.window.num_done == self.updates_per_rollout:
             self.window = None
@@ -190,35 +191,38 @@ class RolloutModule(PolicyModule):
             with torch.no_grad(), evaluation_mode(self):
                 scores, head_columns = self.score(rollouts)
             scored = None
-        further = self.further_columns(rollouts, scores, head_columns)
+        further, statistics = self.further_columns(rollouts, scores, head_columns)
         constants = constant_columns(
             self.objective, self.policy, rollouts, scores, log_reward, self.boundaries, further
         )
         self.remember(rollouts, log_reward)
         counts = {"generated_tokens": self.sampled_tokens(rollouts), "reward_calls": reward_calls}
         ids = tuple(problem.id for problem in batch)
-        return RolloutWindow(number, ids, rollouts, constants), scored, counts
+        return RolloutWindow(number, ids, rollouts, constants, statistics), scored, counts
 
-    def further_columns(self, rollouts: Rollouts, scores: Scores, head_columns: dict[str, Tensor]) -> dict[str, Tensor]:
-        """Constant columns of the reference, the old values and the KL coefficient, which is then adapted."""
+    def further_columns(
+        self, rollouts: Rollouts, scores: Scores, head_columns: dict[str, Tensor]
+    ) -> tuple[dict[str, Tensor], dict[str, float]]:
+        """Constant columns of the reference, the old values and the KL coefficient (which is then adapted); figures."""
         columns = {f"old_{name}": column.detach() for name, column in head_columns.items() if name == "value_BT1"}
-        if self.objective.requires & REFERENCE_COLUMNS:
-            reference = self.policy.score(
-                rollouts.context_ids_NC,
-                rollouts.context_mask_NC,
-                rollouts.action_ids_NT,
-                rollouts.action_mask_NT,
-                reference=True,
-            )
-            columns |= reference_columns(reference, rollouts)
-            kl = (trajectory_log_prob(scores, rollouts).detach() - columns["ref_log_pf_B"]).mean()
-            kl = self.trainer.strategy.reduce(kl, reduce_op="mean")
-            self.log("train/reference_kl", kl, batch_size=1)
-            if self.kl is not None:
-                self.log("train/kl_coefficient", self.kl_coefficient, batch_size=1)
-                columns["kl_coefficient"] = torch.tensor(self.kl_coefficient, device=self.device)
-                self.kl_coefficient = self.kl.adapted(self.kl_coefficient, float(kl))
-        return columns
+        if not self.objective.requires & REFERENCE_COLUMNS:
+            return columns, {}
+        reference = self.policy.score(
+            rollouts.context_ids_NC,
+            rollouts.context_mask_NC,
+            rollouts.action_ids_NT,
+            rollouts.action_mask_NT,
+            reference=True,
+        )
+        columns |= reference_columns(reference, rollouts)
+        log_ratio_B = trajectory_log_prob(scores, rollouts).detach() - columns["ref_log_pf_B"]
+        kl = float(self.trainer.strategy.reduce(log_ratio_B.mean(), reduce_op="mean"))
+        if self.kl is None:
+            return columns, {"reference_kl": kl}
+        statistics = {"reference_kl": kl, "kl_coefficient": self.kl_coefficient}
+        columns["kl_coefficient"] = torch.tensor(self.kl_coefficient, device=self.device)
+        self.kl_coefficient = self.kl.adapted(self.kl_coefficient, kl)
+        return columns, statistics
 
     def remember(self, rollouts: Rollouts, log_reward: LogReward) -> None:
         """Put the new trajectories of all ranks into the buffer of every rank, in order of rank."""

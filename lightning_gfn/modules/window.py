@@ -29,6 +29,7 @@ class RolloutWindow:
         problem_ids: the problems of the batch; their texts come again with every training batch.
         rollouts: B trajectories.
         constants: columns that are the same in every update: (B, …), or scalars.
+        statistics: figures of the whole rollout batch, logged with every update.
         num_done: updates made.
     """
 
@@ -36,6 +37,7 @@ class RolloutWindow:
     problem_ids: tuple[str, ...]
     rollouts: Rollouts
     constants: dict[str, Tensor]
+    statistics: dict[str, float]
     num_done: int = 0
 
     def minibatch(
@@ -123,6 +125,7 @@ class RolloutWindow:
             "number": self.number,
             "num_done": self.num_done,
             "problem_ids": list(self.problem_ids),
+            "statistics": dict(self.statistics),
             "constants": dict(self.constants),
             "completions": list(self.rollouts.completions),
             "sources": list(self.rollouts.sources),
@@ -140,4 +143,11 @@ class RolloutWindow:
             correct_B=state["correct_B"],
             **state["rollouts"],
         )
-        return cls(state["number"], tuple(state["problem_ids"]), rollouts, dict(state["constants"]), state["num_done"])
+        return cls(
+            number=state["number"],
+            problem_ids=tuple(state["problem_ids"]),
+            rollouts=rollouts,
+            constants=dict(state["constants"]),
+            statistics=dict(state["statistics"]),
+            num_done=state["num_done"],
+        )
