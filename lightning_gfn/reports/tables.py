@@ -90,19 +90,24 @@ def ranking_table(c: Comparison) -> TextTable | None:
     metrics = [first, *(m for m in metrics if m != first)]
     ranks = {m: method_ranks(c, m) for m in metrics}
     rows = [
-        [metric_title(m), *(f"{rank:g}" for rank in ranks[m]), agreement_text(ranks[first], ranks[m])] for m in metrics
+        [
+            metric_title(m),
+            *("–" if np.isnan(rank) else f"{rank:g}" for rank in ranks[m]),
+            agreement_text(ranks[first], ranks[m]),
+        ]
+        for m in metrics
     ]
     notes = ["1: most diverse. Agreement: Spearman's rank correlation with the first row."]
     return TextTable(["rank by", *c.methods, "agreement"], rows, notes=notes)
 
 
 def method_ranks(c: Comparison, metric: str) -> list[float]:
-    """Rank of each method, 1 the most diverse; equal values share their mean rank."""
-    from scipy.stats import rankdata
-
+    """Rank of each method, 1 the most diverse; equal values share their mean rank; NaN where a method has no value."""
     sign = 1.0 if LOWER_IS_MORE_DIVERSE.fullmatch(metric) else -1.0
-    ranks: list[float] = rankdata([sign * c.measured(name)[metric].value for name in c.methods]).tolist()
-    return ranks
+    values = np.array([sign * c.measured(name)[metric].value for name in c.methods])
+    if np.isnan(values).any():
+        return [np.nan] * len(values)
+    return [float((values < value).sum() + (values <= value).sum() + 1) / 2 for value in values]
 
 
 def agreement_text(first: Sequence[float], other: Sequence[float]) -> str:

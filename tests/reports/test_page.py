@@ -182,7 +182,7 @@ def browse(page: str, tmp_path: Path, fragment: str = "") -> str:
     assert CHROMIUM is not None
     options = ["--headless", "--no-sandbox", "--disable-gpu", f"--user-data-dir={tmp_path / 'profile'}", "--dump-dom"]
     command = [CHROMIUM, *options, path.as_uri() + fragment]
-    shown = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True).stdout
+    shown = subprocess.run(command, capture_output=True, text=True, timeout=120, check=True).stdout
     return re.sub(r"<(script|style)\b.*?</\1>", "", shown, flags=re.DOTALL)
 
 
