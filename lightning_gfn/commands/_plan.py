@@ -15,7 +15,7 @@ TRAINER_COMMANDS = ("run", "fit", "test", "validate", "predict")
 STUDY_KEYS = {"include", "output", "seeds", "overlays", "search", "defaults", "stages", "compare"}
 STAGE_KEYS = {
     "like", "command", "config", "overlays", "set", "arguments", "grid", "choose", "for", "method", "seed",
-    "seed_keys",
+    "seed_keys", "needs",
 }  # fmt: skip
 COMPARE_KEYS = {"name", "stages", "baseline", "arguments"}
 SEED_KEYS = ("seed_everything", "data.init_args.seed", "model.init_args.seed")
@@ -175,7 +175,7 @@ class Planner:
         for path in paths:
             if not path.is_file():
                 raise StudyError(f"{self.study.path}: stages.{name}: {path} does not exist")
-        needs: list[str] = []
+        needs = [self.require(needed, seed).key for needed in entry.get("needs", [])]
         arguments = [text for path in paths for text in ("--config", str(path))]
         if trains:
             arguments += self.trainer_arguments(name, seed, entry, run_dir, extra)

@@ -28,7 +28,13 @@ CONTENT: dict[str, Any] = {
         "samples": {"command": "predict", "config": "base.yaml", "set": {"start": "{base}/model"}},
         "filter": {"command": "pairs", "arguments": ["{samples}/p.jsonl", "--output", "{run_dir}/pairs.jsonl"]},
         "dpo": {"like": "tuned", "config": "base.yaml", "set": {"data": "{filter}/pairs.jsonl"}},
-        "noise_{p}": {"config": "base.yaml", "for": {"p": [0, 0.5]}, "set": {"p": "{p}"}, "method": "noise"},
+        "noise_{p}": {
+            "config": "base.yaml",
+            "for": {"p": [0, 0.5]},
+            "set": {"p": "{p}"},
+            "method": "noise",
+            "needs": ["samples"],
+        },
     },
     "compare": [{"name": "main", "stages": ["base", "dpo"], "baseline": "base"}],
 }
@@ -82,6 +88,7 @@ def test_stages_name_folders_of_their_own_seed(study_file: Path, tmp_path: Path)
     assert dpo.arguments[dpo.arguments.index("--start") + 1] == str(tmp_path / "out/base_seed1/model")
     assert {"filter@1", "base@1"} < set(dpo.needs)
     assert study.stages["filter@1"].needs == ("samples@1",)
+    assert study.stages["noise_0@1"].needs == ("base@1",), "named without a placeholder"
     assert study.stages["filter@1"].arguments[-1] == str(tmp_path / "out/filter_seed1/pairs.jsonl")
     assert "--run_dir" not in study.stages["filter@0"].arguments, "only the trainer's commands have one"
 
