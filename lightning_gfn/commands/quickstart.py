@@ -32,6 +32,6 @@ def main(args: list[str]) -> int:
         fresh=options.if_exists == "fresh",
     )
     if status == 0:
-        print(f"Look at {output}/comparison.md, {output}/comparison.png and {output}/comparison.json;")
+        print(f"Look at {output}/comparison.html (or .md, .png and .json there);")
         print("`make mlflow` opens the MLflow dashboard of these runs; notebooks/tour.ipynb plots them.")
     return status

@@ -33,7 +33,7 @@ CONTENT: dict[str, Any] = {
             "for": {"p": [0, 0.5]},
             "set": {"p": "{p}"},
             "method": "noise",
-            "needs": ["samples"],
+            "needs": ["base"],
         },
     },
     "compare": [{"name": "main", "stages": ["base", "dpo"], "baseline": "base"}],
