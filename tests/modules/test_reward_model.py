@@ -21,6 +21,7 @@ from lightning_gfn.modules.settings import OptimizerSettings
 from lightning_gfn.objectives.likelihood import Likelihood
 from lightning_gfn.objectives.reward_model import BradleyTerry
 from lightning_gfn.objectives.subtb import ModifiedSubTB
+from lightning_gfn.policies.adapters import LoraSettings
 from lightning_gfn.policies.causal_lm import CausalLM
 from lightning_gfn.policies.reward_loading import TrainedRewardNetwork
 from lightning_gfn.policies.reward_network import LanguageRewardNetwork
@@ -103,6 +104,26 @@ def test_data_of_the_other_regime_and_other_objectives_are_refused(make_trainer:
         )
     with pytest.raises(ValueError, match="objective Likelihood needs"):
         RewardModelModule(network(), Likelihood())
+
+
+def test_an_adapter_checkpoint_finds_its_base_again(make_trainer: Trainers, tmp_path: Path) -> None:
+    """A checkpoint of a LoRA network holds the trained weights alone; the base comes from its folder."""
+    base = network()
+    base.build(())
+    base.save_pretrained(tmp_path / "base")
+    adapted = network(config=None, tokenizer=None, pretrained=str(tmp_path / "base"), lora=LoraSettings(rank=2))
+    module = RewardModelModule(adapted, optimizer=OptimizerSettings(lr=0.1))
+    trainer = make_trainer(3, max_epochs=-1)
+    trainer.fit(module, DataLoader(STEPWISE, batch_size=3, collate_fn=list))
+    trainer.save_checkpoint(tmp_path / "run.ckpt", weights_only=False)
+    kept = torch.load(tmp_path / "run.ckpt", weights_only=True)["state_dict"]
+    assert kept and all("lora_" in name or ".output." in name for name in kept)
+    prompts, steps = [row.prompt for row in STEPWISE], [row.steps for row in STEPWISE]
+    expected = adapted.score_steps(prompts, steps, "cpu")
+    loaded = TrainedRewardNetwork(str(tmp_path / "run.ckpt"))
+    for found, wanted in zip(loaded.score_steps(prompts, steps, "cpu"), expected, strict=True):
+        assert found == pytest.approx(wanted, abs=1e-4)
+    assert max(abs(score) for row in expected for score in row) > 1e-2
 
 
 def test_a_window_of_micro_batches_is_one_batch(make_trainer: Trainers) -> None:

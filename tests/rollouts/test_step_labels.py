@@ -95,19 +95,19 @@ def answer_attempts(*texts: str) -> list[Attempt]:
 def test_shares_of_completions(completing: Any) -> None:
     """The share is near the policy's own probability; random numbers are keyed by attempt and step alone."""
     rows = answer_attempts("a#### 7", "bb#### 8", "cc#### 7")
-    labeller = Completions(num_completions=400, max_rows=300)
+    labeller = Completions(num_completions=100, max_rows=300)
     labels = labeller(rows, completing)
     shares = labels.shares
-    assert labels.generated_tokens == labels.reward_calls - len(rows) == 3 * 400, "one token a completion"
+    assert labels.generated_tokens == labels.reward_calls - len(rows) == 3 * 100, "one token a completion"
     assert [share[-1] for share in shares] == [1.0, 0.0, 1.0], "the last step has the verdict of the attempt itself"
     for share in shares:
-        assert abs(share[0] - 0.75) < 4 * (0.75 * 0.25 / 400) ** 0.5
+        assert abs(share[0] - 0.75) < 4 * (0.75 * 0.25 / 100) ** 0.5
     assert len({share[0] for share in shares}) > 1
-    assert shares == Completions(num_completions=400, max_rows=77)(rows, completing).shares, (
+    assert shares == Completions(num_completions=100, max_rows=77)(rows, completing).shares, (
         "independent of the batches"
     )
     assert shares[1:2] == labeller(rows[1:2], completing).shares, "and of the other attempts"
-    assert shares != Completions(num_completions=400, seed=1)(rows, completing).shares
+    assert shares != Completions(num_completions=100, seed=1)(rows, completing).shares
     assert completing.max_new_tokens == 12
 
 
