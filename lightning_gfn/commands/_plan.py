@@ -127,7 +127,7 @@ class Planner:
         for part in ("set", "grid"):
             entry[part] = {**base.get(part, {}), **own.get(part, {})}
         entry["overlays"] = [*base.get("overlays", []), *own.get("overlays", [])]
-        if "choose" in own:
+        if "choose" in own or own.get("grid") == {}:
             entry["grid"] = {}
         return entry
 
