@@ -57,7 +57,6 @@ COLUMNS: Mapping[str, str] = {
     "student_log_p_BT1K": "log q of the teacher's K actions at each prefix, with gradient",
     "student_log_rest_BT1": "log q of all other actions together, with gradient",
     "distil_mask_BT1": "bool, True on prefixes whose next action is distilled",
-    "margin_B": "least difference of scores that the pair of a completion shall have, constant",
     "score_B": "score of a reward network for each completion, with gradient",
     "score_BS": "score of a reward network at the end of each step, a logit, with gradient",
     "label_BS": "is the solution good up to the end of the step, 0 to 1, constant",
