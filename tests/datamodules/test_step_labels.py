@@ -14,8 +14,12 @@ from lightning_gfn.types import JudgedSolution, Preference
 
 ALL = {"val_fraction": 0.0, "test_fraction": 0.0}
 FILES: dict[str, type[JudgedRows]] = {
-    "math_shepherd": MathShepherd, "stepwise": StepwiseRows, "prm800k": PRM800K, "outcome": OutcomeRows, "pairs": PairRows
-}  # fmt: skip
+    "math_shepherd": MathShepherd,
+    "stepwise": StepwiseRows,
+    "prm800k": PRM800K,
+    "outcome": OutcomeRows,
+    "pairs": PairRows,
+}
 
 
 def read(data: type[JudgedRows], path: Path, **settings: Any) -> list[Any]:
@@ -131,7 +135,12 @@ STEPS = {"prompt": "p", "completions": ["a", "b"], "labels": [True, False]}
         (MathShepherd, {**GOOD, "label": GOOD["label"].replace("+", "*")}, "label", "tag 1: expected \\+ or -"),
         (MathShepherd, {**GOOD, "label": GOOD["label"][:-1]}, "label", "tag 2: expected \\+ or -"),
         (MathShepherd, {**GOOD, "label": GOOD["label"] + "x"}, "label", "1 characters more"),
-        (MathShepherd, {**GOOD, "label": GOOD["label"].replace("b", "c")}, "label", "differs from input between tags 1"),
+        (
+            MathShepherd,
+            {**GOOD, "label": GOOD["label"].replace("b", "c")},
+            "label",
+            "differs from input between tags 1",
+        ),
         (MathShepherd, {**GOOD, "input": "Q? Step 1: a"}, "input", "no tag"),
         (MathShepherd, {**GOOD, "input": 3}, "input", "expected text"),
         (MathShepherd, {"input": "a ки\nb ки", "label": "a +\nb -"}, "input", "where the question ends is unknown"),
