@@ -124,6 +124,19 @@ def test_a_search_brings_its_own_seed_and_what_that_needs(study_file: Path, tmp_
     assert "--trainer.limit_val_batches" not in study.stages["dpo@0"].arguments
 
 
+def test_an_empty_grid_ends_an_inherited_search(study_file: Path, tmp_path: Path) -> None:
+    changed(study_file, stages={**CONTENT["stages"], "fixed": {"like": "dpo", "grid": {}, "set": {"lr": 0.5}}})
+    fixed = planned(study_file, tmp_path).stages["fixed@0"]
+    assert fixed.choice is None and fixed.arguments[-2:] == ("--lr", "0.5")
+
+
+def test_a_stage_may_have_a_seed_of_its_own(study_file: Path, tmp_path: Path) -> None:
+    stages = {"fixed": {"config": "base.yaml", "seed": 9}, "user": {"config": "base.yaml", "set": {"m": "{fixed}/m"}}}
+    study = planned(changed(study_file, stages=stages, compare=[]), tmp_path)
+    assert list(study.stages) == ["fixed@9", "user@0", "user@1"]
+    assert study.stages["user@1"].arguments[-1] == str(tmp_path / "out/fixed_seed9/m")
+
+
 def test_everything_runs_once_after_what_it_needs(study_file: Path, tmp_path: Path, ran: list[str]) -> None:
     study = planned(study_file, tmp_path)
     assert Runner(study, jobs=3).run() == {}
