@@ -150,7 +150,7 @@ def spending_sentences(c: Comparison) -> list[str]:
     same = [axis_title(axis) for axis, equal in c.spending.equalised.items() if equal]
     apart = [axis_title(axis) for axis, equal in c.spending.equalised.items() if not equal]
     lines = [
-        f"Equalised (all methods within 5%): {', '.join(same) if same else 'nothing'}. "
+        f"Equalised (within 5%, methods that spent nothing left out): {', '.join(same) if same else 'nothing'}. "
         f"Not equalised: {', '.join(apart) if apart else 'nothing'}.",
         "Means over seeds; earlier stages are included where a run names them (`prior` of its Budget).",
     ]

@@ -19,7 +19,7 @@ class Spending:
 
     Args:
         methods: method → axis → total, mean over seeds; without the methods that kept no account.
-        equalised: axis → whether the highest and lowest method are within 5% of the highest.
+        equalised: axis → whether all methods that spent anything on it are within 5% of the highest.
         without: methods whose runs kept no account.
     """
 
@@ -41,7 +41,9 @@ def mean_budget(runs: Sequence[EvaluatedRun]) -> dict[str, float]:
 
 
 def spending(groups: Mapping[str, Sequence[EvaluatedRun]]) -> Spending:
-    """Mean costs of each method and the axes on which all methods agree within 5%.
+    """Mean costs of each method and the axes on which the methods that spent anything agree within 5%.
+
+    A method that spends nothing on an axis (a supervised model samples nothing) was given no budget there.
 
     Args:
         groups: method → its runs.
@@ -50,6 +52,6 @@ def spending(groups: Mapping[str, Sequence[EvaluatedRun]]) -> Spending:
     axes = list(dict.fromkeys(axis for spent in methods.values() for axis in spent))
     equalised = {}
     for axis in axes:
-        found = [spent.get(axis, np.nan) for spent in methods.values()]
-        equalised[axis] = bool(max(found) - min(found) <= TOLERANCE * max(found))
+        found = [spent.get(axis, np.nan) for spent in methods.values() if spent.get(axis) != 0.0]
+        equalised[axis] = not found or bool(max(found) - min(found) <= TOLERANCE * max(found))
     return Spending(methods, equalised, [name for name in groups if name not in methods])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from lightning_gfn.reports.cube import Cube
 from lightning_gfn.reports.curves import histories, learning_curves, running_mean
 from lightning_gfn.reports.markdown import comparison_markdown
 from lightning_gfn.reports.runs import find_runs, load_run
+from lightning_gfn.reports.spending import spending
 from lightning_gfn.reports.strata import partitions
 
 MakeStudy = Callable[..., Path]
@@ -146,7 +148,8 @@ def test_differences_pair_problems_and_seeds(study: Comparison) -> None:
 def test_equalised_axes_are_stated(study: Comparison) -> None:
     assert study.spending.equalised == {"generated_tokens": True, "reward_calls": True, "wall_seconds": False}
     first = sentences.spending_sentences(study)[0]
-    assert first == "Equalised (all methods within 5%): generated tokens, reward calls. Not equalised: wall time (s)."
+    said = "Equalised (within 5%, methods that spent nothing left out): generated tokens, reward calls. "
+    assert first == said + "Not equalised: wall time (s)."
     rows = tables.spending_table(study)
     assert rows is not None and rows.rows[-1] == ["within 5%", "yes", "yes", "no"]
 
@@ -244,3 +247,12 @@ def test_a_large_study_takes_less_than_half_a_minute_of_one_core(make_study: Mak
     assert main([str(root), "--output", str(tmp_path / "out")]) == 0
     assert time.process_time() - start < 30
     assert (tmp_path / "out" / "comparison.html").stat().st_size < 10e6
+
+
+def test_a_method_without_a_budget_on_an_axis_does_not_count_there(study: Comparison) -> None:
+    axes = ("generated_tokens", "wall_seconds")
+    runs = {
+        name: [replace(study.cube.groups["sft"][0], budget=dict(zip(axes, spent, strict=True)))]
+        for name, spent in {"sft": (0.0, 10.0), "a": (100.0, 20.0), "b": (97.0, 20.0)}.items()
+    }
+    assert spending(runs).equalised == {"generated_tokens": True, "wall_seconds": False}
