@@ -14,6 +14,7 @@ from lightning_gfn.reports import sentences, tables
 from lightning_gfn.reports.comparison import Comparison
 from lightning_gfn.reports.plots import Figure, figures
 from lightning_gfn.reports.samples import sample_data
+from lightning_gfn.reports.sensitivity import sensitivity_table
 from lightning_gfn.reports.tables import TextTable
 
 
@@ -169,6 +170,7 @@ def comparison_html(c: Comparison, *, max_sample_bytes: int | None = None) -> st
         "At the best temperature": optional(tables.best_table(c), f"<p>{escape(sentences.best_sentence(c))}</p>"),
         "Metric by metric": findings(c) + html_table(tables.difference_table(c)),
         "By temperature": optional(tables.grid_table(c)),
+        "By threshold and temperature": optional(sensitivity_table(c)),
         "Other measures of diversity": optional(tables.ranking_table(c)),
         "Strata": strata(c),
         "Cost": spent if spent else bullets(sentences.spending_sentences(c)),

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from lightning_gfn.reports import sentences, tables
 from lightning_gfn.reports.comparison import Comparison
+from lightning_gfn.reports.sensitivity import sensitivity_table
 from lightning_gfn.reports.tables import TextTable
 
 
@@ -72,6 +73,7 @@ def comparison_markdown(c: Comparison, *, image: str | None = None) -> str:
         "matched": tables.matched_table(c),
         "best": tables.best_table(c),
         "grid": tables.grid_table(c),
+        "sensitivity": sensitivity_table(c),
         "ranks": tables.ranking_table(c),
         "spent": tables.spending_table(c),
     }
@@ -83,6 +85,7 @@ def comparison_markdown(c: Comparison, *, image: str | None = None) -> str:
     parts += section("At matched accuracy", bullets(matched), shown["matched"]) if matched else []
     parts += section("Each method at its best temperature", sentences.best_sentence(c), shown["best"])
     parts += section("By temperature", shown["grid"])
+    parts += section("By threshold and temperature", shown["sensitivity"])
     parts += section("Does the ranking hold for other measures of diversity?", shown["ranks"])
     for name, found in tables.strata_tables(c).items():
         parts += section(f"By {name}", *(with_title(table) for table in found))

@@ -104,10 +104,15 @@ def ranking_table(c: Comparison) -> TextTable | None:
 def method_ranks(c: Comparison, metric: str) -> list[float]:
     """Rank of each method, 1 the most diverse; equal values share their mean rank; NaN where a method has no value."""
     sign = 1.0 if LOWER_IS_MORE_DIVERSE.fullmatch(metric) else -1.0
-    values = np.array([sign * c.measured(name)[metric].value for name in c.methods])
-    if np.isnan(values).any():
-        return [np.nan] * len(values)
-    return [float((values < value).sum() + (values <= value).sum() + 1) / 2 for value in values]
+    return mean_ranks([sign * c.measured(name)[metric].value for name in c.methods])
+
+
+def mean_ranks(values: Sequence[float]) -> list[float]:
+    """1 for the smallest value; equal values share the mean of their places; all NaN where a value is NaN."""
+    found = np.array(values)
+    if np.isnan(found).any():
+        return [np.nan] * len(found)
+    return [float((found < value).sum() + (found <= value).sum() + 1) / 2 for value in found]
 
 
 def agreement_text(first: Sequence[float], other: Sequence[float]) -> str:

@@ -19,6 +19,7 @@ from lightning_gfn.reports.cube import Cube
 from lightning_gfn.reports.curves import histories, learning_curves, running_mean
 from lightning_gfn.reports.markdown import comparison_markdown
 from lightning_gfn.reports.runs import find_runs, load_run
+from lightning_gfn.reports.sensitivity import sensitivity_table
 from lightning_gfn.reports.spending import spending
 from lightning_gfn.reports.strata import partitions
 
@@ -256,3 +257,28 @@ def test_a_method_without_a_budget_on_an_axis_does_not_count_there(study: Compar
         for name, spent in {"sft": (0.0, 10.0), "a": (100.0, 20.0), "b": (97.0, 20.0)}.items()
     }
     assert spending(runs).equalised == {"generated_tokens": True, "wall_seconds": False}
+
+
+def test_sensitivity_to_threshold_and_temperature(study: Comparison) -> None:
+    """Every cell by a written loop; the last column by scipy; a reversed order is noticed."""
+    from scipy.stats import spearmanr
+
+    table = sensitivity_table(study)
+    assert table is not None and table.header == ["setting", *study.methods, "order"]
+    cells = {row[0]: row[1:] for row in table.rows}
+    means: dict[str, list[float]] = {}
+    for temperature in study.cube.temperatures:
+        for threshold in (0.5, 0.7, 0.9):
+            metric = f"distinct_correct_rouge_{threshold:g}"
+            if not study.cube.is_on_grid(metric):
+                continue
+            means[f"T = {temperature:g}, ROUGE-L < {threshold:g}"] = [
+                sum(sum(run.values[temperature][metric].values()) for run in study.cube.groups[name])
+                / sum(len(run.values[temperature][metric]) for run in study.cube.groups[name])
+                for name in study.methods
+            ]
+    assert len(means) >= 2 and means.keys() <= cells.keys()
+    first = means[table.rows[0][0]]
+    for name, row in means.items():
+        assert cells[name][:-1] == [f"{value:.2f}" for value in row]
+        assert float(cells[name][-1]) == pytest.approx(spearmanr(first, row).statistic, abs=0.006)
