@@ -6,35 +6,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
 
 Run = Callable[..., int]
 Rows = Callable[[Path], list[dict[str, Any]]]
+Check = Callable[..., None]
 
 
-def assert_same(first: Any, second: Any, path: str = "") -> None:
-    """Equality, bit for bit, of nested checkpoints."""
-    assert type(first) is type(second), path
-    if isinstance(first, dict):
-        assert first.keys() == second.keys(), path
-        for key in first:
-            assert_same(first[key], second[key], f"{path}/{key}")
-    elif isinstance(first, (list, tuple)):
-        assert len(first) == len(second), path
-        for index, (a, b) in enumerate(zip(first, second, strict=True)):
-            assert_same(a, b, f"{path}/{index}")
-    elif isinstance(first, torch.Tensor):
-        assert torch.equal(first, second), path
-    else:
-        assert first == second, path
-
-
-def final_state(folder: Path) -> dict[str, Any]:
-    state = torch.load(folder / "checkpoints" / "last.ckpt", weights_only=True)
-    return {key: state[key] for key in ("state_dict", "optimizer_states", "rng_states", "global_step")}
-
-
-def test_killed_run_resumes_bit_for_bit(run_forked: Run, workspace: Path, rows_of: Rows) -> None:
+def test_killed_run_resumes_bit_for_bit(
+    run_forked: Run, workspace: Path, rows_of: Rows, assert_same_state: Check
+) -> None:
     """6 batches an epoch, checkpoints every 3 steps and after the validations at 4 and 10: kills hit each."""
     settings = ("--trainer.max_steps", "11")
     assert run_forked("fit", "--run_dir", "straight", *settings) == 0
@@ -43,16 +23,18 @@ def test_killed_run_resumes_bit_for_bit(run_forked: Run, workspace: Path, rows_o
         assert run_forked("fit", "--model.init_args.kill_at_step", str(kill_at), *run_dir, *settings) == -signal.SIGKILL
         assert run_forked("fit", "--ckpt_path", "last", *run_dir, *settings) == 0
         assert rows_of(workspace / run_dir[1]) == rows_of(workspace / "straight")
-        assert_same(final_state(workspace / run_dir[1]), final_state(workspace / "straight"))
+        assert_same_state(workspace / run_dir[1], workspace / "straight")
 
 
-def test_validation_that_was_killed_is_made_up_for(run_forked: Run, workspace: Path, rows_of: Rows) -> None:
+def test_validation_that_was_killed_is_made_up_for(
+    run_forked: Run, workspace: Path, rows_of: Rows, assert_same_state: Check
+) -> None:
     settings = ("--checkpoint.every_n_train_steps", "2")
     assert run_forked("fit", "--run_dir", "straight", *settings) == 0
     assert run_forked("fit", "--model.init_args.kill_in_validation", "4", *settings) == -signal.SIGKILL
     assert run_forked("fit", "--ckpt_path", "last", *settings) == 0
     assert rows_of(workspace / "run") == rows_of(workspace / "straight")
-    assert_same(final_state(workspace / "run"), final_state(workspace / "straight"))
+    assert_same_state(workspace / "run", workspace / "straight")
 
 
 def test_run_killed_before_its_first_checkpoint(run_forked: Run, workspace: Path, rows_of: Rows) -> None:

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import os
 import signal
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -15,44 +12,24 @@ import torch
 
 Run = Callable[..., int]
 Rows = Callable[[Path], list[dict[str, Any]]]
-ROOT = Path(__file__).parents[2]
-YAML = """
-run_dir: run
+State = Callable[[Path], dict[str, Any]]
+Check = Callable[..., None]
+Write = Callable[[str], None]
+SETTINGS = """
 trainer:
-  accelerator: cpu
-  devices: 1
   max_steps: 10
   val_check_interval: 5
   check_val_every_n_epoch: null
-  enable_model_summary: false
-  enable_progress_bar: false
-  logger: false
   callbacks:
     - class_path: lightning_gfn.callbacks.evaluation.Evaluation
       init_args: {ks: [1, 2], majority_ks: [2]}
     - class_path: killer.KillAt
-checkpoint:
-  every_n_train_steps: 3
 data:
   class_path: datamodules.synthetic.SyntheticWordProblems
   init_args: {levels: {1: 1.0}, num_train: 12, num_val: 4, num_test: 4, batch_size: 4}
 model:
   class_path: lightning_gfn.modules.gflownet.GFlowNetModule
   init_args:
-    policy:
-      class_path: lightning_gfn.policies.causal_lm.CausalLM
-      init_args:
-        config:
-          model_type: llama
-          hidden_size: 16
-          intermediate_size: 32
-          num_hidden_layers: 1
-          num_attention_heads: 2
-          max_position_embeddings: 64
-          attention_dropout: 0.1
-        tokenizer: {kind: bpe, vocab_size: 300}
-        max_prompt_tokens: 48
-        max_new_tokens: 12
     objective: {class_path: lightning_gfn.objectives.vargrad.VarGrad}
     reward:
       class_path: lightning_gfn.rewards.tempered.SumReward
@@ -76,30 +53,18 @@ model:
 """
 
 
-def assert_same(first: Any, second: Any, path: str = "") -> None:
-    """Equality, bit for bit, of nested checkpoints."""
-    assert type(first) is type(second), path
-    if isinstance(first, dict):
-        assert first.keys() == second.keys(), path
-    if isinstance(first, (dict, list, tuple)):
-        assert len(first) == len(second), path
-        for key in first if isinstance(first, dict) else range(len(first)):
-            assert_same(first[key], second[key], f"{path}/{key}")
-    elif isinstance(first, torch.Tensor):
-        assert torch.equal(first, second), path
-    else:
-        assert first == second, path
-
-
-def checkpoint(folder: Path) -> dict[str, Any]:
-    return torch.load(folder / "checkpoints" / "last.ckpt", weights_only=True)
-
-
-def test_killed_gflownet_run_resumes_bit_for_bit(run_forked: Run, workspace: Path, rows_of: Rows) -> None:
+def test_killed_gflownet_run_resumes_bit_for_bit(
+    run_forked: Run,
+    workspace: Path,
+    rows_of: Rows,
+    write_small_run: Write,
+    checkpoint_of: State,
+    assert_same_state: Check,
+) -> None:
     """Weights, reference, optimiser, schedule, buffer, random states and every figure equal an uninterrupted run's."""
-    (workspace / "base.yaml").write_text(YAML)
+    write_small_run(SETTINGS)
     assert run_forked("fit", "--run_dir", "straight") == 0
-    straight = checkpoint(workspace / "straight")
+    straight = checkpoint_of(workspace / "straight")
     assert len(straight["lightning_gfn"]["buffer"]) > 1
     assert any(".reference." in name for name in straight["state_dict"])
     for step in (4, 8):
@@ -107,19 +72,17 @@ def test_killed_gflownet_run_resumes_bit_for_bit(run_forked: Run, workspace: Pat
         killed = run_forked("fit", "--trainer.callbacks.init_args.step", str(step), *run_dir)
         assert killed == -signal.SIGKILL
         assert run_forked("fit", "--ckpt_path", "last", *run_dir) == 0
-        resumed = checkpoint(workspace / run_dir[1])
-        for key in ("state_dict", "optimizer_states", "lr_schedulers", "rng_states", "lightning_gfn", "global_step"):
-            assert_same(straight[key], resumed[key], key)
+        assert_same_state(workspace / "straight", workspace / run_dir[1])
         assert rows_of(workspace / "straight") == rows_of(workspace / run_dir[1])
 
 
 def test_a_resume_without_the_buffer_differs(
-    run_forked: Run, workspace: Path, rows_of: Rows, monkeypatch: pytest.MonkeyPatch
+    run_forked: Run, workspace: Path, rows_of: Rows, write_small_run: Write, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The test above can fail: it does when the buffer is not restored."""
     from lightning_gfn.buffers.replay import ReplayBuffer
 
-    (workspace / "base.yaml").write_text(YAML)
+    write_small_run(SETTINGS)
     assert run_forked("fit", "--run_dir", "straight") == 0
     assert run_forked("fit", "--trainer.callbacks.init_args.step", "4") == -signal.SIGKILL
     monkeypatch.setattr(ReplayBuffer, "load_state_dict", lambda *args: None)
@@ -127,11 +90,10 @@ def test_a_resume_without_the_buffer_differs(
     assert rows_of(workspace / "run") != rows_of(workspace / "straight")
 
 
-def test_predict_writes_every_sample(run_forked: Run, workspace: Path) -> None:
+def test_predict_writes_every_sample(run_forked: Run, workspace: Path, write_small_run: Write) -> None:
     import json
 
-    text = YAML.replace("killer.KillAt", "lightning_gfn.callbacks.predictions.PredictionWriter")
-    (workspace / "base.yaml").write_text(text)
+    write_small_run(SETTINGS.replace("killer.KillAt", "lightning_gfn.callbacks.predictions.PredictionWriter"))
     assert run_forked("fit", "--trainer.max_steps", "2") == 0
     assert run_forked("predict") == 0
     lines = (workspace / "run" / "predictions" / "predictions.jsonl").read_text().splitlines()
@@ -141,16 +103,15 @@ def test_predict_writes_every_sample(run_forked: Run, workspace: Path) -> None:
 
 
 @pytest.mark.ddp
-def test_two_processes_train_as_one(workspace: Path) -> None:
+def test_two_processes_train_as_one(
+    run_apart: Check, workspace: Path, write_small_run: Write, checkpoint_of: State
+) -> None:
     """Same problems, same samples, same gradient: two processes end with the weights and the buffer of one."""
-    (workspace / "base.yaml").write_text(YAML.replace("attention_dropout: 0.1", "attention_dropout: 0.0"))
-    environment = {**os.environ, "PYTHONPATH": f"{Path(__file__).parent}:{ROOT}", "OMP_NUM_THREADS": "1"}
+    write_small_run(SETTINGS)
+    same = ("--model.init_args.policy.init_args.config.attention_dropout", "0.0", "--trainer.max_steps", "4")
     for folder, extra in (("one", ()), ("two", ("--trainer.devices", "2", "--trainer.strategy", "ddp"))):
-        command = [sys.executable, "-m", "lightning_gfn.cli", "fit", "--config", "base.yaml", "--run_dir", folder]
-        command += ["--trainer.max_steps", "4", "--trainer.limit_val_batches", "0", *extra]
-        done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=280)
-        assert done.returncode == 0, done.stderr[-3000:]
-    one, two = checkpoint(workspace / "one"), checkpoint(workspace / "two")
+        run_apart("--run_dir", folder, *same, "--trainer.limit_val_batches", "0", *extra)
+    one, two = checkpoint_of(workspace / "one"), checkpoint_of(workspace / "two")
     assert len(two["rng_states"]) == 2, "world_size must be 2"
     assert one["state_dict"].keys() == two["state_dict"].keys()
     for name, weight in one["state_dict"].items():
