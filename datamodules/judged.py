@@ -9,7 +9,7 @@ from typing import Any
 from datamodules.base import Split
 from datamodules.row_data import RowDataModule
 from datamodules.rows import BadRow, Row
-from lightning_gfn.types import JudgedSolution, Preference
+from lightning_gfn.examples import JudgedSolution, Preference
 
 STEPS, LABELS = "steps", "labels"
 

@@ -11,7 +11,7 @@ from datamodules.base import QUESTION, ProblemDataModule
 from datamodules.order import TrainLoader, keyed_hash
 from datamodules.rows import BadRow, Row
 from datamodules.wrapped import WrappedProblems, rows_of, text_of
-from lightning_gfn.types import LabelledCompletion, Preference
+from lightning_gfn.examples import LabelledCompletion, Preference
 
 
 class PreferenceDataModule(WrappedProblems):

@@ -12,7 +12,7 @@ from datamodules.judged import JudgedRows, label_at, text_at
 from datamodules.preference import completion_text, rendered, split_prompt
 from datamodules.rows import BadRow, Row
 from lightning_gfn.answers.steps import split_steps
-from lightning_gfn.types import Preference
+from lightning_gfn.examples import Preference
 
 TAG = "ки"
 FIRST_STEP = re.compile(r"[Ss]tep 1:")

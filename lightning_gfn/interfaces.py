@@ -8,8 +8,6 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from lightning_gfn.types import (
-    CandidateScores,
-    Feedback,
     LogReward,
     LossOutput,
     Rollouts,
@@ -191,79 +189,6 @@ class Policy(TextModel):
         reference: bool = False,
     ) -> Scores:
         """Log-probabilities of given actions by one teacher-forced pass, of the policy or of its frozen reference."""
-
-
-class TeachingPolicy(Policy):
-    """A policy that can also teach: it keeps an average of its trained weights and compares whole distributions."""
-
-    @property
-    @abstractmethod
-    def num_positions(self) -> int | None:
-        """Longest sequence of context and action, tokens; None if unlimited."""
-
-    @abstractmethod
-    def encode_context(self, text: str) -> list[int]:
-        """Token ids of a context of any length, begin token included where the tokenizer has one."""
-
-    @abstractmethod
-    def start_teacher(self) -> None:
-        """Make the teacher: a copy of the trained weights as they are now."""
-
-    @abstractmethod
-    def update_teacher(self, decay: float) -> None:
-        """Move the teacher's weights: teacher = decay · teacher + (1 - decay) · policy."""
-
-    @abstractmethod
-    def teacher_actions(
-        self,
-        context_ids_NC: Tensor,
-        context_mask_NC: Tensor,
-        action_ids_NT: Tensor,
-        action_mask_NT: Tensor,
-        *,
-        top_k: int,
-    ) -> CandidateScores:
-        """The teacher's ``top_k`` most probable next actions at every prefix of given actions, without gradient."""
-
-    @abstractmethod
-    def candidate_scores(
-        self,
-        context_ids_NC: Tensor,
-        context_mask_NC: Tensor,
-        action_ids_NT: Tensor,
-        action_mask_NT: Tensor,
-        candidates_NT1K: Tensor,
-    ) -> CandidateScores:
-        """Log-probabilities of given next actions at every prefix, with gradient."""
-
-    @abstractmethod
-    def write_as_reference(self, contexts: Sequence[Sequence[int]]) -> list[list[int]]:
-        """Greedy continuations of contexts by the frozen reference."""
-
-
-class FeedbackSource(ABC):
-    """Says of sampled trajectories what the teacher gets to read beside the prompt.
-
-    A trajectory for which there is nothing to say, or for which something failed, gets None: it is left out of the
-    loss and counted. Bad luck with one trajectory is never an error.
-    """
-
-    needs_reference: bool = False
-    """True if the frozen reference writes the feedback, so that the module must keep one."""
-
-    def setup(self) -> None:  # noqa: B027 - most sources have nothing to check
-        """Called before training and before weights are loaded; raises where the settings cannot work."""
-
-    @abstractmethod
-    def give(self, rollouts: Rollouts, policy: Policy, chosen: Sequence[int]) -> Feedback:
-        """Feedback on the chosen trajectories of rollouts whose answers have been checked."""
-
-    def state_dict(self) -> dict[str, Any]:
-        """State as tensors and primitives."""
-        return {}
-
-    def load_state_dict(self, state: Mapping[str, Any]) -> None:  # noqa: B027 - most sources have no state
-        """Restore ``state_dict``."""
 
 
 class Reward(ABC):

@@ -11,13 +11,15 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
-GROUND = {"types", "interfaces", "answers"}
+GROUND = {"types", "examples", "interfaces", "teaching", "answers"}
 L1 = {"objectives", "metrics", "policies", "environments", "rewards", "feedback", "buffers"}
 L2 = {"rollouts"}
 L3 = {"modules", "callbacks", "reports", "commands", "tracking"}
 ALLOWED: dict[str, set[str]] = {
     "types": set(),
+    "examples": set(),
     "interfaces": {"types"},
+    "teaching": {"types", "interfaces"},
     "answers": {"types", "interfaces"},
     **{name: set(GROUND) for name in L1},
     "rollouts": GROUND | L1,
@@ -31,7 +33,7 @@ ALLOWED: dict[str, set[str]] = {
     "stage_worker": {"cli", "commands"},
     "lightning_cli": GROUND | L3 | {"guards"},
 }
-DATAMODULES_MAY = {"types", "answers"}
+DATAMODULES_MAY = {"types", "examples", "answers"}
 OWNERS: dict[str, set[str]] = {
     "lean_dojo": {"environments"},
     "lean_interact": {"environments"},
@@ -43,7 +45,7 @@ OWNERS: dict[str, set[str]] = {
     "datasets": {"datamodules"},
     "trl": set(),
 }
-LIGHT = {"cli", "guards", "types", "interfaces", "answers", "commands"}
+LIGHT = {"cli", "guards", "commands", *GROUND}
 HEAVY = {"torch", "lightning", "transformers", "mlflow", "matplotlib", "numpy", "scipy", "sympy", "pandas"}
 
 

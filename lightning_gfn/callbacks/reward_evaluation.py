@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from lightning_gfn.callbacks.evaluated_step import EvaluatedStep
 from lightning_gfn.callbacks.results import run_seed
 from lightning_gfn.callbacks.run_files import Row, gather_rows, run_folder, send_artifact, write_json, write_jsonl
+from lightning_gfn.examples import Judgement
 from lightning_gfn.metrics.calibration import (
     accuracy,
     auroc,
@@ -16,7 +17,6 @@ from lightning_gfn.metrics.calibration import (
     expected_calibration_error,
     reliability_bins,
 )
-from lightning_gfn.types import Judgement
 
 if TYPE_CHECKING:
     from lightning.pytorch import LightningModule, Trainer

@@ -7,7 +7,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
 from lightning_gfn.answers.hints import check_strength, leading_share, verdict
-from lightning_gfn.interfaces import FeedbackSource, Policy
+from lightning_gfn.interfaces import Policy
+from lightning_gfn.teaching import FeedbackSource
 from lightning_gfn.types import Feedback, Rollouts
 
 

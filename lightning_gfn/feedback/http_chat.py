@@ -15,7 +15,8 @@ from lightning_gfn.answers.hints import check_strength
 from lightning_gfn.feedback.cache import ReplyCache
 from lightning_gfn.feedback.endpoint import BudgetSpent, Endpoint, EndpointError
 from lightning_gfn.feedback.messages import DEFAULT_REQUEST, check_request, fill_request
-from lightning_gfn.interfaces import FeedbackSource, Policy
+from lightning_gfn.interfaces import Policy
+from lightning_gfn.teaching import FeedbackSource
 from lightning_gfn.types import Feedback, Rollouts
 
 

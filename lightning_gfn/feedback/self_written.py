@@ -6,7 +6,8 @@ from collections.abc import Sequence
 
 from lightning_gfn.answers.hints import check_strength
 from lightning_gfn.feedback.messages import DEFAULT_REQUEST, check_request, fill_request
-from lightning_gfn.interfaces import FeedbackSource, Policy, TeachingPolicy
+from lightning_gfn.interfaces import Policy
+from lightning_gfn.teaching import FeedbackSource, TeachingPolicy
 from lightning_gfn.types import Feedback, Rollouts
 
 

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from lightning_gfn.answers.hints import DEFAULT_TEMPLATE, check_template, with_feedback
-from lightning_gfn.interfaces import FeedbackSource, Objective, Policy, Reward, TeachingPolicy
+from lightning_gfn.interfaces import Objective, Policy, Reward
 from lightning_gfn.modules.base import PolicyModule
 from lightning_gfn.modules.settings import EvaluationSettings, OptimizerSettings
 from lightning_gfn.objectives.distillation import TopKDistillation
@@ -17,6 +17,7 @@ from lightning_gfn.rollouts.batching import pad_contexts
 from lightning_gfn.rollouts.behaviour import BehaviourMix
 from lightning_gfn.rollouts.rewarding import evaluate_rewards
 from lightning_gfn.rollouts.sampler import RolloutSampler
+from lightning_gfn.teaching import FeedbackSource, TeachingPolicy
 from lightning_gfn.types import Feedback, Problem, Rollouts
 
 COLUMNS = frozenset(

@@ -7,7 +7,6 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from lightning_gfn.interfaces import TeachingPolicy
 from lightning_gfn.policies import loading
 from lightning_gfn.policies.candidates import candidate_scores
 from lightning_gfn.policies.ema import AveragedWeights
@@ -15,6 +14,7 @@ from lightning_gfn.policies.generation import generate
 from lightning_gfn.policies.language_model import LanguageModel
 from lightning_gfn.policies.modes import evaluation_mode, no_dropout_and_gradient
 from lightning_gfn.policies.scoring import prefix_states
+from lightning_gfn.teaching import TeachingPolicy
 from lightning_gfn.types import CandidateScores
 
 

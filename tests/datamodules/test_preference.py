@@ -12,7 +12,7 @@ from lightning import Callback
 
 from datamodules.preference import PreferenceDataModule, with_unrelated
 from datamodules.rows import BadRow
-from lightning_gfn.types import LabelledCompletion, Preference
+from lightning_gfn.examples import LabelledCompletion, Preference
 
 Loader = Callable[..., PreferenceDataModule]
 

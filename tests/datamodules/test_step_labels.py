@@ -10,7 +10,7 @@ import pytest
 
 from datamodules.judged import JudgedRows
 from datamodules.step_labels import PRM800K, MathShepherd, OutcomeRows, PairRows, StepwiseRows
-from lightning_gfn.types import JudgedSolution, Preference
+from lightning_gfn.examples import JudgedSolution, Preference
 
 ALL = {"val_fraction": 0.0, "test_fraction": 0.0}
 FILES: dict[str, type[JudgedRows]] = {

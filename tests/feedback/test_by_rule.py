@@ -10,7 +10,8 @@ import pytest
 from jsonargparse import ArgumentParser
 
 from lightning_gfn.feedback.by_rule import FirstOf, ReferenceFeedback, SiblingFeedback, VerifierFeedback
-from lightning_gfn.interfaces import FeedbackSource, Policy
+from lightning_gfn.interfaces import Policy
+from lightning_gfn.teaching import FeedbackSource
 from lightning_gfn.types import Feedback, Rollouts
 
 NO_POLICY: Any = None

@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 
 from lightning_gfn.feedback.by_rule import ReferenceFeedback
-from lightning_gfn.interfaces import FeedbackSource, Policy
+from lightning_gfn.interfaces import Policy
 from lightning_gfn.modules.distillation import DistillationModule, TeacherSettings
 from lightning_gfn.modules.settings import OptimizerSettings
 from lightning_gfn.objectives.distillation import TopKDistillation
@@ -22,6 +22,7 @@ from lightning_gfn.objectives.vargrad import VarGrad
 from lightning_gfn.policies.adapters import LoraSettings
 from lightning_gfn.policies.causal_lm import CausalLM
 from lightning_gfn.rewards.answer_match import AnswerMatch
+from lightning_gfn.teaching import FeedbackSource
 from lightning_gfn.types import Feedback, Problem, Rollouts
 
 TEMPLATE = "{feedback}{prompt}"

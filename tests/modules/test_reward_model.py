@@ -14,6 +14,7 @@ from torch.utils.data import DataLoader
 
 from datamodules.order import TrainLoader
 from datamodules.synthetic import SyntheticWordProblems
+from lightning_gfn.examples import JudgedSolution, LabelledCompletion, Preference
 from lightning_gfn.metrics.calibration import auroc
 from lightning_gfn.modules.gflownet import GFlowNetModule
 from lightning_gfn.modules.reward_model import RewardModelModule
@@ -29,7 +30,7 @@ from lightning_gfn.policies.tokenizers import TokenizerSettings
 from lightning_gfn.rewards.learned import LearnedReward
 from lightning_gfn.rollouts.step_labels import ExactSolutions, attempt_of
 from lightning_gfn.tracking.rng import RngState
-from lightning_gfn.types import JudgedSolution, LabelledCompletion, Preference, Problem
+from lightning_gfn.types import Problem
 
 LLAMA = {
     "model_type": "llama", "hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 1,
