@@ -130,24 +130,18 @@ class CausalLM(TeachingLM):
         """
         model, context = self.reference_model() if reference else (self.hugging_face, nullcontext())
         with context, no_dropout_and_gradient(model) if reference else nullcontext():
-            scores = score_actions(
-                model.base_model,
+            rows = self.on_device(context_ids_NC, context_mask_NC, action_ids_NT, action_mask_NT)
+            return score_actions(
+                self.prefix_states(model, rows, with_last=stop or entropy),
                 loading.output_layer_of(model),
                 self.space,
-                context_ids_NC.to(self.device),
-                context_mask_NC.to(self.device),
-                action_ids_NT.to(self.device),
-                action_mask_NT.to(self.device),
-                pad_id=self.pad_id,
+                *rows[2:],
                 vocab_size=self.vocab_size,
                 max_logits=self.max_logits,
-                max_positions=loading.max_positions(model.config),
                 stop=stop,
                 entropy=entropy,
                 hidden=hidden,
-                describe=lambda token: repr(self.tokenizer.convert_ids_to_tokens(token)),
             )
-        return scores
 
     def check_positions(self, length: int) -> None:
         """Refuse sequences that the model has no positions for."""

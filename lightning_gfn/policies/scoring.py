@@ -166,58 +166,35 @@ def prefix_states(
 
 
 def score_actions(
-    backbone: PreTrainedModel,
+    states: PrefixStates,
     output_layer: OutputLayer,
     space: ActionSpace,
-    context_ids_NC: Tensor,
-    context_mask_NC: Tensor,
     action_ids_NT: Tensor,
     action_mask_NT: Tensor,
     *,
-    pad_id: int,
     vocab_size: int,
     max_logits: int,
-    max_positions: int | None,
     stop: bool,
     entropy: bool,
     hidden: bool,
-    describe: Callable[[int], str],
 ) -> Scores:
     """Scores of N actions; see ``CausalLM.score``.
 
     Args:
-        backbone: the model without its output layer.
+        states: hidden states and prefixes, the last ones among them if ``stop`` or ``entropy`` is asked for.
         output_layer: hidden states to logits.
         space: the actions of q.
-        context_ids_NC: padded on the left.
-        context_mask_NC: bool.
         action_ids_NT: padded on the right.
         action_mask_NT: bool.
-        pad_id: filler.
         vocab_size: V.
         max_logits: the most logits to hold at a time.
-        max_positions: positions of the model.
         stop: return log q(stop).
         entropy: return entropies.
         hidden: return hidden states.
-        describe: names a token in an error.
 
     Returns:
         scores, float32.
     """
-    num_rows, width = action_ids_NT.shape
-    states = prefix_states(
-        backbone,
-        space,
-        context_ids_NC,
-        context_mask_NC,
-        action_ids_NT,
-        action_mask_NT,
-        pad_id=pad_id,
-        max_positions=max_positions,
-        with_last=stop or entropy,
-        describe=describe,
-    )
     token_NT1 = functional.pad(action_ids_NT.masked_fill(~action_mask_NT, 0), (0, 1))
     log_token_M, log_stop_M, entropy_M = action_log_probs(
         states.decided_MH(),
@@ -230,7 +207,7 @@ def score_actions(
         max_logits=max_logits,
     )
     return Scores(
-        log_pf_NT=torch.where(action_mask_NT, states.spread(log_token_M)[:, :width], 0.0),
+        log_pf_NT=torch.where(action_mask_NT, states.spread(log_token_M)[:, : action_ids_NT.shape[1]], 0.0),
         log_pstop_NT1=states.spread(log_stop_M) if stop else None,
         stop_mask_NT1=states.stop_mask_NT1,
         entropy_NT1=states.spread(entropy_M) if entropy_M is not None else None,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
@@ -13,9 +14,14 @@ from lightning_gfn.policies.ema import AveragedWeights
 from lightning_gfn.policies.generation import generate
 from lightning_gfn.policies.language_model import LanguageModel
 from lightning_gfn.policies.modes import evaluation_mode, no_dropout_and_gradient
-from lightning_gfn.policies.scoring import prefix_states
+from lightning_gfn.policies.scoring import PrefixStates, prefix_states
 from lightning_gfn.teaching import TeachingPolicy
 from lightning_gfn.types import CandidateScores
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
+Rows = tuple[Tensor, Tensor, Tensor, Tensor]
 
 
 class TeachingLM(LanguageModel, TeachingPolicy):
@@ -78,7 +84,8 @@ class TeachingLM(LanguageModel, TeachingPolicy):
             raise ValueError(f"top_k is {top_k}, expected at least 1")
         model = self.hugging_face
         with self.averaged_weights.applied(model), no_dropout_and_gradient(model):
-            return self._candidates((context_ids_NC, context_mask_NC, action_ids_NT, action_mask_NT), None, top_k)
+            rows = self.on_device(context_ids_NC, context_mask_NC, action_ids_NT, action_mask_NT)
+            return self._candidates(rows, None, top_k)
 
     def candidate_scores(
         self,
@@ -103,28 +110,39 @@ class TeachingLM(LanguageModel, TeachingPolicy):
         Raises:
             ValueError: if an action is impossible, or a row too long for the model.
         """
-        rows = (context_ids_NC, context_mask_NC, action_ids_NT, action_mask_NT)
+        rows = self.on_device(context_ids_NC, context_mask_NC, action_ids_NT, action_mask_NT)
         return self._candidates(rows, candidates_NT1K.to(self.device), candidates_NT1K.shape[2])
 
-    def _candidates(
-        self, rows: tuple[Tensor, Tensor, Tensor, Tensor], candidates_NT1K: Tensor | None, top_k: int
-    ) -> CandidateScores:
-        model = self.hugging_face
-        context_ids, context_mask, action_ids, action_mask = (tensor.to(self.device) for tensor in rows)
-        states = prefix_states(
+    def on_device(self, *rows: Tensor) -> Rows:
+        """Context ids and mask, action ids and mask, where the model is."""
+        context_ids_NC, context_mask_NC, action_ids_NT, action_mask_NT = (tensor.to(self.device) for tensor in rows)
+        return context_ids_NC, context_mask_NC, action_ids_NT, action_mask_NT
+
+    def prefix_states(self, model: PreTrainedModel, rows: Rows, *, with_last: bool) -> PrefixStates:
+        """Hidden states of one teacher-forced pass of this model or of its reference.
+
+        Args:
+            model: whose pass it is.
+            rows: what ``on_device`` gives.
+            with_last: an action is decided at the last prefix too, unless its stop is forced.
+
+        Raises:
+            ValueError: if an action is impossible, or a row too long for the model.
+        """
+        return prefix_states(
             model.base_model,
             self.space,
-            context_ids,
-            context_mask,
-            action_ids,
-            action_mask,
+            *rows,
             pad_id=self.pad_id,
-            max_positions=self.num_positions,
-            with_last=True,
+            max_positions=loading.max_positions(model.config),
+            with_last=with_last,
             describe=lambda token: repr(self.tokenizer.convert_ids_to_tokens(token)),
         )
+
+    def _candidates(self, rows: Rows, candidates_NT1K: Tensor | None, top_k: int) -> CandidateScores:
+        model = self.hugging_face
         return candidate_scores(
-            states,
+            self.prefix_states(model, rows, with_last=True),
             loading.output_layer_of(model),
             self.space,
             candidates_NT1K,
