@@ -7,6 +7,7 @@ from lightning_gfn.modules.rollout import RolloutModule
 from lightning_gfn.modules.settings import EvaluationSettings, KLControl, OptimizerSettings, UpdateSettings
 from lightning_gfn.policies.heads import Head
 from lightning_gfn.rollouts.behaviour import BehaviourMix
+from lightning_gfn.rollouts.resampling import ResampleSettings
 
 
 class PolicyGradientModule(RolloutModule):
@@ -25,6 +26,7 @@ class PolicyGradientModule(RolloutModule):
         seed: key of the sampling uniforms.
         log_entropy: also compute the policy's entropy in the scoring pass.
         method: the name under which results are compared; the class of the objective if None.
+        resample: draw groups of equal rewards again (DAPO's dynamic sampling); never if None.
     """
 
     def __init__(
@@ -42,6 +44,7 @@ class PolicyGradientModule(RolloutModule):
         seed: int = 0,
         log_entropy: bool = True,
         method: str | None = None,
+        resample: ResampleSettings | None = None,
     ) -> None:
         super().__init__(
             policy,
@@ -58,4 +61,5 @@ class PolicyGradientModule(RolloutModule):
             method=method,
             updates=updates,
             kl=kl,
+            resample=resample,
         )

@@ -25,7 +25,7 @@ from lightning_gfn.policies.modes import evaluation_mode
 from lightning_gfn.rollouts.batching import to_trajectories
 from lightning_gfn.rollouts.behaviour import BehaviourMix
 from lightning_gfn.rollouts.gather import gather_all
-from lightning_gfn.rollouts.rewarding import evaluate_rewards
+from lightning_gfn.rollouts.resampling import ResampleSettings, RewardedSampler, check_resampling
 from lightning_gfn.rollouts.sampler import RolloutSampler
 from lightning_gfn.types import LogReward, Problem, Rollouts, Scores
 
@@ -60,6 +60,7 @@ class RolloutModule(PolicyModule):
         method: the name under which results are compared; the class of the objective if None.
         updates: how often a rollout batch is used; once if None.
         kl: weight of the KL penalty; needed by objectives that have one.
+        resample: draw groups of equal rewards again; never if None.
     """
 
     def __init__(
@@ -79,6 +80,7 @@ class RolloutModule(PolicyModule):
         method: str | None,
         updates: UpdateSettings | None = None,
         kl: KLControl | None = None,
+        resample: ResampleSettings | None = None,
     ) -> None:
         name = method if method is not None else type(objective).__name__
         super().__init__(policy, optimizer=optimizer, evaluation=evaluation, method=name)
@@ -93,6 +95,8 @@ class RolloutModule(PolicyModule):
                 f"objective {type(objective).__name__} compares trajectories of one problem: "
                 "set model.num_samples to 2 or more"
             )
+        if resample is not None:
+            check_resampling(objective, behaviour)
         self.objective = objective
         self.reward = reward
         self.head = head
@@ -101,7 +105,7 @@ class RolloutModule(PolicyModule):
         self.kl = kl
         self.kl_coefficient = kl.coefficient if kl is not None else 0.0
         self.sampler = RolloutSampler(num_samples=num_samples, behaviour=behaviour, seed=seed)
-        self.with_prefixes = "log_reward_BT1" in objective.requires
+        self.collector = RewardedSampler(self.sampler, reward, "log_reward_BT1" in objective.requires, resample)
         self.with_entropy = log_entropy or "entropy_BT1" in objective.requires
         self.boundaries = StepBoundaries(policy)
         self.num_rollout_batches = 0
@@ -181,10 +185,11 @@ class RolloutModule(PolicyModule):
             The window; scores with gradient if they serve the only update; what sampling and rewarding cost.
         """
         number = self.num_rollout_batches
-        rollouts = self.sampler.collect(self.policy, batch, step=number, buffer=self.buffer, device=self.device)
+        drawn = self.collector.collect(
+            self.policy, batch, number=number, step=self.global_step, buffer=self.buffer, device=self.device
+        )
         self.num_rollout_batches += 1
-        rollouts, reward_calls = evaluate_rewards(rollouts, self.reward, self.policy, prefixes=self.with_prefixes)
-        log_reward = self.reward.combine(rollouts.terms, rollouts, self.global_step)
+        rollouts = drawn.rollouts
         if self.updates_per_rollout == 1:
             scores, head_columns = scored = self.score(rollouts)
         else:
@@ -193,12 +198,12 @@ class RolloutModule(PolicyModule):
             scored = None
         further, statistics = self.further_columns(rollouts, scores, head_columns)
         constants = constant_columns(
-            self.objective, self.policy, rollouts, scores, log_reward, self.boundaries, further
+            self.objective, self.policy, rollouts, scores, drawn.log_reward, self.boundaries, further
         )
-        self.remember(rollouts, log_reward)
-        counts = {"generated_tokens": self.sampled_tokens(rollouts), "reward_calls": reward_calls}
+        self.remember(rollouts, drawn.log_reward)
+        counts = {"generated_tokens": drawn.generated_tokens, "reward_calls": drawn.reward_calls}
         ids = tuple(problem.id for problem in batch)
-        return RolloutWindow(number, ids, rollouts, constants, statistics), scored, counts
+        return RolloutWindow(number, ids, rollouts, constants, {**statistics, **drawn.statistics}), scored, counts
 
     def further_columns(
         self, rollouts: Rollouts, scores: Scores, head_columns: dict[str, Tensor]
@@ -229,12 +234,6 @@ class RolloutModule(PolicyModule):
         if self.buffer is not None:
             new = to_trajectories(rollouts, log_reward, step=self.global_step)
             self.buffer.add(gather_all(new))
-
-    def sampled_tokens(self, rollouts: Rollouts) -> int:
-        """Action tokens that were sampled for this batch, not replayed or given."""
-        sampled_B = torch.tensor([source in ("on_policy", "tempered") for source in rollouts.sources])
-        lengths_N = rollouts.action_mask_NT.sum(1).cpu()
-        return int(lengths_N[sampled_B[rollouts.trajectory_index_N.cpu()]].sum())
 
     def rollout_statistics(
         self, rollouts: Rollouts, scores: Scores, constants: dict[str, Tensor]

@@ -20,7 +20,7 @@ class Row:
 
     Args:
         problem: index of its problem in the batch.
-        sample: index within the problem's group.
+        sample: index among the problem's samples of this step; it keys the random numbers.
         source: where it comes from.
         context: tokens that the policy sees.
         temperature: sampling temperature, if the action is to be sampled.

@@ -59,6 +59,7 @@ class RolloutSampler:
         step: int,
         buffer: Buffer | None,
         device: torch.device | str,
+        attempt: int = 0,
     ) -> Rollouts:
         """Sample, replay and look up B = P · num_samples trajectories, grouped by problem.
 
@@ -71,6 +72,8 @@ class RolloutSampler:
             step: rollout batch counter, part of the random key.
             buffer: to replay from.
             device: of the returned tensors.
+            attempt: the r-th attempt at these problems in a step draws their samples r · num_samples and following, so
+                that its random numbers are no other's.
 
         Returns:
             Rollouts with one step a trajectory.
@@ -84,7 +87,9 @@ class RolloutSampler:
             )
         if buffer is None and self.behaviour.replay > 0.0:
             raise ValueError(f"behaviour.replay is {self.behaviour.replay} but there is no buffer to replay from")
-        rows = [row for p, problem in enumerate(problems) for row in self._group(p, problem, policy, step, buffer)]
+        first = attempt * self.num_samples
+        groups = [self._group(p, problem, policy, step, buffer, first) for p, problem in enumerate(problems)]
+        rows = [row for group in groups for row in group]
         ids_of = [problem.id for problem in problems]
         actions = self._actions(policy, rows, ids_of, step, device)
         lengths = actions.mask.sum(1).tolist()
@@ -108,7 +113,9 @@ class RolloutSampler:
             correct_B=correct == 1.0 if correct is not None else None,
         )
 
-    def _group(self, p: int, problem: Problem, policy: Policy, step: int, buffer: Buffer | None) -> list[Row]:
+    def _group(
+        self, p: int, problem: Problem, policy: Policy, step: int, buffer: Buffer | None, first: int
+    ) -> list[Row]:
         source = self.behaviour.source(problem.id, seed=self.seed, step=step)
         prompt = policy.encode_prompt(problem.prompt)
         given: list[Row] = []
@@ -118,7 +125,7 @@ class RolloutSampler:
             given = self._reference(p, problem, policy, step, prompt)
         if source in ("replay", "reference") and not given:
             self.fallbacks[source] += 1
-        rest = range(len(given), self.num_samples)
+        rest = range(first + len(given), first + self.num_samples)
         if source == "tempered":
             temperature = self.behaviour.temperature(problem.id, seed=self.seed, step=step)
             return [Row(p, sample, "tempered", prompt, temperature) for sample in rest]
