@@ -76,3 +76,27 @@ def check_choice(name: str, value: str, choices: tuple[str, ...]) -> None:
     """
     if value not in choices:
         raise ValueError(f"{name} is {value!r}, expected one of {', '.join(choices)}")
+
+
+def check_positive(**values: float) -> None:
+    """Refuse coefficients that are not above 0.
+
+    Args:
+        values: name = coefficient.
+
+    Raises:
+        ValueError: names the argument.
+    """
+    for name, value in values.items():
+        if not value > 0.0:
+            raise ValueError(f"{name} is {value}, expected a number above 0")
+
+
+def check_smoothing(label_smoothing: float) -> None:
+    """Refuse a share of wrong labels that would turn the preference over.
+
+    Raises:
+        ValueError: names ``label_smoothing``.
+    """
+    if not 0.0 <= label_smoothing < 0.5:
+        raise ValueError(f"label_smoothing is {label_smoothing}, expected 0 <= label_smoothing < 0.5")

@@ -10,35 +10,18 @@ from torch import Tensor
 from torch.nn import functional
 
 from lightning_gfn.interfaces import Objective
-from lightning_gfn.objectives._checks import check_mask, check_shapes
+from lightning_gfn.objectives._checks import check_mask, check_positive, check_shapes, check_smoothing
 from lightning_gfn.types import LossOutput
 
 PAIRED = frozenset({"log_pf_B", "ref_log_pf_B", "pair_B", "chosen_B"})
 
 
-def check_positive(**values: float) -> None:
-    """Refuse coefficients that are not above 0.
-
-    Raises:
-        ValueError: names the argument.
-    """
-    for name, value in values.items():
-        if not value > 0.0:
-            raise ValueError(f"{name} is {value}, expected a number above 0")
-
-
-def check_smoothing(label_smoothing: float) -> None:
-    """Refuse a share of wrong labels that would turn the preference over.
-
-    Raises:
-        ValueError: names ``label_smoothing``.
-    """
-    if not 0.0 <= label_smoothing < 0.5:
-        raise ValueError(f"label_smoothing is {label_smoothing}, expected 0 <= label_smoothing < 0.5")
-
-
 def log_ratios(log_pf_B: Tensor, ref_log_pf_B: Tensor, chosen_B: Tensor) -> Tensor:
-    """Δ = log q - log q_ref of each completion, (B,), nats, shapes checked."""
+    """Δ = log q - log q_ref of each completion, (B,), nats.
+
+    Raises:
+        ValueError: names the argument whose shape or dtype is wrong.
+    """
     if log_pf_B.ndim != 1:
         raise ValueError(f"log_pf_B has shape {tuple(log_pf_B.shape)}, expected one dimension (completions)")
     shape = tuple(log_pf_B.shape)
