@@ -94,8 +94,19 @@ def text_at(row: Row, field: str) -> str:
     return value
 
 
+def problem_at(row: Row) -> dict[str, Any]:
+    """The column ``problem_id``, by which rows are split, where the row has one."""
+    return {"problem_id": row.fields["problem_id"]} if "problem_id" in row.fields else {}
+
+
 def label_at(row: Row, field: str, value: Any, place: str) -> float | None:
     """A label as a number; None stays None.
+
+    Args:
+        row: where it stands.
+        field: its column.
+        value: what the column holds.
+        place: names it in an error.
 
     Raises:
         BadRow: it is no truth value and no number from 0 to 1.

@@ -8,7 +8,7 @@ from typing import Any
 
 from datamodules.base import Split
 from datamodules.gsm8k import ANNOTATION
-from datamodules.judged import JudgedRows, label_at, text_at
+from datamodules.judged import JudgedRows, label_at, problem_at, text_at
 from datamodules.preference import completion_text, rendered, split_prompt
 from datamodules.rows import BadRow, Row
 from lightning_gfn.answers.steps import split_steps
@@ -159,7 +159,7 @@ class StepwiseRows(JudgedRows):
         ended = [step if step[-1].isspace() else step + self.separator for step in steps[:-1]]
         return {
             "question": text_at(row, "prompt"),
-            **({"problem_id": row.fields["problem_id"]} if "problem_id" in row.fields else {}),
+            **problem_at(row),
             "steps": [*ended, steps[-1]],
             "labels": [label_at(row, self.labels, label, f"entry {i + 1}") for i, label in enumerate(labels)],
         }
@@ -256,7 +256,7 @@ class OutcomeRows(JudgedRows):
         steps = split_steps(completion, self.separator)
         return {
             "question": text_at(row, "prompt"),
-            **({"problem_id": row.fields["problem_id"]} if "problem_id" in row.fields else {}),
+            **problem_at(row),
             "steps": steps,
             "labels": [None] * (len(steps) - 1) + [label] * bool(steps),
         }
@@ -286,7 +286,7 @@ class PairRows(JudgedRows):
             raise BadRow(row.where, "rejected", "is the same text as chosen")
         return {
             "question": prompt,
-            **({"problem_id": row.fields["problem_id"]} if "problem_id" in row.fields else {}),
+            **problem_at(row),
             "steps": texts,
             "labels": [1.0, 0.0],
         }

@@ -19,7 +19,7 @@ from lightning_gfn.callbacks.run_files import (
     write_json,
     write_text,
 )
-from lightning_gfn.callbacks.spending import PEAK, peak_memory_mib, reset_peak_memory
+from lightning_gfn.callbacks.spending import PEAK, peak_memory_mib, reset_peak_memory, sampling_cost
 from lightning_gfn.types import EvalRecord
 
 if TYPE_CHECKING:
@@ -105,9 +105,7 @@ class PredictionWriter(Callback):
             parts = [folder / f"rank{rank}.jsonl" for rank in range(trainer.world_size)]
             text = merge_predictions(parts)
             send_artifact(trainer, write_text(folder / "predictions.jsonl", text), self.folder)
-            summed = {name: sum(part[name] for part in parts_spent) for name in ("generated_tokens", "reward_calls")}
-            highest = {name: max(part[name] for part in parts_spent) for name in ("wall_seconds", PEAK)}
-            cost = {**summed, "gradient_tokens": 0, "optimizer_steps": 0, **highest}
+            cost = sampling_cost(parts_spent)
             send_artifact(trainer, write_json(folder / "budget.json", cost), self.folder)
 
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:

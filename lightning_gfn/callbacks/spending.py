@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -72,3 +72,17 @@ def add_up(stages: Iterable[Mapping[str, float]]) -> dict[str, float]:
     stages = list(stages)
     total = {name: sum(stage[name] for stage in stages) for name in SUMMED}
     return {**total, PEAK: max((stage[PEAK] for stage in stages), default=0.0)}
+
+
+def sampling_cost(ranks: Sequence[Mapping[str, float]]) -> dict[str, float]:
+    """What sampling cost, in the form of a ``budget.json``.
+
+    Args:
+        ranks: what each rank spent: ``generated_tokens``, ``reward_calls``, ``wall_seconds`` and ``peak_memory_mib``.
+
+    Returns:
+        tokens and calls of all ranks, the seconds of the slowest, the highest peak; no gradient tokens and no steps.
+    """
+    summed = {name: sum(rank[name] for rank in ranks) for name in ("generated_tokens", "reward_calls")}
+    highest = {name: max(rank[name] for rank in ranks) for name in ("wall_seconds", PEAK)}
+    return {**summed, "gradient_tokens": 0, "optimizer_steps": 0, **highest}

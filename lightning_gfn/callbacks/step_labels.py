@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,7 +19,7 @@ from lightning_gfn.callbacks.run_files import (
     write_json,
     write_text,
 )
-from lightning_gfn.callbacks.spending import PEAK, peak_memory_mib
+from lightning_gfn.callbacks.spending import PEAK, peak_memory_mib, sampling_cost
 from lightning_gfn.rollouts.step_labels import Attempt, StepLabeller, attempt_of
 
 if TYPE_CHECKING:
@@ -154,15 +153,13 @@ class StepLabelWriter(Callback):
             lines = [(line, json.loads(line)) for line in merge_predictions(parts).splitlines(keepends=True)]
             text = "".join(line for line, row in lines if "end" not in row)
             send_artifact(trainer, write_text(folder / "step_labels.jsonl", text), self.folder)
-            send_artifact(trainer, write_json(folder / "budget.json", total_cost(parts)), self.folder)
+            cost = sampling_cost([cost_of(part) for part in parts])
+            send_artifact(trainer, write_json(folder / "budget.json", cost), self.folder)
 
 
-def total_cost(parts: Sequence[Path]) -> dict[str, float]:
-    """What all ranks spent: the sum of tokens and calls, the seconds of the slowest, the highest peak of memory."""
-    spent = [[json.loads(line) for line in part.read_text(encoding="utf-8").splitlines()] for part in parts]
-    summed = {
-        name: sum(row.get(name, 0) for rows in spent for row in rows) for name in ("generated_tokens", "reward_calls")
-    }
-    seconds = max(sum(row.get("wall_seconds", 0.0) for row in rows) for rows in spent)
-    peak = max(row.get(PEAK, 0.0) for rows in spent for row in rows)
-    return {**summed, "gradient_tokens": 0, "optimizer_steps": 0, "wall_seconds": seconds, PEAK: peak}
+def cost_of(part: Path) -> dict[str, float]:
+    """What one rank spent, by the closing lines of its file: sums, and the highest peak of memory."""
+    rows = [json.loads(line) for line in part.read_text(encoding="utf-8").splitlines()]
+    summed = {name: sum(row.get(name, 0) for row in rows) for name in ("generated_tokens", "reward_calls")}
+    seconds = sum(row.get("wall_seconds", 0.0) for row in rows)
+    return {**summed, "wall_seconds": seconds, PEAK: max((row.get(PEAK, 0.0) for row in rows), default=0.0)}

@@ -196,6 +196,34 @@ class Pipeline:
         self.execute(f"{self.name} train", ["run", *config, *where, "--data.init_args.path", str(data)])
 
 
+def make_and_train(
+    name: str,
+    options: argparse.Namespace,
+    overrides: Sequence[str],
+    make: Callable[[Path, Path, argparse.Namespace], None],
+    file_name: str,
+) -> None:
+    """Make a file of examples from predictions, and nothing else if ``--output`` says so; or sample, make and train.
+
+    Args:
+        name: of the method.
+        options: the command's options.
+        overrides: what is passed on to the run.
+        make: from predictions to examples: takes both paths and the options.
+        file_name: of the examples among the intermediates.
+    """
+    if options.output is not None:
+        make(options.predictions, options.output, options)
+        return
+    with pipeline(name, options, overrides) as stages:
+        predictions = options.predictions
+        if predictions is None:
+            predictions = stages.sample(stages.folder / "sample", seed=options.sample_seed)
+        examples = stages.folder / file_name
+        make(predictions, examples, options)
+        stages.train(options.run_dir, examples, [predictions.with_name("budget.json")])
+
+
 def run_command(name: str, work: Callable[[list[str]], None], args: list[str]) -> int:
     """Carry out a command's work; its errors become one line and an exit status.
 

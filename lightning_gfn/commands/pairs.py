@@ -8,7 +8,7 @@ from pathlib import Path
 from random import Random
 from typing import Any
 
-from lightning_gfn.commands._pipeline import add_options, parse, pipeline, run_command
+from lightning_gfn.commands._pipeline import add_options, make_and_train, parse, run_command
 from lightning_gfn.commands._samples import Sample, different, read_samples, write_rows, write_summary
 
 Row = dict[str, Any]
@@ -103,20 +103,16 @@ def build_file(predictions: Path, output: Path, options: argparse.Namespace) -> 
 
 
 def work(args: list[str]) -> None:
-    """Build, or sample, build and train."""
+    """Build, or sample, build and train.
+
+    Raises:
+        ValueError: options or files cannot be used.
+        StageFailed: a stage failed.
+    """
     options, overrides = parse(build_parser(), args)
     if options.pairs_per_problem < 1:
         raise ValueError(f"--pairs_per_problem is {options.pairs_per_problem}, expected at least 1")
-    if options.output is not None:
-        build_file(options.predictions, options.output, options)
-        return
-    with pipeline("pairs", options, overrides) as stages:
-        predictions = options.predictions
-        if predictions is None:
-            predictions = stages.sample(stages.folder / "sample", seed=options.sample_seed)
-        examples = stages.folder / "preferences.jsonl"
-        build_file(predictions, examples, options)
-        stages.train(options.run_dir, examples, [predictions.with_name("budget.json")])
+    make_and_train("pairs", options, overrides, build_file, "preferences.jsonl")
 
 
 def main(args: list[str]) -> int:

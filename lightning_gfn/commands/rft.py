@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from lightning_gfn.commands._pipeline import add_options, parse, pipeline, run_command
+from lightning_gfn.commands._pipeline import add_options, make_and_train, parse, run_command
 from lightning_gfn.commands._samples import Filter, Sample, read_samples, write_rows, write_summary
 
 
@@ -75,16 +75,7 @@ def work(args: list[str]) -> None:
     """Filter, or sample, filter and train."""
     options, overrides = parse(build_parser(), args)
     filter_of(options)
-    if options.output is not None:
-        filter_file(options.predictions, options.output, options)
-        return
-    with pipeline("rft", options, overrides) as stages:
-        predictions = options.predictions
-        if predictions is None:
-            predictions = stages.sample(stages.folder / "sample", seed=options.sample_seed)
-        solutions = stages.folder / "solutions.jsonl"
-        filter_file(predictions, solutions, options)
-        stages.train(options.run_dir, solutions, [predictions.with_name("budget.json")])
+    make_and_train("rft", options, overrides, filter_file, "solutions.jsonl")
 
 
 def main(args: list[str]) -> int:
