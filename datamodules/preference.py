@@ -98,7 +98,11 @@ class PreferenceDataModule(WrappedProblems):
         return with_unrelated(halves if pairs else single)
 
     def preference(self, row: Row) -> Preference:
-        """The pair of a row."""
+        """The pair of a row.
+
+        Raises:
+            BadRow: a column is missing or malformed.
+        """
         chosen, rejected = (row.fields.get(name) for name in ("chosen", "rejected"))
         if "problem_id" in row.fields or "prompt" in row.fields:
             prompt = self.prompt_of(row)
@@ -110,7 +114,11 @@ class PreferenceDataModule(WrappedProblems):
         return Preference(f"pair/{row.key}", prompt, *texts)
 
     def labelled(self, row: Row) -> LabelledCompletion:
-        """The single completion of a row."""
+        """The single completion of a row.
+
+        Raises:
+            BadRow: a column is missing or malformed.
+        """
         text = completion_text(row, "completion", row.fields.get("completion"))
         label = row.fields.get("label")
         if not isinstance(label, bool):
@@ -169,14 +177,22 @@ def split_prompt(row: Row) -> tuple[str, Any, Any]:
 
 
 def message(row: Row, field: str, value: Any) -> Mapping[str, str]:
-    """One message of a conversation, checked."""
+    """One message of a conversation, checked.
+
+    Raises:
+        BadRow: it lacks role or content.
+    """
     if not isinstance(value, dict) or not all(isinstance(value.get(key), str) for key in ("role", "content")):
         raise BadRow(row.where, field, f"expected messages with role and content, found {value!r:.80}")
     return value
 
 
 def rendered(row: Row, field: str, messages: Sequence[Any]) -> str:
-    """The text of a prompt that is a conversation."""
+    """The text of a prompt that is a conversation.
+
+    Raises:
+        BadRow: it has no message, or a malformed one.
+    """
     checked = [message(row, field, item) for item in messages]
     if not checked:
         raise BadRow(row.where, field, "the conversation has no message")

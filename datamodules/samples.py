@@ -85,7 +85,11 @@ class SampledSolutions(WrappedProblems):
         return self.source.problems(self.predict_split)
 
     def hinted(self, problem: Problem) -> Problem:
-        """The problem with its answer in the prompt."""
+        """The problem with its answer in the prompt.
+
+        Raises:
+            ValueError: the problem has no answer.
+        """
         if problem.answer is None:
             raise ValueError(f"problem {problem.id!r} has no answer to give as a hint")
         before, after = self.hint_template.split("{prompt}")

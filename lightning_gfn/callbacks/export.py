@@ -25,7 +25,11 @@ class ExportModel(Callback):
         self.folder = folder
 
     def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Save into a side folder and rename it: a killed export never looks like a finished one."""
+        """Save into a side folder and rename it: a killed export never looks like a finished one.
+
+        Raises:
+            TypeError: the module has no such model.
+        """
         name = getattr(pl_module, "model_name", "policy")
         model = getattr(pl_module, name, None)
         if not isinstance(model, TextModel):

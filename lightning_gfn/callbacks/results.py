@@ -115,7 +115,15 @@ def run_seed() -> int | None:
 def run_identity(
     trainer: Trainer, pl_module: LightningModule, rows: Sequence[Row], temperatures: Sequence[float], step: int
 ) -> dict[str, Any]:
-    """Who was evaluated, on what, and how samples were drawn."""
+    """Who was evaluated, on what, and how samples were drawn.
+
+    Args:
+        trainer: of the evaluation.
+        pl_module: what was evaluated.
+        rows: of all problems and temperatures.
+        temperatures: the grid, the compared one first.
+        step: optimiser steps of the weights.
+    """
     digests = sorted({(row["problem_id"], row["content"]) for row in rows})
     method = getattr(pl_module, "method", None)
     return {

@@ -167,7 +167,17 @@ class Pipeline:
         return ["--config", str(path)]
 
     def sample(self, folder: Path, *, seed: int, overrides: Sequence[str] = ()) -> Path:
-        """Sample the training problems, unless that is done; returns the predictions."""
+        """Sample the training problems, unless that is done; returns the predictions.
+
+        Args:
+            folder: run folder of the sampling.
+            seed: key of the samples.
+            overrides: further arguments of ``predict``.
+
+        Raises:
+            PipelineError: the run writes no predictions.
+            StageFailed: names the log.
+        """
         predictions = folder / "predictions" / "predictions.jsonl"
         if not predictions.is_file():
             options = self.options

@@ -53,6 +53,9 @@ def read_content(path: Path) -> dict[str, Any]:
     """The mapping of a study file; an included study gives whatever the file does not say itself.
 
     Stages and defaults of the included study can be built upon; they run only where they are needed.
+
+    Raises:
+        StudyError: the file cannot be read or is malformed.
     """
     import yaml
 
@@ -75,7 +78,17 @@ def read_content(path: Path) -> dict[str, Any]:
 
 
 def check_keys(path: Path, where: str, given: Mapping[str, Any], known: set[str]) -> None:
-    """Refuse fields that nobody reads."""
+    """Refuse fields that nobody reads.
+
+    Args:
+        path: the study file.
+        where: the entry, named in the error.
+        given: its fields.
+        known: fields that are read.
+
+    Raises:
+        StudyError: names the field.
+    """
     if unknown := sorted(given.keys() - known):
         raise StudyError(f"{path}: {where} has the unknown field {unknown[0]!r}; known are {', '.join(sorted(known))}")
 
@@ -116,7 +129,11 @@ class Planner:
         return names
 
     def merged(self, name: str, own: Mapping[str, Any]) -> dict[str, Any]:
-        """An entry on top of the default or the earlier stage that it is like."""
+        """An entry on top of the default or the earlier stage that it is like.
+
+        Raises:
+            StudyError: names the file and the field.
+        """
         check_keys(self.study.path, f"stages.{name}", own, STAGE_KEYS)
         like = own.get("like")
         known = {**self.entries, **self.defaults}
@@ -145,7 +162,11 @@ class Planner:
         return PLACEHOLDER.sub(lambda found: str(names[found[1]]) if found[1] in names else found[0], value)
 
     def require(self, name: str, seed: int) -> Stage:
-        """The stage of an entry and a seed, or of the entry's own seed, planned with everything that it needs."""
+        """The stage of an entry and a seed, or of the entry's own seed, planned with everything that it needs.
+
+        Raises:
+            StudyError: there is no such stage.
+        """
         seed = int(self.entries.get(name, {}).get("seed", seed))
         key = f"{name}@{seed}"
         if key not in self.study.stages:
@@ -257,7 +278,11 @@ class Planner:
         return Choice(tuple(candidates), self.search.get("metric", "solve_rate"), mode == "max")
 
     def comparisons(self) -> Iterator[Comparison]:
-        """The comparisons that the study ends with."""
+        """The comparisons that the study ends with.
+
+        Raises:
+            StudyError: names what is no stage.
+        """
         for number, entry in enumerate(self.study.content.get("compare", [])):
             check_keys(self.study.path, f"compare[{number}]", entry, COMPARE_KEYS)
             for name in (found := [str(stage) for stage in entry["stages"]]):

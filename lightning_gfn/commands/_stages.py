@@ -76,7 +76,14 @@ class Stage:
 
 @dataclass(frozen=True)
 class Comparison:
-    """A ``lightning-gfn compare`` at the end of a study: which stages, against which, with which options."""
+    """A ``lightning-gfn compare`` at the end of a study: which stages, against which, with which options.
+
+    Args:
+        name: folder of its figures and tables.
+        stages: names of the stages that are compared.
+        baseline: name of the stage that the others are compared with; None for the command's own choice.
+        arguments: further arguments of the command.
+    """
 
     name: str
     stages: tuple[str, ...]
@@ -86,7 +93,16 @@ class Comparison:
 
 @dataclass
 class Study:
-    """A study file, its stages by key in an order in which each comes after those that it needs."""
+    """A study file, its stages by key in an order in which each comes after those that it needs.
+
+    Args:
+        path: the study file.
+        output: folder of all runs.
+        seeds: one run of each stage a seed.
+        content: the file, with what it includes.
+        comparisons: what comes at the end.
+        stages: by key, ``name@seed``.
+    """
 
     path: Path
     output: Path

@@ -74,7 +74,12 @@ def one_round(stages: Pipeline, number: int, model: Path | None) -> tuple[Path, 
 
 
 def work(args: list[str]) -> None:
-    """All rounds; the last one trains in the run folder itself."""
+    """All rounds; the last one trains in the run folder itself.
+
+    Raises:
+        ValueError: options or files cannot be used.
+        StageFailed: a stage failed.
+    """
     options, overrides = parse(build_parser(), args)
     filter_of(options)
     if options.rounds < 1:

@@ -19,7 +19,12 @@ MAX_REPLY_BYTES = 2**20
 
 
 class EndpointError(Exception):
-    """A request that gave no reply; ``retry_after`` seconds are to pass before another try, None for no other try."""
+    """A request that gave no reply.
+
+    Args:
+        message: what went wrong.
+        retry_after: seconds that are to pass before another try; None for no other try.
+    """
 
     def __init__(self, message: str, *, retry_after: float | None = None) -> None:
         super().__init__(message)

@@ -104,6 +104,9 @@ def auroc(scores: ArrayLike, labels: ArrayLike) -> float:
 
     Returns:
         NaN if there are no positives or no negatives.
+
+    Raises:
+        ValueError: the arguments are no vectors of one length.
     """
     s, positive = np.asarray(scores, dtype=np.float64), np.asarray(labels, dtype=np.float64) > 0.5
     if s.ndim != 1 or s.shape != positive.shape:

@@ -85,7 +85,12 @@ def trajectory_log_prob(scores: Scores, rollouts: Rollouts) -> Tensor:
 
 
 class StepBoundaries:
-    """Finds the prefixes that end a reasoning step: those whose last token holds the separator, and the last one."""
+    """Finds the prefixes that end a reasoning step: those whose last token holds the separator, and the last one.
+
+    Args:
+        policy: decodes tokens.
+        separator: what ends a step.
+    """
 
     def __init__(self, policy: Policy, separator: str = "\n") -> None:
         self.policy = policy

@@ -124,7 +124,11 @@ class PreferenceModule(PolicyModule):
 
     @torch.no_grad()
     def unrelated_log_ratio(self, batch: Examples, problems: Sequence[Problem]) -> Tensor:
-        """log q - log q_ref of each example's completion of another prompt, (B,), nats, constant."""
+        """log q - log q_ref of each example's completion of another prompt, (B,), nats, constant.
+
+        Raises:
+            ValueError: an example has no completion of another prompt.
+        """
         texts = [example.unrelated for example in batch if isinstance(example, LabelledCompletion)]
         given = [text for text in texts if text is not None]
         if len(given) < len(batch):

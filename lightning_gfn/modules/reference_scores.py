@@ -93,7 +93,15 @@ class ReferenceScores:
         texts: Sequence[str],
         device: torch.device,
     ) -> Tensor:
-        """log q_ref of these completions by one pass, (B,), nats."""
+        """log q_ref of these completions by one pass, (B,), nats.
+
+        Args:
+            policy: whose reference it is.
+            problems: the P problems.
+            index: problem of each of the B completions.
+            texts: the B completions.
+            device: where the values go.
+        """
         rollouts, _ = text_rollouts(policy, problems, index, texts, device)
         ids, mask = rollouts.action_ids_NT, rollouts.action_mask_NT
         scores = policy.score(rollouts.context_ids_NC, rollouts.context_mask_NC, ids, mask, reference=True)

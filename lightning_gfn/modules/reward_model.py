@@ -22,7 +22,15 @@ PAIR_COLUMNS = frozenset({"score_B", "chosen_B", "pair_B"})
 
 
 def as_judged(row: Labelled, separator: str) -> JudgedSolution:
-    """A completion judged as a whole becomes a solution in steps whose last one is labelled."""
+    """A completion judged as a whole becomes a solution in steps whose last one is labelled.
+
+    Args:
+        row: a judged solution stays as it is.
+        separator: what ends a step.
+
+    Raises:
+        ValueError: the completion has no visible text.
+    """
     if isinstance(row, JudgedSolution):
         return row
     steps = split_steps(row.completion, separator)
@@ -96,7 +104,11 @@ class RewardModelModule(TrainedModule):
         return rows, {"score_BS": score_BS, "label_BS": label_BS, "label_mask_BS": mask_BS}, tokens
 
     def pair_columns(self, batch: Sequence[Preference]) -> tuple[dict[str, Tensor], int]:
-        """Scores of preferred and other completions, one after the other, and the tokens read."""
+        """Scores of preferred and other completions, one after the other, and the tokens read.
+
+        Raises:
+            ValueError: a completion has no visible text.
+        """
         texts = [text for pair in batch for text in (pair.chosen, pair.rejected)]
         steps = [split_steps(text, self.separator) for text in texts]
         for b, solution in enumerate(steps):

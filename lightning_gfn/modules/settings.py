@@ -37,7 +37,11 @@ class OptimizerSettings:
     final_lr_ratio: float = 0.0
 
     def lr_factor(self, total_steps: float) -> Callable[[int], float]:
-        """Multiplier of the peak learning rate at each optimiser step of a run of ``total_steps``."""
+        """Multiplier of the peak learning rate at each optimiser step of a run of ``total_steps``.
+
+        Raises:
+            ValueError: the schedule needs a known number of steps.
+        """
         if self.schedule != "constant" and not math.isfinite(total_steps):
             raise ValueError(
                 f"optimizer.schedule={self.schedule!r} needs a known number of steps: "

@@ -100,7 +100,11 @@ class TrainedModule(L.LightningModule):
             checkpoint["state_dict"] = {k: v for k, v in checkpoint["state_dict"].items() if k not in frozen}
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Restore what ``on_save_checkpoint`` added and check that no trainable weight is missing."""
+        """Restore what ``on_save_checkpoint`` added and check that no trainable weight is missing.
+
+        Raises:
+            ValueError: a trainable weight is missing.
+        """
         state = dict(checkpoint[STATE_KEY])
         self.trained_model.load_tokenizer_state(state.pop("tokenizer"))
         self.load_extra_state(state)

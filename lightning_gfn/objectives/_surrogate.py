@@ -31,6 +31,12 @@ def clipped_surrogate(log_ratio: Tensor, advantage: Tensor, clip_low: float, cli
 
         l = -min(ρ A, clip(ρ, 1 - clip_low, 1 + clip_high) A),    ρ = exp(log_ratio)
 
+    Args:
+        log_ratio: log of the probability ratio ρ, nats; gradient flows.
+        advantage: A, of the same shape, constant.
+        clip_low: how far ρ may fall below 1.
+        clip_high: how far it may rise above 1.
+
     Returns:
         l, and True where the clipping removes the gradient.
 

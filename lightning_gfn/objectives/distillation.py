@@ -22,6 +22,13 @@ Aggregation = Literal["trajectory", "token"]
 def check_settings(rest: str, divergence: str, js_weight: float, clip: float | None, aggregation: str) -> None:
     """Refuse settings that define no loss.
 
+    Args:
+        rest: what becomes of the actions beside the teacher's K.
+        divergence: between teacher and student.
+        js_weight: weight of the Jensen-Shannon divergence.
+        clip: bound of what one action may add, nats; None for none.
+        aggregation: what the mean is over.
+
     Raises:
         ValueError: names the argument.
     """

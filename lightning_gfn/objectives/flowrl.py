@@ -112,7 +112,14 @@ def flowrl_loss(
 
 
 def clipped_ratio(log_pf_B: Tensor, old_log_pf_B: Tensor, clip_low: float, clip_high: float) -> Tensor:
-    """clip(q / q_old, 1 - clip_low, 1 + clip_high) of whole trajectories, (B,), without gradient."""
+    """clip(q / q_old, 1 - clip_low, 1 + clip_high) of whole trajectories, (B,), without gradient.
+
+    Args:
+        log_pf_B: (B,) log q of whole trajectories, nats.
+        old_log_pf_B: (B,) the same when they were sampled, nats.
+        clip_low: how far the ratio may fall below 1.
+        clip_high: how far it may rise above 1.
+    """
     return (log_pf_B.detach() - old_log_pf_B.detach()).exp().clamp(1.0 - clip_low, 1.0 + clip_high)
 
 

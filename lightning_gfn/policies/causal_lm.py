@@ -144,7 +144,14 @@ class CausalLM(TeachingLM):
             )
 
     def check_positions(self, length: int) -> None:
-        """Refuse sequences that the model has no positions for."""
+        """Refuse sequences that the model has no positions for.
+
+        Args:
+            length: of context and action, tokens.
+
+        Raises:
+            ValueError: the model has fewer positions.
+        """
         limit = loading.max_positions(self.hugging_face.config)
         if limit is not None and length > limit:
             raise ValueError(

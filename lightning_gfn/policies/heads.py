@@ -53,7 +53,16 @@ def output_network(hidden_size: int, width: int | None, initial: float) -> nn.Se
 
 
 def hidden_of(scores: Scores, head: Head, detach: bool) -> Tensor:
-    """Hidden states in float32, cut off from the policy's graph if asked."""
+    """Hidden states in float32, cut off from the policy's graph if asked.
+
+    Args:
+        scores: of one pass, with hidden states.
+        head: named in the error.
+        detach: let no gradient into the policy.
+
+    Raises:
+        ValueError: hidden states were not asked for.
+    """
     if scores.hidden_NT1H is None:
         raise ValueError(f"{type(head).__name__} reads hidden states: call Policy.score with hidden=True")
     hidden_NT1H = scores.hidden_NT1H.float()

@@ -86,7 +86,14 @@ def read_saved(path: Path) -> dict[str, Any]:
 
 
 def from_folder(folder: Path, saved: Mapping[str, Any], *, dtype: DTypeName, max_rows: int) -> LanguageRewardNetwork:
-    """The network of a folder that ``save_pretrained`` wrote."""
+    """The network of a folder that ``save_pretrained`` wrote.
+
+    Args:
+        folder: weights, tokenizer and settings.
+        saved: its settings.
+        dtype: of the language model's weights.
+        max_rows: solutions judged at once.
+    """
     settings = {name: value for name, value in saved.items() if name != "is_calibrated"}
     network = LanguageRewardNetwork(pretrained=str(folder), dtype=dtype, max_rows=max_rows, **settings)
     network.build(())
@@ -95,7 +102,17 @@ def from_folder(folder: Path, saved: Mapping[str, Any], *, dtype: DTypeName, max
 
 
 def from_checkpoint(file: Path, saved: Mapping[str, Any], *, dtype: DTypeName, max_rows: int) -> LanguageRewardNetwork:
-    """The network of a checkpoint that ``RewardModelModule`` wrote."""
+    """The network of a checkpoint that ``RewardModelModule`` wrote.
+
+    Args:
+        file: the checkpoint.
+        saved: the network's settings in it.
+        dtype: of the language model's weights.
+        max_rows: solutions judged at once.
+
+    Raises:
+        ValueError: trained weights are missing.
+    """
     checkpoint = torch.load(file, map_location="cpu", weights_only=True)
     settings = {name: value for name, value in saved.items() if name != "is_calibrated"} | {"dtype": dtype}
     if isinstance(settings["tokenizer"], dict):

@@ -50,7 +50,11 @@ class TeachingLM(LanguageModel, TeachingPolicy):
 
     @property
     def averaged_weights(self) -> AveragedWeights:
-        """The teacher's weights."""
+        """The teacher's weights.
+
+        Raises:
+            RuntimeError: if there is no teacher.
+        """
         if self.teacher is None:
             raise RuntimeError("there is no teacher: call start_teacher after build")
         return self.teacher

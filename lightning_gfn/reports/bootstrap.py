@@ -12,7 +12,13 @@ Array = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Interval:
-    """A mean with its percentile bootstrap interval."""
+    """A mean with its percentile bootstrap interval.
+
+    Args:
+        value: the mean.
+        low: lower bound.
+        high: upper bound.
+    """
 
     value: float
     low: float

@@ -221,7 +221,14 @@ def check_primary(cube: Cube, primary: tuple[str, ...]) -> tuple[str, ...]:
 def all_differences(
     cube: Cube, bootstrap: HierarchicalBootstrap, base: str, primary: tuple[str, ...]
 ) -> dict[str, dict[str, Difference]]:
-    """Method → paired metric → difference to the baseline; Holm's correction over methods and primary metrics."""
+    """Method → paired metric → difference to the baseline; Holm's correction over methods and primary metrics.
+
+    Args:
+        cube: the values.
+        bootstrap: draws the resamples.
+        base: name of the baseline.
+        primary: the metrics whose p-values are corrected.
+    """
     found = {
         (name, metric): contrast(cube, bootstrap, name, base, metric)
         for name in cube.methods
@@ -238,7 +245,14 @@ def all_differences(
 
 
 def leads(cube: Cube, bootstrap: HierarchicalBootstrap, intervals: Table, metrics: Sequence[str]) -> Table:
-    """Headline metric → other method → interval of the highest method's lead over it."""
+    """Headline metric → other method → interval of the highest method's lead over it.
+
+    Args:
+        cube: the values.
+        bootstrap: draws the resamples.
+        intervals: method → metric → interval.
+        metrics: the headline metrics.
+    """
     table: Table = {}
     for metric in metrics:
         best = max(cube.methods, key=lambda name: intervals[name][metric].value)

@@ -69,10 +69,15 @@ def equality(
     margin: float,
     temperatures: Temperatures = None,
 ) -> Equality:
-    """Whether two methods solve equally much, for practical purposes; arguments as of ``resampled_difference``.
+    """Whether two methods solve equally much, for practical purposes.
 
     Args:
+        cube: the values.
+        bootstrap: draws the resamples.
+        method: name of the method.
+        other: the method that is subtracted.
         margin: differences of the solve rate up to this one do not matter.
+        temperatures: that of the method and that of the other one; the compared one if None.
     """
     value, means_b = resampled_difference(cube, bootstrap, method, other, ACCURACY, temperatures=temperatures)
     narrow: Interval = bootstrap.percentiles(value, means_b, level=0.9)

@@ -101,7 +101,13 @@ def interpolate(across_BT: Array, up_BT: Array, level: float) -> Array:
 
 
 class Paths:
-    """Solve rate and distinct-correct of each method along the temperatures, for the data and for every resample."""
+    """Solve rate and distinct-correct of each method along the temperatures, for the data and for every resample.
+
+    Args:
+        cube: the values.
+        diversity: the metric that counts distinct correct solutions.
+        bootstrap: draws the resamples.
+    """
 
     def __init__(self, cube: Cube, diversity: str, bootstrap: HierarchicalBootstrap) -> None:
         self.cube = cube
@@ -115,7 +121,14 @@ class Paths:
         return np.array([columns])
 
     def resampled(self, method: str, metric: str, stream: str, seeds: list[int | None] | None = None) -> Array:
-        """One row a resample, one column a temperature."""
+        """One row a resample, one column a temperature.
+
+        Args:
+            method: name of the method.
+            metric: name of the metric.
+            stream: which draws of seeds it takes: paired methods take the same.
+            seeds: over these seeds only; all if None.
+        """
         columns = [
             self.bootstrap.means(self.cube.matrix(method, metric, temperature=t, seeds=seeds), stream)
             for t in self.temperatures

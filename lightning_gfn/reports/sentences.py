@@ -120,7 +120,16 @@ def matched_sentences(c: Comparison) -> list[str]:
 def matched_sentence(
     baseline: str, name: str, low: float, high: float, difference: Interval | None, p: float | None
 ) -> str:
-    """One method against the baseline at equal solve rates."""
+    """One method against the baseline at equal solve rates.
+
+    Args:
+        baseline: its name.
+        name: of the method.
+        low: lowest solve rate that both reach.
+        high: the highest.
+        difference: in distinct correct solutions; None if they reach none in common.
+        p: p-value of the difference.
+    """
     if difference is None or p is None:
         return f"**{name}** and {baseline} reach no common solve rate: they cannot be compared at matched accuracy."
     where = f"at the solve rates that both reach ({low:.3f} to {high:.3f})"

@@ -14,7 +14,17 @@ MARKERS = ("circle", "square", "diamond", "triangle", "cross", "wedge")
 
 @dataclass(frozen=True)
 class Point:
-    """A value with its interval in one or both directions."""
+    """A value with its interval in one or both directions.
+
+    Args:
+        x: across.
+        y: up.
+        low: lower end of the interval of y; None for no bar.
+        high: its upper end.
+        left: lower end of the interval of x; None for no bar.
+        right: its upper end.
+        label: shown with the point.
+    """
 
     x: float
     y: float
@@ -114,7 +124,13 @@ def tick_text(value: float) -> str:
 
 
 class Frame:
-    """Maps values to pixels and draws what stands inside one plot."""
+    """Maps values to pixels and draws what stands inside one plot.
+
+    Args:
+        plot: what is drawn.
+        across: least and largest x.
+        up: least and largest y.
+    """
 
     def __init__(self, plot: Plot, across: tuple[float, float], up: tuple[float, float]) -> None:
         self.plot = plot
@@ -222,7 +238,14 @@ class Frame:
 
 
 def spread(places: Sequence[float], gap: float, low: float, high: float) -> list[float]:
-    """Places moved as little as is simple so that neighbours are a gap apart, within a range; in order."""
+    """Places moved as little as is simple so that neighbours are a gap apart, within a range; in order.
+
+    Args:
+        places: in pixels.
+        gap: least distance of neighbours, pixels.
+        low: least place.
+        high: largest place.
+    """
     moved: list[float] = []
     for place in places:
         moved.append(max(place, moved[-1] + gap if moved else low))
@@ -235,7 +258,14 @@ def spread(places: Sequence[float], gap: float, low: float, high: float) -> list
 
 
 def marker(kind: str, x: float, y: float, size: float) -> str:
-    """One mark: the shape tells methods apart where colours do not."""
+    """One mark: the shape tells methods apart where colours do not.
+
+    Args:
+        kind: one of ``MARKERS``.
+        x: pixels from the left.
+        y: pixels from the top.
+        size: radius, pixels.
+    """
     if kind == "circle":
         return f'<circle class="mark" cx="{x:.1f}" cy="{y:.1f}" r="{size:g}"/>'
     corners = {

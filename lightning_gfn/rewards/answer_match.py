@@ -74,6 +74,12 @@ def prefix_verdicts(
 
     Prefixes without an answer marker are skipped by bisection; where the answer does not change from one prefix to the
     next, neither does the true verdict.
+
+    Args:
+        action: T tokens.
+        problem: whose answer it is.
+        policy: decodes prefixes.
+        judge: from problem, text and the checked verdict to the verdict that counts.
     """
 
     def has_marker(end: int) -> bool:

@@ -157,7 +157,14 @@ class LearnedReward(Reward):
         return max(self.floor, AGGREGATES[self.aggregate]([log_sigmoid(score) for score in scores]))
 
     def spread(self, values: Sequence[float], ends: Sequence[int], length: int, problem: Problem) -> list[float]:
-        """Values at the ends of steps and of the empty prefix, the floor at the other ``length + 1`` prefixes."""
+        """Values at the ends of steps and of the empty prefix, the floor at the other ``length + 1`` prefixes.
+
+        Args:
+            values: of the prefixes that end a step.
+            ends: their lengths, tokens.
+            length: of the action, tokens.
+            problem: what is attempted.
+        """
         row = [self.value((), "", problem)] + [self.floor] * length
         for end, value in zip(ends, values, strict=True):
             row[end] = value

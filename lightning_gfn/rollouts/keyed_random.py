@@ -64,7 +64,14 @@ def keyed_uniforms(
 
 
 def keyed_uniform(stream: Stream, *, seed: int, step: int, problem_id: str) -> float:
-    """One uniform in [0, 1) for a decision about a whole problem."""
+    """One uniform in [0, 1) for a decision about a whole problem.
+
+    Args:
+        stream: what it is for.
+        seed: of the run.
+        step: optimiser step.
+        problem_id: the problem.
+    """
     return float(keyed_uniforms(stream, seed=seed, step=step, problem_ids=[problem_id], samples=[0], length=1)[0, 0])
 
 

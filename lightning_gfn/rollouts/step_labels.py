@@ -79,7 +79,11 @@ class ExactSolutions(StepLabeller):
         return StepLabels([self.labels(attempt) for attempt in attempts])
 
     def labels(self, attempt: Attempt) -> list[float]:
-        """Labels of one attempt."""
+        """Labels of one attempt.
+
+        Raises:
+            ValueError: the problem has no known solution set.
+        """
         known = attempt.problem.solution_set
         if known is None:
             raise ValueError(
@@ -183,7 +187,14 @@ class Completions(StepLabeller):
         policy: Policy,
         most: int,
     ) -> list[list[int]]:
-        """Actions of at most ``most`` tokens that follow the contexts."""
+        """Actions of at most ``most`` tokens that follow the contexts.
+
+        Args:
+            rows: attempt, step, context and number of the completion.
+            attempts: what the first entry of a row counts in.
+            policy: continues the contexts.
+            most: longest action, tokens.
+        """
         if most < 1:
             return [[] for _ in rows]
         uniforms = keyed_uniforms(
@@ -208,6 +219,13 @@ def is_right(problem: Problem, completion: str) -> bool:
 
 
 def attempt_of(problem: Problem, key: str, completion: str, separator: str) -> Attempt | None:
-    """A completion in steps; None if it has no visible text."""
+    """A completion in steps; None if it has no visible text.
+
+    Args:
+        problem: what it attempts.
+        key: names it among the problem's attempts; random numbers are keyed by it.
+        completion: its text.
+        separator: what ends a step.
+    """
     steps = split_steps(completion, separator)
     return Attempt(problem, key, tuple(steps)) if steps else None

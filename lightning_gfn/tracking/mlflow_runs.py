@@ -65,7 +65,14 @@ def plain_name(text: str) -> str:
 
 
 def fetch(client: MlflowClient, run: Run, target: Path, stage: str) -> Path | None:
-    """The folder of one run; None if it has no results of the stage."""
+    """The folder of one run; None if it has no results of the stage.
+
+    Args:
+        client: of the store.
+        run: which one.
+        target: folder of the downloads.
+        stage: ``val`` or ``test``.
+    """
     run_id = run.info.run_id
     names = {artifact.path for artifact in client.list_artifacts(run_id, "results")}
     if f"results/{stage}_metrics.json" not in names:
