@@ -69,7 +69,7 @@ class MathShepherd(JudgedRows):
         return {"question": question, "steps": self.cleaned(row, steps), "labels": labels}
 
     def cleaned(self, row: Row, steps: list[str]) -> list[str]:
-        """Steps as completions have them: one a line."""
+        """Steps as completions have them, one a line; ``BadRow`` if one is empty."""
         cleaned = []
         for number, step in enumerate(steps):
             body = step.strip() if self.numbering else NUMBERING.sub("", step.strip())
@@ -209,7 +209,7 @@ class PRM800K(JudgedRows):
         }
 
     def chosen(self, row: Row, number: int, step: Any) -> tuple[str, float | None]:
-        """Text and label of one step."""
+        """Text and label of one step; ``BadRow`` if it is malformed."""
         place = f"label.steps[{number}]"
         if not isinstance(step, dict):
             raise BadRow(row.where, place, f"expected an object, found {step!r:.80}")

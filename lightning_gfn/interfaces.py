@@ -173,7 +173,15 @@ class Policy(TextModel):
         top_k: int | None = None,
         top_p: float | None = None,
     ) -> SampledActions:
-        """Continue each context by inverse-CDF sampling from the given uniforms; equal contexts share one prefill."""
+        """Continue each context by inverse-CDF sampling from the given uniforms; equal contexts share one prefill.
+
+        Args:
+            contexts: N token id sequences.
+            uniforms_NT1: numbers in [0, 1), one for each row and prefix.
+            temperature_N: behaviour temperature of each row.
+            top_k: most probable actions that the behaviour keeps.
+            top_p: probability mass that the behaviour keeps.
+        """
 
     @abstractmethod
     def score(
@@ -188,7 +196,18 @@ class Policy(TextModel):
         hidden: bool = False,
         reference: bool = False,
     ) -> Scores:
-        """Log-probabilities of given actions by one teacher-forced pass, of the policy or of its frozen reference."""
+        """Log-probabilities of given actions by one teacher-forced pass, of the policy or of its frozen reference.
+
+        Args:
+            context_ids_NC: int64, padded on the left.
+            context_mask_NC: bool, True on tokens.
+            action_ids_NT: int64, padded on the right, no end token.
+            action_mask_NT: bool, True on tokens.
+            stop: also return log q(stop) of every prefix.
+            entropy: also return the entropy at every prefix.
+            hidden: also return the hidden state at every prefix.
+            reference: score under the frozen reference, without gradient.
+        """
 
 
 class Reward(ABC):

@@ -43,7 +43,15 @@ class TeachingPolicy(Policy):
         *,
         top_k: int,
     ) -> CandidateScores:
-        """The teacher's ``top_k`` most probable next actions at every prefix of given actions, without gradient."""
+        """The teacher's ``top_k`` most probable next actions at every prefix of given actions, without gradient.
+
+        Args:
+            context_ids_NC: int64, padded on the left: what the teacher sees.
+            context_mask_NC: bool, True on tokens.
+            action_ids_NT: int64, padded on the right, no end token.
+            action_mask_NT: bool, True on tokens.
+            top_k: K.
+        """
 
     @abstractmethod
     def candidate_scores(
@@ -54,7 +62,15 @@ class TeachingPolicy(Policy):
         action_mask_NT: Tensor,
         candidates_NT1K: Tensor,
     ) -> CandidateScores:
-        """Log-probabilities of given next actions at every prefix, with gradient."""
+        """Log-probabilities of given next actions at every prefix, with gradient.
+
+        Args:
+            context_ids_NC: int64, padded on the left.
+            context_mask_NC: bool, True on tokens.
+            action_ids_NT: int64, padded on the right, no end token.
+            action_mask_NT: bool, True on tokens.
+            candidates_NT1K: int64, K different actions at each of the T + 1 prefixes.
+        """
 
     @abstractmethod
     def write_as_reference(self, contexts: Sequence[Sequence[int]]) -> list[list[int]]:

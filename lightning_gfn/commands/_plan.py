@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import Any
 
 from lightning_gfn.commands._stages import Choice, Comparison, Stage, Study, StudyError, named_files
+from lightning_gfn.commands._study_file import check_keys, read_content
 
 TRAINER_COMMANDS = ("run", "fit", "test", "validate", "predict")
-STUDY_KEYS = {"include", "output", "seeds", "overlays", "search", "defaults", "stages", "compare"}
 STAGE_KEYS = {
     "like", "command", "config", "overlays", "set", "arguments", "grid", "choose", "for", "method", "seed",
     "seed_keys", "needs",
@@ -47,50 +47,6 @@ def read_study(path: Path, *, output: Path | None = None, seeds: Sequence[int] |
         for name in dict.fromkeys([*planner.own, *compared]):
             planner.require(name, seed)
     return study
-
-
-def read_content(path: Path) -> dict[str, Any]:
-    """The mapping of a study file; an included study gives whatever the file does not say itself.
-
-    Stages and defaults of the included study can be built upon; they run only where they are needed.
-
-    Raises:
-        StudyError: the file cannot be read or is malformed.
-    """
-    import yaml
-
-    try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise StudyError(f"{path} cannot be read ({error.strerror}): give the file of a study") from error
-    except yaml.YAMLError as error:
-        raise StudyError(f"{path}: not YAML ({error})") from error
-    if not isinstance(content, dict) or not isinstance(content.get("stages"), dict):
-        raise StudyError(f"{path}: expected a mapping with the field 'stages'")
-    check_keys(path, "the study", content, STUDY_KEYS)
-    if "include" not in content:
-        return content
-    base = read_content(path.parent / content["include"])
-    known = {**base.get("included", {}), **base["stages"]}
-    defaults = {**base.get("defaults", {}), **content.get("defaults", {})}
-    kept = {name: value for name, value in base.items() if name not in ("compare", "stages")}
-    return {**kept, **content, "defaults": defaults, "included": known}
-
-
-def check_keys(path: Path, where: str, given: Mapping[str, Any], known: set[str]) -> None:
-    """Refuse fields that nobody reads.
-
-    Args:
-        path: the study file.
-        where: the entry, named in the error.
-        given: its fields.
-        known: fields that are read.
-
-    Raises:
-        StudyError: names the field.
-    """
-    if unknown := sorted(given.keys() - known):
-        raise StudyError(f"{path}: {where} has the unknown field {unknown[0]!r}; known are {', '.join(sorted(known))}")
 
 
 def spelled(key: str, value: Any) -> tuple[str, str]:
@@ -185,7 +141,18 @@ class Planner:
         run_dir: Path,
         extra: Mapping[str, Any] | None = None,
     ) -> Stage:
-        """One stage; ``extra`` makes it a candidate of a search."""
+        """One stage; ``extra`` makes it a candidate of a search.
+
+        Args:
+            name: of the entry.
+            seed: of the run.
+            entry: its merged settings.
+            run_dir: its run folder.
+            extra: settings that make it a candidate of a search; None otherwise.
+
+        Raises:
+            StudyError: names the file and the field.
+        """
         given = entry.get("command", "run") if extra is None else "fit"
         commands = (given,) if isinstance(given, str) else tuple(given)
         trains = set(commands) <= set(TRAINER_COMMANDS)
@@ -240,7 +207,14 @@ class Planner:
         return arguments
 
     def resolved(self, text: str, seed: int, run_dir: Path, needs: list[str]) -> str:
-        """The argument with folders of stages put in; the stages that it names are added to ``needs``."""
+        """The argument with folders of stages put in; the stages that it names are added to ``needs``.
+
+        Args:
+            text: with ``{name}`` where a folder stands.
+            seed: of the run.
+            run_dir: of the run.
+            needs: keys of the stages that it needs; added to.
+        """
         fixed = {"seed": str(seed), "output": str(self.study.output), "run_dir": str(run_dir)}
 
         def value(found: re.Match[str]) -> str:

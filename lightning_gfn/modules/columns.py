@@ -177,6 +177,15 @@ def build_columns(
     """Every column that the objective reads, where a batch is used for one update and scored once.
 
     The "old" log-probabilities are then the present ones, detached.
+
+    Args:
+        objective: says which columns.
+        policy: whose lengths and tokens count.
+        rollouts: the trajectories.
+        scores: of one pass with gradient.
+        log_reward: tempered, nats; None if no column needs it.
+        head_columns: what the head gives.
+        boundaries: finds the ends of reasoning steps.
     """
     constants = constant_columns(objective, policy, rollouts, scores, log_reward, boundaries, {})
     return {**constants, **live_columns(rollouts, scores), **head_columns}

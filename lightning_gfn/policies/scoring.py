@@ -25,6 +25,13 @@ def join_rows(
 
     So positions count from 0, and causal attention alone keeps padding unseen: no mask is needed.
 
+    Args:
+        context_ids_NC: padded on the left.
+        context_mask_NC: bool.
+        action_ids_NT: padded on the right.
+        action_mask_NT: bool.
+        pad_id: filler.
+
     Returns:
         ids (N, L), L the longest row, and the lengths of the contexts (N,).
     """
@@ -40,6 +47,13 @@ def check_actions(
     space: ActionSpace, action_ids_NT: Tensor, action_mask_NT: Tensor, context_N: Tensor, describe: Callable[[int], str]
 ) -> None:
     """Refuse actions that q gives probability zero, since their log-probability has no gradient.
+
+    Args:
+        space: the actions of q.
+        action_ids_NT: padded on the right.
+        action_mask_NT: bool.
+        context_N: lengths of the contexts.
+        describe: names a token in an error.
 
     Raises:
         ValueError: naming the row and the token.

@@ -208,7 +208,11 @@ def compare_runs(runs: Sequence[EvaluatedRun], options: Options | None = None) -
 
 
 def check_primary(cube: Cube, primary: tuple[str, ...]) -> tuple[str, ...]:
-    """The primary metrics, or ValueError if the runs do not have one of them for the same problems."""
+    """The primary metrics, known to be common to all runs.
+
+    Raises:
+        ValueError: the runs do not have one of them for the same problems.
+    """
     for metric in primary:
         if metric not in cube.paired_metrics():
             raise ValueError(

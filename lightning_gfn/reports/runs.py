@@ -150,7 +150,11 @@ def json_rows(path: Path, remedy: str) -> Iterator[tuple[int, dict[str, Any]]]:
 
 
 def read_rows(path: Path, temperature: float, remedy: str) -> tuple[Values, dict[str, dict[str, Any]]]:
-    """Per-problem values of each metric at every temperature, and the rows at one temperature."""
+    """Per-problem values of each metric at every temperature, and the rows at one temperature.
+
+    Raises:
+        ValueError: names file and line of a malformed row.
+    """
     values: dict[float, dict[str, dict[str, float]]] = {}
     samples: dict[str, dict[str, Any]] = {}
     for number, row in json_rows(path, remedy):
