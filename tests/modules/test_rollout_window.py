@@ -225,7 +225,7 @@ def test_ppo_raises_the_expected_reward(make_policy, make_trainer, letters):
         make_policy(), PPO(), num_samples=16, updates=UpdateSettings(num_epochs=2), kl=KLControl(0.0),
         head=ValueHead(), optimizer=OptimizerSettings(lr=1e-2),
     )  # fmt: skip
-    spy = run(module, make_trainer(60), loader(*[letters] * 60))
+    spy = run(module, make_trainer(40), loader(*[letters] * 40))
     rewards = [columns["log_reward_B"].mean().item() for columns in spy.prepared]
     assert sum(rewards[-3:]) / 3 > sum(rewards[:3]) / 3 + 0.5
 

@@ -91,17 +91,33 @@ def written_loop(policy: Any, problem: Problem, rounds: int) -> tuple[list[str],
     return groups[0], tokens, calls
 
 
-@pytest.mark.parametrize("rounds", [1, 2, 6])
-def test_it_is_the_written_loop(policy, mixed_and_hopeless, rounds):
-    """One long group of the plain sampler gives the samples of all rounds: each has random numbers of its own."""
+def test_costs_of_the_first_round_alone_are_noticed(policy, mixed_and_hopeless, monkeypatch: pytest.MonkeyPatch):
+    original = resampling.refilled
+
+    def forgetful(batch: RolloutBatch, again: RolloutBatch, *rest: Any) -> tuple[RolloutBatch, list[int]]:
+        joined, waiting = original(batch, again, *rest)
+        return replace(joined, generated_tokens=batch.generated_tokens, reward_calls=batch.reward_calls), waiting
+
+    monkeypatch.setattr(resampling, "refilled", forgetful)
+    with pytest.raises(AssertionError):
+        assert_written_loop(policy, mixed_and_hopeless, 2)
+
+
+def assert_written_loop(policy: Any, problems: list[Problem], rounds: int) -> None:
     reward = Parity()
-    batch = collect(policy, mixed_and_hopeless, rounds, reward=reward)
-    expected = [written_loop(policy, problem, rounds) for problem in mixed_and_hopeless]
+    batch = collect(policy, problems, rounds, reward=reward)
+    expected = [written_loop(policy, problem, rounds) for problem in problems]
     assert list(batch.rollouts.completions) == [text for texts, _, _ in expected for text in texts]
     assert batch.generated_tokens == sum(tokens for _, tokens, _ in expected)
     assert batch.reward_calls == reward.rows == sum(calls for _, _, calls in expected)
     asked = [calls // SAMPLES - 1 for _, _, calls in expected]
     assert batch.statistics["resample_rounds"] == max(asked) == rounds
+
+
+@pytest.mark.parametrize("rounds", [1, 2, 6])
+def test_it_is_the_written_loop(policy, mixed_and_hopeless, rounds):
+    """One long group of the plain sampler gives the samples of all rounds: each has random numbers of its own."""
+    assert_written_loop(policy, mixed_and_hopeless, rounds)
 
 
 def assert_rows_belong_together(policy: Any, rollouts: Rollouts) -> None:
