@@ -112,7 +112,7 @@ class GRPO(Objective):
     """GRPO and its relatives; the reward r is the ``log_reward_B`` column, taken as a plain number.
 
         Dr. GRPO  advantage_scale none, aggregation constant
-        DAPO      clip_high 0.28, aggregation token, drop_equal_groups, overlong_share 0.2 or drop_truncated
+        DAPO      clip_high 0.28, aggregation token, drop_equal_groups (with model.resample), overlong_share 0.2 or drop_truncated
         GSPO      ratio sequence, clip_low 3e-4, clip_high 4e-4
         RLOO      ratio none, baseline leave_one_out, advantage_scale none, aggregation sum, kl reward
 
@@ -129,7 +129,8 @@ class GRPO(Objective):
         baseline: mean reward of the group, or of the group without the trajectory itself (``leave_one_out``).
         kl: no penalty (``none``); β (log q_old - log q_ref) of the trajectory taken off its reward (``reward``); or β
             times an estimator in the loss of each action (``k1``, which has no expected gradient, ``k2``, ``k3``).
-        drop_equal_groups: leave out problems whose trajectories all have the same reward.
+        drop_equal_groups: leave out problems whose trajectories all have the same reward (those that ``model.resample``
+            could not refill).
         drop_truncated: leave out trajectories that the maximum length cut off.
         overlong_share: share of the maximum length, at its end, over which a penalty grows from 0 to 1; 0 for none.
 

@@ -29,7 +29,8 @@ class ResampleSettings:
     The paper goes on to *further problems* until the batch is full of mixed groups. Here the problems stay: every
     method sees the same data in the same order, and no rank waits for more than ``max_rounds`` rounds. So the number of
     mixed groups rises but may stay below the batch size, and problems that are almost always (or almost never) solved
-    weigh more than in the paper and cost more samples.
+    weigh more than in the paper and cost more samples. Training figures such as the solve rate are those of the batch
+    after this choice, closer to a half than the policy's own; budgets count every sample.
 
     Args:
         max_rounds: how often a group is drawn again at most.
