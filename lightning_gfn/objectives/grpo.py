@@ -112,7 +112,8 @@ class GRPO(Objective):
     """GRPO and its relatives; the reward r is the ``log_reward_B`` column, taken as a plain number.
 
         Dr. GRPO  advantage_scale none, aggregation constant
-        DAPO      clip_high 0.28, aggregation token, drop_equal_groups (with model.resample), overlong_share 0.2 or drop_truncated
+        DAPO      clip_high 0.28, aggregation token, drop_equal_groups with model.resample, overlong_share 0.2 (or
+                  drop_truncated)
         GSPO      ratio sequence, clip_low 3e-4, clip_high 4e-4
         RLOO      ratio none, baseline leave_one_out, advantage_scale none, aggregation sum, kl reward
 
