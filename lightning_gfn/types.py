@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING, Any, Literal
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from lightning_gfn.proofs import Episode, Theorem
+
 AnswerStyle = Literal["gsm8k", "math", "metamath"]
 Source = Literal["on_policy", "tempered", "replay", "reference"]
 
@@ -31,6 +33,8 @@ class Problem:
             them (coverage is reported then); None otherwise.
         answer_style: how a final answer is written in a completion.
         metadata: further columns of the row (level, type, …); user reward functions receive them.
+        theorem: what is to be proved, if the problem is a theorem; an attempt then has one step for each tactic, its
+            completion is the script of tactics, and it is correct if it is a proof.
     """
 
     id: str
@@ -40,6 +44,7 @@ class Problem:
     solution_set: Mapping[str, str] | None = None
     answer_style: AnswerStyle = "metamath"
     metadata: Mapping[str, Any] = field(default_factory=dict)
+    theorem: Theorem | None = None
 
 
 @dataclass(frozen=True)
@@ -97,6 +102,7 @@ class Rollouts:
             truncation included (nats); None where unknown (replay, reference).
         terms: untempered reward terms by name, (B,) or (B, T + 1).
         correct_B: bool, the final answer is right; None if the reward does not check answers.
+        episodes: what the proof environment said of each trajectory, None for replayed ones; None for other problems.
     """
 
     problems: tuple[Problem, ...]
@@ -111,6 +117,7 @@ class Rollouts:
     behaviour_log_pf_NT: Tensor | None = None
     terms: dict[str, Tensor] = field(default_factory=dict)
     correct_B: Tensor | None = None
+    episodes: tuple[Episode | None, ...] | None = None
 
     @property
     def num_trajectories(self) -> int:
@@ -259,6 +266,7 @@ class EvalRecord:
             nats; empty where references were not scored. They do not depend on the sampling temperature, so only the
             records of the first temperature carry them.
         reference_actions: actions of each of them: its tokens, and its stop unless the maximum length forces it.
+        episodes: the attempts tactic by tactic, where the problem is a theorem.
     """
 
     problem: Problem
@@ -271,3 +279,4 @@ class EvalRecord:
     truncated: tuple[bool, ...]
     reference_log_probs: tuple[float, ...] = ()
     reference_actions: tuple[int, ...] = ()
+    episodes: tuple[Episode, ...] = ()

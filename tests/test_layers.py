@@ -11,13 +11,15 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
-GROUND = {"types", "examples", "interfaces", "teaching", "answers"}
+GROUND = {"proofs", "types", "examples", "interfaces", "teaching", "proving", "answers"}
 L1 = {"objectives", "metrics", "policies", "environments", "rewards", "feedback", "buffers"}
 L2 = {"rollouts"}
 L3 = {"modules", "callbacks", "reports", "commands", "tracking"}
 ALLOWED: dict[str, set[str]] = {
-    "types": set(),
+    "proofs": set(),
+    "types": {"proofs"},
     "examples": set(),
+    "proving": {"proofs"},
     "interfaces": {"types"},
     "teaching": {"types", "interfaces"},
     "answers": {"types", "interfaces"},
@@ -33,7 +35,7 @@ ALLOWED: dict[str, set[str]] = {
     "stage_worker": {"cli", "commands"},
     "lightning_cli": GROUND | L3 | {"guards"},
 }
-DATAMODULES_MAY = {"types", "examples", "answers"}
+DATAMODULES_MAY = {"proofs", "types", "examples", "answers"}
 OWNERS: dict[str, set[str]] = {
     "lean_dojo": {"environments"},
     "lean_interact": {"environments"},
