@@ -182,4 +182,3 @@ class ProofPrompt:
         shown = state[: self.max_state_chars]
         past = "\n".join(tactics)[-self.max_history_chars :] if self.history and tactics else ""
         return f"{shown}\n--\n{past}\n--\n" if past else f"{shown}\n--\n"
-
