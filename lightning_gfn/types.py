@@ -154,6 +154,8 @@ class Scores:
         stop_mask_NT1: bool, True on prefixes of the action that the policy may stop at.
         entropy_NT1: entropy of the next action (token or stop) at each prefix, nats; None if not asked for.
         hidden_NT1H: last hidden state at each prefix, for heads; None if not asked for.
+        pooled_NH: mean of the last hidden states over each step's context (the encoder's, where there is one), float32;
+            given together with ``hidden_NT1H``.
     """
 
     log_pf_NT: Tensor
@@ -161,6 +163,7 @@ class Scores:
     stop_mask_NT1: Tensor
     entropy_NT1: Tensor | None = None
     hidden_NT1H: Tensor | None = None
+    pooled_NH: Tensor | None = None
 
 
 @dataclass(frozen=True)

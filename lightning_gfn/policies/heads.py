@@ -18,7 +18,7 @@ class Head(nn.Module, ABC):
     provides: ClassVar[frozenset[str]]
     """``log_z_B``, ``log_f_BT1`` or ``value_BT1``."""
     needs_hidden: ClassVar[bool]
-    """True if ``forward`` reads ``scores.hidden_NT1H``."""
+    """True if ``forward`` reads ``scores.hidden_NT1H`` or ``scores.pooled_NH``."""
 
     @abstractmethod
     def build(self, hidden_size: int) -> None:
@@ -52,21 +52,20 @@ def output_network(hidden_size: int, width: int | None, initial: float) -> nn.Se
     return nn.Sequential(nn.Linear(hidden_size, width), nn.GELU(), output)
 
 
-def hidden_of(scores: Scores, head: Head, detach: bool) -> Tensor:
+def hidden_of(hidden: Tensor | None, head: Head, detach: bool) -> Tensor:
     """Hidden states in float32, cut off from the policy's graph if asked.
 
     Args:
-        scores: of one pass, with hidden states.
+        hidden: hidden states of one pass.
         head: named in the error.
         detach: let no gradient into the policy.
 
     Raises:
         ValueError: hidden states were not asked for.
     """
-    if scores.hidden_NT1H is None:
+    if hidden is None:
         raise ValueError(f"{type(head).__name__} reads hidden states: call Policy.score with hidden=True")
-    hidden_NT1H = scores.hidden_NT1H.float()
-    return hidden_NT1H.detach() if detach else hidden_NT1H
+    return hidden.float().detach() if detach else hidden.float()
 
 
 class LogZScalar(Head):
@@ -114,39 +113,45 @@ class HiddenHead(Head):
 
 
 class LogZHead(HiddenHead):
-    """log Z of a problem from the hidden state at the end of its prompt, nats.
+    """log Z of a problem from the hidden states of its prompt, nats.
 
-    log Z = f(h(prefix 0 of the trajectory's first step))
+        log Z = f(h(prefix 0 of the trajectory's first step)), or with ``pool`` f(mean of h over the first context)
+
+    Args:
+        initial: value before training, nats.
+        width: units of a hidden layer; a linear map if None.
+        detach: keep the gradient of the head from the policy's weights.
+        pool: read the mean over the prompt (of the encoder's states, where there is an encoder) instead of its end.
     """
 
     provides = frozenset({"log_z_B"})
+
+    def __init__(
+        self, *, initial: float = 0.0, width: int | None = None, detach: bool = False, pool: bool = False
+    ) -> None:
+        super().__init__(initial=initial, width=width, detach=detach)
+        self.pool = pool
 
     def forward(self, scores: Scores, rollouts: Rollouts) -> Tensor:
         """log Z of each trajectory's problem, (B,)."""
         trajectories_B = torch.arange(rollouts.num_trajectories, device=rollouts.trajectory_index_N.device)
         first_step_B = torch.searchsorted(rollouts.trajectory_index_N.contiguous(), trajectories_B)
-        hidden_BH = hidden_of(scores, self, self.detach)[first_step_B, 0]
+        if self.pool:
+            hidden_BH = hidden_of(scores.pooled_NH, self, self.detach)[first_step_B]
+        else:
+            hidden_BH = hidden_of(scores.hidden_NT1H, self, self.detach)[first_step_B, 0]
         return self.network(hidden_BH).squeeze(-1)
 
 
 class PrefixHead(HiddenHead):
-    """One number for every prefix of a single-step trajectory: f(h(prefix))."""
+    """One number for every prefix of every step: f(h(prefix))."""
 
     def hidden_states(self, scores: Scores, rollouts: Rollouts) -> Tensor:
-        """h of each prefix, (B, T + 1, H)."""
-        return hidden_of(scores, self, self.detach)
+        """h of each prefix of each step, (N, T + 1, H)."""
+        return hidden_of(scores.hidden_NT1H, self, self.detach)
 
     def forward(self, scores: Scores, rollouts: Rollouts) -> Tensor:
-        """f of each prefix, (B, T + 1).
-
-        Raises:
-            ValueError: if trajectories have several steps.
-        """
-        if len(rollouts.trajectory_index_N) != rollouts.num_trajectories:
-            raise ValueError(
-                f"{type(self).__name__} needs trajectories of one step; "
-                "for several use LogZHead with trajectory balance"
-            )
+        """f of each prefix of each step, (N, T + 1); a trajectory of one step is that step, N = B."""
         return self.network(self.hidden_states(scores, rollouts)).squeeze(-1)
 
 

@@ -23,6 +23,7 @@ def batch(steps: tuple[int, ...] = (0, 1, 2)) -> tuple[Scores, Rollouts]:
         log_pstop_NT1=None,
         stop_mask_NT1=torch.ones(n, T + 1, dtype=torch.bool),
         hidden_NT1H=torch.randn(n, T + 1, H, requires_grad=True),
+        pooled_NH=torch.randn(n, H, requires_grad=True),
     )
     rollouts = Rollouts(
         problems=(Problem(id="p", prompt=""),),
@@ -42,6 +43,7 @@ HEADS = [
     (lambda **kw: LogZScalar(initial=kw["initial"]), (3,)),
     (LogZHead, (3,)),
     (lambda **kw: LogZHead(width=5, **kw), (3,)),
+    (lambda **kw: LogZHead(pool=True, **kw), (3,)),
     (FlowHead, (3, T + 1)),
     (lambda **kw: FlowHead(width=5, **kw), (3, T + 1)),
     (ValueHead, (3, T + 1)),
@@ -89,12 +91,35 @@ def test_log_z_is_read_at_the_prompt_of_the_first_step() -> None:
     assert torch.equal(head(scores, rollouts), expected)
 
 
-def test_missing_inputs_are_named() -> None:
+@pytest.mark.parametrize("detach", [True, False])
+def test_pooled_log_z_reads_the_mean_over_the_first_context(detach: bool) -> None:
+    head = LogZHead(pool=True, detach=detach)
+    head.build(H)
+    torch.nn.init.normal_(head.network[0].weight)
+    scores, rollouts = batch((0, 0, 1, 2, 2, 2))
+    assert scores.pooled_NH is not None
+    log_z = head(scores, rollouts)
+    assert torch.equal(log_z, head.network(scores.pooled_NH[[0, 2, 3]]).squeeze(-1))
+    log_z.sum().backward()
+    assert (scores.pooled_NH.grad is None) == detach
+
+
+def test_prefix_heads_give_every_prefix_of_every_step() -> None:
     head = FlowHead()
     head.build(H)
+    torch.nn.init.normal_(head.network[0].weight)
     scores, rollouts = batch((0, 0, 1))
-    with pytest.raises(ValueError, match="trajectories of one step"):
-        head(scores, rollouts)
-    _, rollouts = batch()
+    assert scores.hidden_NT1H is not None
+    given = head(scores, rollouts)
+    assert given.shape == (3, T + 1)
+    for step in range(3):
+        for t in range(T + 1):
+            torch.testing.assert_close(given[step, t], head.network(scores.hidden_NT1H[step, t])[0])
+
+
+@pytest.mark.parametrize("head", [FlowHead(), LogZHead(), LogZHead(pool=True)])
+def test_missing_inputs_are_named(head: Any) -> None:
+    head.build(H)
+    scores, rollouts = batch()
     with pytest.raises(ValueError, match="hidden=True"):
         head(Scores(scores.log_pf_NT, None, scores.stop_mask_NT1), rollouts)
