@@ -74,12 +74,13 @@ def apply_previous_adapter(
     return adapted.merge_and_unload() if how == "merge" else adapted
 
 
-def attach_lora(model: PreTrainedModel | PeftModel, settings: LoraSettings) -> PeftModel:
+def attach_lora(model: PreTrainedModel | PeftModel, settings: LoraSettings, task_type: str) -> PeftModel:
     """Freeze the model and add a trainable adapter that changes nothing yet.
 
     Args:
         model: the model, or a model that carries a frozen adapter of an earlier stage.
         settings: the adapter.
+        task_type: what peft calls this kind of model.
 
     Returns:
         the adapted model; only the new adapter requires gradients.
@@ -91,7 +92,7 @@ def attach_lora(model: PreTrainedModel | PeftModel, settings: LoraSettings) -> P
         lora_alpha=settings.alpha,
         lora_dropout=settings.dropout,
         target_modules=settings.target_modules if settings.target_modules is not None else "all-linear",
-        task_type="CAUSAL_LM",
+        task_type=task_type,
     )
     if isinstance(model, PeftModel):
         model.add_adapter(TRAINED, config)

@@ -9,7 +9,6 @@ from torch import Tensor
 from lightning_gfn.interfaces import Policy
 from lightning_gfn.policies.heads import ValueHead
 from lightning_gfn.policies.language_model import LanguageModel
-from lightning_gfn.policies.scoring import join_rows, prefix_rows
 from lightning_gfn.types import Rollouts, Scores
 
 
@@ -38,20 +37,20 @@ class Critic(ValueHead):
             TypeError: if the policy has no network that could be copied.
         """
         if not isinstance(policy, LanguageModel):
-            raise TypeError(f"Critic copies the network of a CausalLM, not of {type(policy).__name__}: use ValueHead")
-        self.backbone = copy.deepcopy(policy.hugging_face.base_model)
-        self.pad_id = policy.pad_id
+            raise TypeError(
+                f"Critic copies the network of a CausalLM or Seq2SeqLM, not of {type(policy).__name__}: use ValueHead"
+            )
+        self.architecture, self.pad_id = policy.architecture, policy.pad_id
+        self.backbone = copy.deepcopy(self.architecture.backbone(policy.hugging_face))
         self.build(policy.hidden_size)
 
     def hidden_states(self, scores: Scores, rollouts: Rollouts) -> Tensor:
-        """h' of each prefix, (B, T + 1, H), float32."""
-        ids_NL, context_N = join_rows(
+        """h' of each prefix of each step, (N, T + 1, H), float32."""
+        rows = (
             rollouts.context_ids_NC,
             rollouts.context_mask_NC,
             rollouts.action_ids_NT,
             rollouts.action_mask_NT,
-            self.pad_id,
         )
-        hidden_NLH = self.backbone(input_ids=ids_NL, use_cache=False).last_hidden_state
-        rows_NT1 = prefix_rows(context_N, rollouts.action_ids_NT.shape[1] + 1, ids_NL.shape[1])
-        return hidden_NLH.reshape(-1, hidden_NLH.shape[-1])[rows_NT1].float()
+        reading = self.architecture.read(self.backbone, rows, pad_id=self.pad_id)
+        return reading.hidden_SH[reading.flat_NT1].float()

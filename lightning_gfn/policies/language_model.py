@@ -6,13 +6,14 @@ import copy
 from collections.abc import Iterable
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import torch
 from torch import nn
 
 from lightning_gfn.policies import adapters, loading, tokenizers
 from lightning_gfn.policies.adapters import LoraSettings
+from lightning_gfn.policies.architectures import Architecture, DecoderOnly, max_positions
 from lightning_gfn.policies.decoders import DecoderFactory, DecoderName, DTypeName
 from lightning_gfn.policies.ema import AveragedWeights
 from lightning_gfn.policies.tokenizers import TextCodec, TokenizerSettings
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
 
 
 class LanguageModel(nn.Module):
-    """A decoder-only language model with its tokenizer, built by ``build``.
+    """A language model with its tokenizer, built by ``build``; decoder-only unless a subclass says otherwise.
 
     Args:
         pretrained: Hugging Face name, folder of a model, or folder of an adapter that an earlier stage saved.
@@ -54,6 +55,8 @@ class LanguageModel(nn.Module):
         ValueError: if settings contradict each other.
         FileNotFoundError: if ``pretrained`` looks like a path and does not exist.
     """
+
+    architecture: ClassVar[Architecture] = DecoderOnly()
 
     def __init__(
         self,
@@ -123,7 +126,11 @@ class LanguageModel(nn.Module):
         if self.pretrained is not None:
             how = self.previous_adapter if self.lora is not None else "merge"
             model, tokenizer_home = loading.load_pretrained(
-                self.pretrained, dtype=dtype, attn_implementation=self.attn_implementation, previous_adapter=how
+                self.pretrained,
+                self.architecture,
+                dtype=dtype,
+                attn_implementation=self.attn_implementation,
+                previous_adapter=how,
             )
             self.set_tokenizer(self.make_tokenizer(texts, tokenizer_home))
         else:
@@ -131,13 +138,16 @@ class LanguageModel(nn.Module):
             assert self.config_block is not None
             model = loading.create_model(
                 self.config_block,
+                self.architecture,
                 self.tokenizer,
                 vocab_size=self.tokenizer_size(),
                 dtype=dtype,
                 attn_implementation=self.attn_implementation,
             )
         # Loading leaves evaluation mode, and Lightning keeps modes: dropout and gradient checkpointing would be off.
-        self.model = (model if self.lora is None else adapters.attach_lora(model, self.lora)).train()
+        if self.lora is not None:
+            model = adapters.attach_lora(model, self.lora, self.architecture.task_type)
+        self.model = model.train()
         self.check_model()
         self.set_action_space()
         if self.gradient_checkpointing:
@@ -148,7 +158,7 @@ class LanguageModel(nn.Module):
         if self.restored_tokenizer is not None:
             return self.restored_tokenizer
         if isinstance(self.tokenizer_source, TokenizerSettings):
-            return tokenizers.make_tokenizer(self.tokenizer_source, texts)
+            return tokenizers.make_tokenizer(self.tokenizer_source, texts, prompts_end=self.architecture.prompts_end)
         source = self.tokenizer_source if self.tokenizer_source is not None else home
         assert source is not None
         return tokenizers.load_tokenizer(source)
@@ -156,7 +166,7 @@ class LanguageModel(nn.Module):
     def set_tokenizer(self, tokenizer: PreTrainedTokenizerBase) -> None:
         """Use this tokenizer from now on."""
         self.tokenizer = tokenizer
-        self.codec = TextCodec(tokenizer)
+        self.codec = TextCodec(tokenizer, prompts_end=self.architecture.prompts_end)
         self.pad_id: int = tokenizer.pad_token_id
 
     def tokenizer_size(self) -> int:
@@ -167,15 +177,15 @@ class LanguageModel(nn.Module):
 
     def check_model(self) -> None:
         """Refuse a model that this policy cannot use right."""
-        hugging_face = self.hugging_face
-        loading.check_decodable(hugging_face)
-        limit = loading.max_positions(hugging_face.config)
-        if limit is not None and self.max_prompt_tokens + self.max_new_tokens > limit:
+        hugging_face, architecture = self.hugging_face, self.architecture
+        architecture.check_model(hugging_face)
+        limit = max_positions(hugging_face.config)
+        if limit is not None and architecture.positions_needed(self.max_prompt_tokens, self.max_new_tokens) > limit:
             raise ValueError(
                 f"max_prompt_tokens={self.max_prompt_tokens} + max_new_tokens={self.max_new_tokens} exceed the {limit} "
                 "positions of the model: lower them or raise config.max_position_embeddings"
             )
-        loading.check_output_layer(hugging_face, loading.output_layer_of(hugging_face))
+        architecture.check_output_layer(hugging_face, loading.output_layer_of(hugging_face))
 
     def set_action_space(self) -> None:
         """Derive the actions of q from model and tokenizer."""
@@ -204,7 +214,7 @@ class LanguageModel(nn.Module):
     def hugging_face(self) -> PreTrainedModel:
         """The Hugging Face model, with adapter layers inside if there are any."""
         if self.model is None:
-            raise RuntimeError("CausalLM has no weights yet: call build first")
+            raise RuntimeError(f"{type(self).__name__} has no weights yet: call build first")
         return self.model.get_base_model() if self.lora is not None else self.model  # type: ignore[operator]
 
     @property

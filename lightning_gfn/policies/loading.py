@@ -7,17 +7,17 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-import torch
-
 from lightning_gfn.policies.adapters import apply_previous_adapter, base_of_adapter, is_adapter_folder
+from lightning_gfn.policies.architectures import Architecture
 from lightning_gfn.policies.log_probs import OutputLayer
-from lightning_gfn.policies.modes import evaluation_mode
 
 if TYPE_CHECKING:
+    import torch
     from peft import PeftModel
-    from transformers import PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-CACHED_LAYER_TYPES = {"full_attention", "sliding_attention", "chunked_attention", "moe", "mlp"}
+SCALED_BY_TIES = ("umt5", "switch_transformers")
+"""Models that scale the outputs of their decoder if their embeddings are tied; T5 has a field of its own for it."""
 
 
 def check_pretrained(name: str) -> None:
@@ -46,6 +46,7 @@ def check_pretrained(name: str) -> None:
 
 def load_pretrained(
     name: str,
+    architecture: Architecture,
     *,
     dtype: torch.dtype,
     attn_implementation: str | None,
@@ -53,17 +54,28 @@ def load_pretrained(
 ) -> tuple[PreTrainedModel | PeftModel, str]:
     """Load a model; an adapter folder gives its base with the adapter merged or kept beside it.
 
+    Args:
+        name: Hugging Face name or folder.
+        architecture: which kind of model it has to be.
+        dtype: of the weights.
+        attn_implementation: of attention; None for the library's choice.
+        previous_adapter: what becomes of an adapter.
+
     Returns:
         the model, and the name or path where its tokenizer is.
+
+    Raises:
+        ValueError: if it is a model of another kind.
     """
-    from transformers import AutoModelForCausalLM
+    import transformers
 
     folder = Path(name).expanduser()
     name = str(folder) if folder.is_dir() else name
     with_adapter = folder.is_dir() and is_adapter_folder(folder)
     base_name = base_of_adapter(folder) if with_adapter else name
     options: dict[str, Any] = {} if attn_implementation is None else {"attn_implementation": attn_implementation}
-    model = AutoModelForCausalLM.from_pretrained(base_name, dtype=dtype, **options)
+    architecture.check_config(transformers.AutoConfig.from_pretrained(base_name))
+    model = getattr(transformers, architecture.auto_class).from_pretrained(base_name, dtype=dtype, **options)
     if not with_adapter:
         return model, name
     has_tokenizer = (folder / "tokenizer_config.json").is_file()
@@ -72,6 +84,7 @@ def load_pretrained(
 
 def create_model(
     block: Mapping[str, Any],
+    architecture: Architecture,
     tokenizer: PreTrainedTokenizerBase,
     *,
     vocab_size: int,
@@ -82,19 +95,22 @@ def create_model(
 
     Args:
         block: ``model_type`` and fields of its configuration; vocabulary and special tokens come from the tokenizer.
+        architecture: which kind of model it has to be.
         tokenizer: gives the ids of special tokens.
         vocab_size: rows of the embedding, unless the block says more.
         dtype: of the weights.
         attn_implementation: of attention; None for the library's choice.
 
     Raises:
-        ValueError: if a field is unknown or the vocabulary too small.
+        ValueError: if it is a model of another kind, a field is unknown or the vocabulary too small.
     """
-    from transformers import AutoConfig, AutoModelForCausalLM
+    import transformers
+    from transformers import AutoConfig
 
     fields = dict(block)
     model_type = fields.pop("model_type")
     known = AutoConfig.for_model(model_type)
+    architecture.check_config(known)
     unknown = [name for name in fields if not hasattr(known, name)]
     if unknown:
         raise ValueError(f"config.{unknown[0]} is no field of a {model_type!r} configuration ({type(known).__name__})")
@@ -104,29 +120,9 @@ def create_model(
             f"config.vocab_size={fields['vocab_size']} is less than the {vocab_size} tokens of the tokenizer"
         )
     special = {name: getattr(tokenizer, name) for name in ("pad_token_id", "bos_token_id", "eos_token_id")}
-    config = AutoConfig.for_model(model_type, **{**special, **fields})
+    config = AutoConfig.for_model(model_type, **{**architecture.special_fields(special), **fields})
     options: dict[str, Any] = {} if attn_implementation is None else {"attn_implementation": attn_implementation}
-    return AutoModelForCausalLM.from_config(config, dtype=dtype, **options)
-
-
-def check_decodable(model: PreTrainedModel) -> None:
-    """Refuse models that a key-value cache of plain attention cannot serve.
-
-    Raises:
-        ValueError: naming what the model needs instead.
-    """
-    config = model.config
-    layer_types = set(getattr(config, "layer_types", None) or ())
-    if getattr(config, "is_encoder_decoder", False):
-        raise ValueError(f"{type(model).__name__} is an encoder-decoder model; CausalLM takes decoder-only models")
-    if getattr(model, "_is_stateful", False) or layer_types - CACHED_LAYER_TYPES:
-        raise ValueError(f"{type(model).__name__} keeps a recurrent state; CausalLM takes models with attention alone")
-
-
-def max_positions(config: PreTrainedConfig) -> int | None:
-    """The longest sequence that the model has positions for; None if unlimited."""
-    value = getattr(config, "max_position_embeddings", None)
-    return int(value) if value is not None else None
+    return getattr(transformers, architecture.auto_class).from_config(config, dtype=dtype, **options)
 
 
 def output_layer_of(model: PreTrainedModel) -> OutputLayer:
@@ -138,27 +134,12 @@ def output_layer_of(model: PreTrainedModel) -> OutputLayer:
     head, config = model.get_output_embeddings(), model.config
     if head is None:
         raise ValueError(
-            f"{type(model).__name__} has no output embedding; CausalLM needs a model for causal language modelling"
+            f"{type(model).__name__} has no output embedding; a policy needs a model with an output layer over tokens"
         )
     scale = getattr(config, "logit_scale", None)
     divisor = getattr(config, "logits_scaling", None)
     factor = (1.0 if scale is None else float(scale)) / (1.0 if divisor is None else float(divisor))
+    scaled_by_ties = config.model_type in SCALED_BY_TIES and bool(config.tie_word_embeddings)
+    if getattr(config, "scale_decoder_outputs", scaled_by_ties):
+        factor *= float(config.d_model) ** -0.5
     return OutputLayer(head=head, scale=factor, cap=getattr(config, "final_logit_softcapping", None))
-
-
-@torch.no_grad()
-def check_output_layer(model: PreTrainedModel, output_layer: OutputLayer) -> None:
-    """Compare the output layer with the model's own logits on a few tokens.
-
-    Raises:
-        ValueError: if the model does something to its logits that ``OutputLayer`` does not know.
-    """
-    ids = torch.arange(3, device=next(model.parameters()).device)[None]
-    with evaluation_mode(model):
-        expected = model(input_ids=ids, use_cache=False).logits.float()
-        given = output_layer(model.base_model(input_ids=ids, use_cache=False).last_hidden_state).float()
-    if not torch.allclose(expected, given, rtol=1e-2, atol=1e-2):
-        raise ValueError(
-            f"{type(model).__name__} changes its logits after the output layer in a way that is not supported: "
-            "known are logit_scale, logits_scaling and final_logit_softcapping"
-        )

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
@@ -12,35 +11,8 @@ from torch.nn import functional
 
 from lightning_gfn.policies.decoding import ActionSpace
 from lightning_gfn.policies.log_probs import OutputLayer, action_log_probs
+from lightning_gfn.policies.readings import Reading
 from lightning_gfn.types import Scores
-
-if TYPE_CHECKING:
-    from transformers import PreTrainedModel
-
-
-def join_rows(
-    context_ids_NC: Tensor, context_mask_NC: Tensor, action_ids_NT: Tensor, action_mask_NT: Tensor, pad_id: int
-) -> tuple[Tensor, Tensor]:
-    """Context and action of each row without a gap, padding at the end.
-
-    So positions count from 0, and causal attention alone keeps padding unseen: no mask is needed.
-
-    Args:
-        context_ids_NC: padded on the left.
-        context_mask_NC: bool.
-        action_ids_NT: padded on the right.
-        action_mask_NT: bool.
-        pad_id: filler.
-
-    Returns:
-        ids (N, L), L the longest row, and the lengths of the contexts (N,).
-    """
-    ids_NS = torch.cat([context_ids_NC, action_ids_NT], dim=1)
-    mask_NS = torch.cat([context_mask_NC, action_mask_NT], dim=1)
-    order_NS = torch.argsort((~mask_NS).to(torch.uint8), dim=1, stable=True)
-    ids_NS = ids_NS.masked_fill(~mask_NS, pad_id).gather(1, order_NS)
-    longest = int(mask_NS.sum(1).max())
-    return ids_NS[:, :longest], context_mask_NC.sum(1)
 
 
 def check_actions(
@@ -82,23 +54,21 @@ def check_actions(
 
 @dataclass(frozen=True)
 class PrefixStates:
-    """Hidden states of a teacher-forced pass, and where the prefixes of N actions stand among them.
+    """A teacher-forced pass, and the prefixes of N actions at which an action is decided.
 
     Args:
-        hidden_SH: hidden states of all positions.
-        flat_NT1: row of ``hidden_SH`` at which each of the T + 1 prefixes is read.
+        reading: hidden states and where each prefix is read.
         stop_mask_NT1: bool, True on prefixes that may stop.
         index_M: the M prefixes, in a flattened (N, T + 1), at which an action is decided.
     """
 
-    hidden_SH: Tensor
-    flat_NT1: Tensor
+    reading: Reading
     stop_mask_NT1: Tensor
     index_M: Tensor
 
     def decided_MH(self) -> Tensor:
         """Hidden states of the M prefixes."""
-        return self.hidden_SH.index_select(0, self.flat_NT1.reshape(-1)[self.index_M])
+        return self.reading.hidden_SH.index_select(0, self.reading.flat_NT1.reshape(-1)[self.index_M])
 
     def may_stop_M(self) -> Tensor:
         """Whether stop is an action at each of the M prefixes."""
@@ -106,74 +76,26 @@ class PrefixStates:
 
     def spread(self, values_M: Tensor) -> Tensor:
         """(M, …) values as (N, T + 1, …), 0 elsewhere."""
-        empty = values_M.new_zeros(self.flat_NT1.numel(), *values_M.shape[1:])
-        return empty.index_copy(0, self.index_M, values_M).view(*self.flat_NT1.shape, *values_M.shape[1:])
+        shape = self.stop_mask_NT1.shape
+        empty = values_M.new_zeros(shape.numel(), *values_M.shape[1:])
+        return empty.index_copy(0, self.index_M, values_M).view(*shape, *values_M.shape[1:])
 
 
-def prefix_rows(context_N: Tensor, num_prefixes: int, num_positions: int) -> Tensor:
-    """Where the prefixes of joined rows are read in hidden states flattened to (N · L, H).
-
-    Prefix t of row n is read at the last token before it; beyond the last prefix any position will do.
-
-    Args:
-        context_N: lengths of the contexts.
-        num_prefixes: T + 1.
-        num_positions: L, positions of each joined row.
-
-    Returns:
-        int64 (N, T + 1).
-    """
-    prefix_T1 = torch.arange(num_prefixes, device=context_N.device)
-    position_NT1 = (context_N[:, None] - 1 + prefix_T1).clamp_max(num_positions - 1)
-    return torch.arange(len(context_N), device=context_N.device)[:, None] * num_positions + position_NT1
-
-
-def prefix_states(
-    backbone: PreTrainedModel,
-    space: ActionSpace,
-    context_ids_NC: Tensor,
-    context_mask_NC: Tensor,
-    action_ids_NT: Tensor,
-    action_mask_NT: Tensor,
-    *,
-    pad_id: int,
-    max_positions: int | None,
-    with_last: bool,
-    describe: Callable[[int], str],
-) -> PrefixStates:
-    """One pass over contexts and actions.
+def prefix_states(reading: Reading, space: ActionSpace, lengths_N: Tensor, *, with_last: bool) -> PrefixStates:
+    """The prefixes of a pass at which an action is decided.
 
     Args:
-        backbone: the model without its output layer.
+        reading: the pass.
         space: the actions of q.
-        context_ids_NC: padded on the left.
-        context_mask_NC: bool.
-        action_ids_NT: padded on the right.
-        action_mask_NT: bool.
-        pad_id: filler.
-        max_positions: positions of the model.
+        lengths_N: tokens of each action.
         with_last: an action is decided at the last prefix too, unless its stop is forced.
-        describe: names a token in an error.
-
-    Returns:
-        hidden states, and the prefixes at which an action is decided.
-
-    Raises:
-        ValueError: if an action is impossible, or a row too long for the model.
     """
-    ids_NL, context_N = join_rows(context_ids_NC, context_mask_NC, action_ids_NT, action_mask_NT, pad_id)
-    check_actions(space, action_ids_NT, action_mask_NT, context_N, describe)
-    if max_positions is not None and ids_NL.shape[1] > max_positions:
-        raise ValueError(f"context and action have {ids_NL.shape[1]} tokens, the model has {max_positions} positions")
-    hidden_NLH = backbone(input_ids=ids_NL, use_cache=False).last_hidden_state
-    lengths_N = action_mask_NT.sum(1)
-    num_prefixes = action_ids_NT.shape[1] + 1
-    prefix_T1 = torch.arange(num_prefixes, device=ids_NL.device)
+    num_prefixes = reading.flat_NT1.shape[1]
+    prefix_T1 = torch.arange(num_prefixes, device=lengths_N.device)
     last_N1 = lengths_N[:, None] if with_last else lengths_N[:, None] - 1
     decided_NT1 = (prefix_T1 <= last_N1) & (prefix_T1 < space.max_new_tokens)
     return PrefixStates(
-        hidden_SH=hidden_NLH.reshape(-1, hidden_NLH.shape[-1]),
-        flat_NT1=prefix_rows(context_N, num_prefixes, ids_NL.shape[1]),
+        reading=reading,
         stop_mask_NT1=space.stop_mask(lengths_N, num_prefixes),
         index_M=decided_NT1.reshape(-1).nonzero().squeeze(1),
     )
@@ -192,7 +114,7 @@ def score_actions(
     entropy: bool,
     hidden: bool,
 ) -> Scores:
-    """Scores of N actions; see ``CausalLM.score``.
+    """Scores of N actions; see ``LanguagePolicy.score``.
 
     Args:
         states: hidden states and prefixes, the last ones among them if ``stop`` or ``entropy`` is asked for.
@@ -204,7 +126,7 @@ def score_actions(
         max_logits: the most logits to hold at a time.
         stop: return log q(stop).
         entropy: return entropies.
-        hidden: return hidden states.
+        hidden: return hidden states at the prefixes, and their mean over each context.
 
     Returns:
         scores, float32.
@@ -225,5 +147,6 @@ def score_actions(
         log_pstop_NT1=states.spread(log_stop_M) if stop else None,
         stop_mask_NT1=states.stop_mask_NT1,
         entropy_NT1=states.spread(entropy_M) if entropy_M is not None else None,
-        hidden_NT1H=states.hidden_SH[states.flat_NT1] if hidden else None,
+        hidden_NT1H=states.reading.hidden_SH[states.reading.flat_NT1] if hidden else None,
+        pooled_NH=states.reading.pooled_NH() if hidden else None,
     )

@@ -9,19 +9,19 @@ import torch
 from torch import Tensor
 
 from lightning_gfn.policies import loading
+from lightning_gfn.policies.architectures import max_positions
 from lightning_gfn.policies.candidates import candidate_scores
 from lightning_gfn.policies.ema import AveragedWeights
 from lightning_gfn.policies.generation import generate
 from lightning_gfn.policies.language_model import LanguageModel
 from lightning_gfn.policies.modes import evaluation_mode, no_dropout_and_gradient
-from lightning_gfn.policies.scoring import PrefixStates, prefix_states
+from lightning_gfn.policies.readings import Rows
+from lightning_gfn.policies.scoring import PrefixStates, check_actions, prefix_states
 from lightning_gfn.teaching import TeachingPolicy
 from lightning_gfn.types import CandidateScores
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
-
-Rows = tuple[Tensor, Tensor, Tensor, Tensor]
 
 
 class TeachingLM(LanguageModel, TeachingPolicy):
@@ -30,7 +30,7 @@ class TeachingLM(LanguageModel, TeachingPolicy):
     @property
     def num_positions(self) -> int | None:
         """Longest sequence of context and action, tokens; None if unlimited."""
-        return loading.max_positions(self.hugging_face.config)
+        return max_positions(self.hugging_face.config)
 
     def encode_context(self, text: str) -> list[int]:
         """Token ids of a context of any length."""
@@ -133,15 +133,21 @@ class TeachingLM(LanguageModel, TeachingPolicy):
         Raises:
             ValueError: if an action is impossible, or a row too long for the model.
         """
-        return prefix_states(
-            model.base_model,
+        architecture = self.architecture
+        lengths_N, context_N = rows[3].sum(1), rows[1].sum(1)
+        check_actions(
             self.space,
-            *rows,
-            pad_id=self.pad_id,
-            max_positions=loading.max_positions(model.config),
-            with_last=with_last,
+            *rows[2:],
+            context_N,
             describe=lambda token: repr(self.tokenizer.convert_ids_to_tokens(token)),
         )
+        limit = max_positions(model.config)
+        if limit is not None and architecture.positions_needed(rows[0].shape[1], rows[2].shape[1]) > limit:
+            needed = max(map(architecture.positions_needed, context_N.tolist(), lengths_N.tolist()))
+            if needed > limit:
+                raise ValueError(f"context and action need {needed} positions, the model has {limit} positions")
+        reading = architecture.read(architecture.backbone(model), rows, pad_id=self.pad_id)
+        return prefix_states(reading, self.space, lengths_N, with_last=with_last)
 
     def _candidates(self, rows: Rows, candidates_NT1K: Tensor | None, top_k: int) -> CandidateScores:
         model = self.hugging_face

@@ -42,12 +42,15 @@ class TokenizerSettings:
             )
 
 
-def make_tokenizer(settings: TokenizerSettings, texts: Iterable[str]) -> PreTrainedTokenizerBase:
+def make_tokenizer(
+    settings: TokenizerSettings, texts: Iterable[str], *, prompts_end: bool = False
+) -> PreTrainedTokenizerBase:
     """Make, and for ``bpe`` train, a tokenizer; equal texts give an equal tokenizer.
 
     Args:
         settings: what to make.
         texts: training texts; read only for ``bpe``.
+        prompts_end: texts get an end token, as encoders of T5 want it, instead of a begin token.
 
     Returns:
         a fast tokenizer whose ``save_pretrained`` folder ``AutoTokenizer`` can load.
@@ -79,8 +82,10 @@ def make_tokenizer(settings: TokenizerSettings, texts: Iterable[str]) -> PreTrai
         )
         tokenizer.train_from_iterator(corpus, trainer=trainer)
     tokenizer.decoder = decoders.ByteLevel()
-    bos_id = tokenizer.token_to_id(BOS)
-    tokenizer.post_processor = processors.TemplateProcessing(single=f"{BOS} $A", special_tokens=[(BOS, bos_id)])
+    template, special = (f"$A {EOS}", EOS) if prompts_end else (f"{BOS} $A", BOS)
+    tokenizer.post_processor = processors.TemplateProcessing(
+        single=template, special_tokens=[(special, tokenizer.token_to_id(special))]
+    )
     return wrap_tokenizer(tokenizer.to_str())
 
 
@@ -129,10 +134,12 @@ class TextCodec:
 
     Args:
         tokenizer: a Hugging Face tokenizer.
+        prompts_end: prompts keep the end token that the tokenizer's own rule adds (encoders are trained with it);
+            otherwise it is taken away, since a completion follows.
     """
 
-    def __init__(self, tokenizer: PreTrainedTokenizerBase) -> None:
-        self.tokenizer = tokenizer
+    def __init__(self, tokenizer: PreTrainedTokenizerBase, *, prompts_end: bool = False) -> None:
+        self.tokenizer, self.prompts_end = tokenizer, prompts_end
         # Sentencepiece tokenizers put a space before the first word; after a line break they do not, so a completion
         # is encoded and decoded behind one.
         pieces = tokenizer.convert_ids_to_tokens(tokenizer.encode("a", add_special_tokens=False))
@@ -141,6 +148,8 @@ class TextCodec:
 
     def encode_prompt(self, text: str) -> list[int]:
         """Token ids of a prompt, with the begin token if the tokenizer's own rule adds one; never empty."""
+        if self.prompts_end:
+            return self.tokenizer.encode(text) or [self.tokenizer.eos_token_id]
         bos = self.tokenizer.bos_token
         has_begin = bos is not None and text.startswith(bos)
         ids = self.tokenizer.encode(text, add_special_tokens=not has_begin)

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from lightning_gfn.interfaces import Policy
-from lightning_gfn.policies import adapters, loading
+from lightning_gfn.policies import adapters
 from lightning_gfn.policies.adapters import LoraSettings
 from lightning_gfn.policies.causal_lm import CausalLM
 from lightning_gfn.policies.log_probs import OutputLayer
@@ -109,7 +109,7 @@ def test_models_that_are_not_attention_alone_are_refused() -> None:
 def test_an_unknown_change_of_the_logits_is_refused(make_policy: Any) -> None:
     policy = make_policy("gemma2_soft_cap")
     with pytest.raises(ValueError, match="changes its logits"):
-        loading.check_output_layer(policy.hugging_face, OutputLayer(policy.hugging_face.lm_head))
+        policy.architecture.check_output_layer(policy.hugging_face, OutputLayer(policy.hugging_face.lm_head))
 
 
 def test_long_prompts_are_refused(make_policy: Any) -> None:

@@ -1,0 +1,163 @@
+"""What every language model does as a policy: reading and writing texts, sampling actions and scoring them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import nullcontext
+
+import torch
+from torch import Tensor
+
+from lightning_gfn.policies import loading
+from lightning_gfn.policies.architectures import max_positions
+from lightning_gfn.policies.generation import generate
+from lightning_gfn.policies.modes import evaluation_mode, no_dropout_and_gradient
+from lightning_gfn.policies.scoring import score_actions
+from lightning_gfn.policies.teaching import TeachingLM
+from lightning_gfn.types import SampledActions, Scores
+
+
+class LanguagePolicy(TeachingLM):
+    """A language model that samples actions and scores them.
+
+        log q(action, stop | context) = Σ_t log q(a_t | context, a_<t) + log q(stop | context, a)
+
+    over the actions that ``ActionSpace`` defines.
+    """
+
+    # ---------------------------------------------------------------- text
+
+    def encode_prompt(self, text: str) -> list[int]:
+        """Token ids of a prompt, special tokens included where the tokenizer adds them.
+
+        Raises:
+            ValueError: if it is longer than ``max_prompt_tokens``.
+        """
+        ids = self.codec.encode_prompt(text)
+        if len(ids) > self.max_prompt_tokens:
+            raise ValueError(
+                f"a prompt has {len(ids)} tokens, max_prompt_tokens is {self.max_prompt_tokens}: raise it or drop the "
+                f"problem; the prompt begins {text[:60]!r}"
+            )
+        return ids
+
+    def encode_completion(self, text: str) -> list[int]:
+        """Token ids of a completion, without special tokens."""
+        return self.codec.encode_completion(text)
+
+    def decode(self, ids: Sequence[int]) -> str:
+        """Text of action tokens."""
+        return self.codec.decode(ids)
+
+    # ---------------------------------------------------------------- acting
+
+    def set_lengths(self, min_new_tokens: int, max_new_tokens: int) -> None:
+        """Let actions have at least and at most so many tokens."""
+        super().set_lengths(min_new_tokens, max_new_tokens)
+        self.set_action_space()
+
+    def sample(
+        self,
+        contexts: Sequence[Sequence[int]],
+        uniforms_NT1: Tensor,
+        *,
+        temperature_N: Tensor | None = None,
+        top_k: int | None = None,
+        top_p: float | None = None,
+    ) -> SampledActions:
+        """Continue each context by inverse-CDF sampling; dropout is off and no graph is kept.
+
+        Args:
+            contexts: N token id sequences, none empty; equal ones share one prefill.
+            uniforms_NT1: numbers in [0, 1), one for each row and prefix.
+            temperature_N: behaviour temperature of each row, above 0.
+            top_k: most probable actions that the behaviour keeps; 1 is greedy.
+            top_p: probability mass that the behaviour keeps.
+
+        Returns:
+            actions with log-probabilities under q and under the behaviour.
+
+        Raises:
+            ValueError: if arguments do not fit each other or the model.
+        """
+        if not contexts:
+            raise ValueError("contexts is empty: sample at least one row")
+        self.check_positions(max(map(len, contexts)))
+        with torch.no_grad(), evaluation_mode(self.hugging_face):
+            decoder, context = self.decoders.make(self.hugging_face)
+            with context:
+                return generate(
+                    decoder,
+                    self.space,
+                    contexts,
+                    uniforms_NT1,
+                    pad_id=self.pad_id,
+                    device=self.device,
+                    temperature_N=temperature_N,
+                    top_k=top_k,
+                    top_p=top_p,
+                )
+
+    def score(
+        self,
+        context_ids_NC: Tensor,
+        context_mask_NC: Tensor,
+        action_ids_NT: Tensor,
+        action_mask_NT: Tensor,
+        *,
+        stop: bool = True,
+        entropy: bool = False,
+        hidden: bool = False,
+        reference: bool = False,
+    ) -> Scores:
+        """Log-probabilities of given actions by one teacher-forced pass.
+
+        Args:
+            context_ids_NC: int64, padded on the left.
+            context_mask_NC: bool, True on tokens.
+            action_ids_NT: int64, padded on the right, no end token.
+            action_mask_NT: bool, True on tokens.
+            stop: also return log q(stop) of every prefix.
+            entropy: also return the entropy at every prefix.
+            hidden: also return the hidden state at every prefix, and their mean over the context.
+            reference: score under the frozen reference, without gradient and without dropout.
+
+        Returns:
+            scores in float32 (nats) on the model's device.
+
+        Raises:
+            ValueError: if an action holds a token that q cannot produce, or is too long.
+            RuntimeError: if ``reference`` is asked for and there is none.
+        """
+        model, context = self.reference_model() if reference else (self.hugging_face, nullcontext())
+        with context, no_dropout_and_gradient(model) if reference else nullcontext():
+            rows = self.on_device(context_ids_NC, context_mask_NC, action_ids_NT, action_mask_NT)
+            return score_actions(
+                self.prefix_states(model, rows, with_last=stop or entropy),
+                loading.output_layer_of(model),
+                self.space,
+                *rows[2:],
+                vocab_size=self.vocab_size,
+                max_logits=self.max_logits,
+                stop=stop,
+                entropy=entropy,
+                hidden=hidden,
+            )
+
+    def check_positions(self, context: int) -> None:
+        """Refuse contexts that leave the model no positions for the longest action.
+
+        Args:
+            context: tokens of the longest context.
+
+        Raises:
+            ValueError: the model has fewer positions.
+        """
+        limit, needed = (
+            max_positions(self.hugging_face.config),
+            self.architecture.positions_needed(context, self.max_new_tokens),
+        )
+        if limit is not None and needed > limit:
+            raise ValueError(
+                f"context and max_new_tokens need {needed} positions, the model has {limit}: shorten the prompt"
+            )
