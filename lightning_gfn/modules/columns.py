@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from lightning_gfn.interfaces import Objective, Policy, Reward
+from lightning_gfn.modules.layout import JoinedLayout
 from lightning_gfn.types import LogReward, Rollouts, Scores
 
 SCORE_COLUMNS = frozenset(
@@ -116,8 +117,12 @@ def constant_columns(
     log_reward: LogReward | None,
     boundaries: StepBoundaries,
     further: Mapping[str, Tensor],
+    *,
+    max_steps: int = 1,
 ) -> dict[str, Tensor]:
     """The columns of a rollout batch that no update changes, and what ``prepare`` derives from them.
+
+    Trajectories of several steps are read in the ``JoinedLayout``; the reasoning steps of a proof are its tactics.
 
     Args:
         objective: says which are needed.
@@ -127,24 +132,28 @@ def constant_columns(
         log_reward: tempered log rewards, if there are any.
         boundaries: finds the ends of reasoning steps.
         further: constant columns from elsewhere (reference, old values, coefficients).
+        max_steps: the most steps that a trajectory may have.
 
     Returns:
         Those that the objective requires, what ``prepare`` made of them, and ``log_reward_B`` if there is one.
     """
-    assert scores.log_pstop_NT1 is not None
-    mask = rollouts.action_mask_NT
+    layout = JoinedLayout(rollouts)
     columns: dict[str, Tensor] = {
-        "mask_BT": mask,
-        "stop_mask_BT1": scores.stop_mask_NT1,
+        "mask_BT": layout.mask_BT,
+        "stop_mask_BT1": layout.stop_mask(scores),
         "group_B": rollouts.problem_index_B,
-        "old_log_pf_BT": scores.log_pf_NT.detach(),
-        "old_log_pstop_BT1": scores.log_pstop_NT1.detach(),
-        "forced_stop_B": mask.sum(1) >= policy.max_new_tokens,
-        "max_length": torch.tensor(policy.max_new_tokens, device=mask.device),
+        "old_log_pf_BT": layout.log_pf(scores).detach(),
+        "old_log_pstop_BT1": layout.log_pstop(scores).detach(),
+        "forced_stop_B": layout.lengths_N[layout.last_step_B] >= policy.max_new_tokens,
+        "max_length": torch.tensor((policy.max_new_tokens + 1) * max_steps - 1, device=layout.mask_BT.device),
         **further,
     }
     if "step_mask_BT1" in objective.requires:
-        columns["step_mask_BT1"] = boundaries(rollouts.action_ids_NT, mask) & scores.stop_mask_NT1
+        columns["step_mask_BT1"] = (
+            layout.starts_step_BT1
+            if layout.is_joined
+            else boundaries(rollouts.action_ids_NT, rollouts.action_mask_NT) & scores.stop_mask_NT1
+        )
     if log_reward is not None:
         columns["log_reward_B"] = log_reward.terminal_B
         if log_reward.prefix_BT1 is not None:
@@ -156,13 +165,19 @@ def constant_columns(
 
 def live_columns(rollouts: Rollouts, scores: Scores) -> dict[str, Tensor]:
     """The columns that carry the policy's gradient."""
-    assert scores.log_pstop_NT1 is not None
+    layout = JoinedLayout(rollouts)
     columns = {
-        "log_pf_BT": scores.log_pf_NT,
-        "log_pstop_BT1": scores.log_pstop_NT1,
+        "log_pf_BT": layout.log_pf(scores),
+        "log_pstop_BT1": layout.log_pstop(scores),
         "log_pf_B": trajectory_log_prob(scores, rollouts),
     }
-    return columns if scores.entropy_NT1 is None else {**columns, "entropy_BT1": scores.entropy_NT1}
+    return columns if scores.entropy_NT1 is None else {**columns, "entropy_BT1": layout.prefixes(scores.entropy_NT1)}
+
+
+def joined_columns(columns_N: Mapping[str, Tensor], rollouts: Rollouts) -> dict[str, Tensor]:
+    """Columns of a head, those per prefix read in the ``JoinedLayout``."""
+    layout = JoinedLayout(rollouts)
+    return {name: layout.prefixes(column) if name.endswith("_BT1") else column for name, column in columns_N.items()}
 
 
 def build_columns(
@@ -193,9 +208,9 @@ def build_columns(
 
 def reference_columns(scores: Scores, rollouts: Rollouts) -> dict[str, Tensor]:
     """The columns of the frozen reference from its scores."""
-    assert scores.log_pstop_NT1 is not None
+    layout = JoinedLayout(rollouts)
     return {
-        "ref_log_pf_BT": scores.log_pf_NT,
-        "ref_log_pstop_BT1": scores.log_pstop_NT1,
+        "ref_log_pf_BT": layout.log_pf(scores),
+        "ref_log_pstop_BT1": layout.log_pstop(scores),
         "ref_log_pf_B": trajectory_log_prob(scores, rollouts),
     }

@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from lightning_gfn.modules.layout import JoinedLayout
 from lightning_gfn.modules.settings import UpdateSettings
 from lightning_gfn.rollouts.batching import select_trajectories
 from lightning_gfn.rollouts.keyed_random import keyed_uniforms
@@ -100,12 +101,9 @@ class RolloutWindow:
 
     def _select(self, rollouts: Rollouts, index: list[int]) -> tuple[Rollouts, dict[str, Tensor]]:
         chosen_B = torch.tensor(index, device=rollouts.problem_index_B.device)
-        chosen_N = torch.isin(rollouts.trajectory_index_N, chosen_B).nonzero().squeeze(1)
-        constants = {
-            name: column if not column.dim() else column[chosen_B if name.endswith("_B") else chosen_N]
-            for name, column in self.constants.items()
-        }
         part = select_trajectories(rollouts, index)
+        width = JoinedLayout(part).mask_BT.shape[1]
+        constants = {name: _rows(name, column, chosen_B, width) for name, column in self.constants.items()}
         correct_B = rollouts.correct_B
         return part.with_terms({}, correct_B[chosen_B] if correct_B is not None else None), constants
 
@@ -151,3 +149,11 @@ class RolloutWindow:
             statistics=dict(state["statistics"]),
             num_done=state["num_done"],
         )
+
+
+def _rows(name: str, column: Tensor, chosen_B: Tensor, width: int) -> Tensor:
+    """Rows of a constant column, cut to the actions of the longest chosen trajectory; scalars stay."""
+    if not column.dim():
+        return column
+    ends = {"BT": width, "BT1": width + 1}
+    return column[chosen_B] if column.dim() == 1 else column[chosen_B, : ends[name.rsplit("_", 1)[1]]]

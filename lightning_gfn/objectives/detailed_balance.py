@@ -11,7 +11,7 @@ from lightning_gfn.interfaces import Objective
 from lightning_gfn.objectives._checks import Reduction, check_choice
 from lightning_gfn.objectives._pairs import consecutive_sums, reduce_pairs
 from lightning_gfn.objectives._prefixes import flow_potentials, stop_potentials
-from lightning_gfn.objectives.subtb import PREFIX_MASKS, Level
+from lightning_gfn.objectives.subtb import FLOW_COLUMNS, PREFIX_MASKS, Level, state_mask
 from lightning_gfn.types import LossOutput
 
 
@@ -22,6 +22,7 @@ def detailed_balance_loss(
     log_reward_B: Tensor,
     mask_BT: Tensor,
     *,
+    prefix_mask_BT1: Tensor | None = None,
     reduction: Reduction = "mean",
 ) -> LossOutput:
     """Squared detailed-balance residual of every transition, with a learned state flow F.
@@ -35,6 +36,8 @@ def detailed_balance_loss(
         log_f_BT1: (B, T + 1) learned log state flow of each prefix, nats; gradient flows.
         log_reward_B: (B,) log reward of the finished trajectory, tempered, nats; constant.
         mask_BT: (B, T) bool, True on action tokens, padded on the right.
+        prefix_mask_BT1: (B, T + 1) bool, False on prefixes that are no states; a transition then spans the tokens
+            between two states. None takes all.
         reduction: ``mean`` over the transitions of the batch, or ``sum`` over them, divided by the number of
             trajectories.
 
@@ -47,7 +50,9 @@ def detailed_balance_loss(
     Source: Bengio et al. 2023, arXiv:2111.09266.
     """
     check_choice("reduction", reduction, ("mean", "sum"))
-    potential_BT2, valid_BT2 = flow_potentials(log_pf_BT, log_pstop_BT1, log_f_BT1, log_reward_B, mask_BT, None)
+    potential_BT2, valid_BT2 = flow_potentials(
+        log_pf_BT, log_pstop_BT1, log_f_BT1, log_reward_B, mask_BT, prefix_mask_BT1
+    )
     sum_B, number_B = consecutive_sums(potential_BT2, valid_BT2)
     total, weight = reduce_pairs(sum_B, number_B, reduction)
     return LossOutput(
@@ -107,20 +112,24 @@ class DetailedBalance(Objective):
     """Detailed balance with a learned state flow; needs a flow head and only terminal rewards.
 
     Args:
+        level: states are all prefixes (``token``), or the beginnings of reasoning steps, for proofs the states between
+            tactics (``step``).
         reduction: ``mean`` over transitions, or ``sum`` over them per trajectory.
 
     Source: Bengio et al. 2023, arXiv:2111.09266.
     """
 
+    level: Level = field(default="token", kw_only=True)
     reduction: Reduction = field(default="mean", kw_only=True)
 
     def __post_init__(self) -> None:
+        check_choice("level", self.level, tuple(PREFIX_MASKS))
         check_choice("reduction", self.reduction, ("mean", "sum"))
 
     @property
     def requires(self) -> frozenset[str]:
         """Columns that are read."""
-        return frozenset({"log_pf_BT", "log_pstop_BT1", "log_f_BT1", "log_reward_B", "mask_BT"})
+        return FLOW_COLUMNS | ({"step_mask_BT1"} if self.level == "step" else frozenset())
 
     def __call__(self, columns: Mapping[str, Tensor]) -> LossOutput:
         """The loss of one batch."""
@@ -130,6 +139,7 @@ class DetailedBalance(Objective):
             columns["log_f_BT1"],
             columns["log_reward_B"],
             columns["mask_BT"],
+            prefix_mask_BT1=state_mask(columns, self.level),
             reduction=self.reduction,
         )
 

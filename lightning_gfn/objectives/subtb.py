@@ -17,6 +17,16 @@ from lightning_gfn.types import LossOutput
 
 Level = Literal["token", "step"]
 PREFIX_MASKS: Mapping[str, str] = {"token": "stop_mask_BT1", "step": "step_mask_BT1"}
+FLOW_COLUMNS = frozenset({"log_pf_BT", "log_pstop_BT1", "log_f_BT1", "log_reward_B", "mask_BT"})
+
+
+def state_mask(columns: Mapping[str, Tensor], level: Level) -> Tensor | None:
+    """The prefixes that have a learned flow, (B, T + 1): at step level the ends of steps and the empty prefix."""
+    if level == "token":
+        return None
+    mask_BT1 = columns["step_mask_BT1"].clone()
+    mask_BT1[:, 0] = True
+    return mask_BT1
 
 
 def modified_subtb_loss(
@@ -176,23 +186,27 @@ class SubTB(Objective):
     """SubTB(λ) with a learned state flow; needs a flow head and only terminal rewards.
 
     Args:
-        lam: λ in (0, 1], the weight of one more action between two states.
+        lam: λ in (0, 1], the weight of one more action (token or stop) between two states, at step level too.
+        level: states are all prefixes (``token``), or the beginnings of reasoning steps, for proofs the states between
+            tactics (``step``).
         reduction: ``mean`` over weighted pairs, or ``sum`` over pairs per trajectory.
 
     Source: Madan et al. 2023, arXiv:2209.12782.
     """
 
     lam: float = field(default=0.9, kw_only=True)
+    level: Level = field(default="token", kw_only=True)
     reduction: Reduction = field(default="mean", kw_only=True)
 
     def __post_init__(self) -> None:
         check_lam(self.lam)
+        check_choice("level", self.level, tuple(PREFIX_MASKS))
         check_choice("reduction", self.reduction, ("mean", "sum"))
 
     @property
     def requires(self) -> frozenset[str]:
         """Columns that are read."""
-        return frozenset({"log_pf_BT", "log_pstop_BT1", "log_f_BT1", "log_reward_B", "mask_BT"})
+        return FLOW_COLUMNS | ({"step_mask_BT1"} if self.level == "step" else frozenset())
 
     def __call__(self, columns: Mapping[str, Tensor]) -> LossOutput:
         """The loss of one batch."""
@@ -202,6 +216,7 @@ class SubTB(Objective):
             columns["log_f_BT1"],
             columns["log_reward_B"],
             columns["mask_BT"],
+            prefix_mask_BT1=state_mask(columns, self.level),
             lam=self.lam,
             reduction=self.reduction,
         )
