@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import ast
 import itertools
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 import torch
@@ -133,3 +136,36 @@ def loops() -> SimpleNamespace:
 def tree() -> Tree:
     """The enumerated tree under its exact policy."""
     return proportional_tree()
+
+
+def execute_statements(file: Path, first: str, last: str, names: dict[str, Any]) -> dict[str, Any]:
+    """What the names mean after some statements of another package's source, which stand in one block.
+
+    Args:
+        file: the source; its functions ``masked_…`` can be called.
+        first: how the first statement begins, as ``ast.unparse`` writes it.
+        last: how the last one begins.
+        names: what the statements find.
+    """
+    tree = ast.parse(file.read_text())
+    found = None
+    for node in ast.walk(tree):
+        block = getattr(node, "body", None)
+        if not isinstance(block, list) or found is not None:
+            continue
+        texts = [ast.unparse(statement) for statement in block]
+        starts = [i for i, text in enumerate(texts) if text.startswith(first)]
+        ends = [i for i, text in enumerate(texts) if text.startswith(last)]
+        if starts and ends and ends[0] > starts[0]:
+            found = block[starts[0] : ends[0] + 1]
+    assert found is not None, f"{file} has no statements from {first!r} to {last!r}"
+    helpers = [n for n in tree.body if isinstance(n, ast.FunctionDef) and n.name.startswith("masked_")]
+    scope = {"torch": torch, "F": torch.nn.functional, **names}
+    exec(compile(ast.Module(body=[*helpers, *found], type_ignores=[]), str(file), "exec"), scope)
+    return scope
+
+
+@pytest.fixture
+def execute() -> Callable[[Path, str, str, dict[str, Any]], dict[str, Any]]:
+    """``execute_statements``."""
+    return execute_statements

@@ -5,8 +5,8 @@ Runs where TRL's files are at hand: ``TRL_SOURCE`` names the folder that holds `
 
 from __future__ import annotations
 
-import ast
 import os
+from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -17,36 +17,11 @@ import torch
 from lightning_gfn.objectives.gae import action_rewards, generalised_advantages, whitened
 from lightning_gfn.objectives.ppo import ppo_loss
 
-FILE = "trl/experimental/ppo/ppo_trainer.py"
-pytestmark = pytest.mark.skipif(
-    not (Path(os.environ.get("TRL_SOURCE", "/nonexistent")) / FILE).is_file(), reason="TRL_SOURCE is not set"
-)
+FILE = Path(os.environ.get("TRL_SOURCE", "/nonexistent")) / "trl/experimental/ppo/ppo_trainer.py"
+pytestmark = pytest.mark.skipif(not FILE.is_file(), reason="TRL_SOURCE is not set")
+Execute = Callable[[Path, str, str, dict[str, Any]], dict[str, Any]]
 B, T = 5, 7
 SETTINGS = {"gamma": 0.97, "lam": 0.9, "cliprange": 0.2, "cliprange_value": 0.3, "vf_coef": 0.1, "kl_coef": 0.05}
-
-
-def statements(first: str, last: str) -> list[ast.stmt]:
-    """The statements of one block of TRL's ``train`` from the one that begins with ``first`` to that with ``last``."""
-    tree = ast.parse((Path(os.environ["TRL_SOURCE"]) / FILE).read_text())
-    for node in ast.walk(tree):
-        block = getattr(node, "body", None)
-        if not isinstance(block, list):
-            continue
-        texts = [ast.unparse(statement) for statement in block]
-        starts = [i for i, text in enumerate(texts) if text.startswith(first)]
-        ends = [i for i, text in enumerate(texts) if text.startswith(last)]
-        if starts and ends and ends[0] > starts[0]:
-            return block[starts[0] : ends[0] + 1]
-    raise AssertionError(f"TRL has no statements from {first!r} to {last!r}")
-
-
-def execute(block: list[ast.stmt], names: dict[str, Any]) -> dict[str, Any]:
-    tree = ast.parse((Path(os.environ["TRL_SOURCE"]) / FILE).read_text())
-    helpers = [n for n in tree.body if isinstance(n, ast.FunctionDef) and n.name.startswith("masked_")]
-    module = ast.Module(body=[*helpers, *block], type_ignores=[])
-    scope = {"torch": torch, **names}
-    exec(compile(module, FILE, "exec"), scope)
-    return scope
 
 
 def draw(seed: int, spread: float = 1.0) -> torch.Tensor:
@@ -54,21 +29,20 @@ def draw(seed: int, spread: float = 1.0) -> torch.Tensor:
 
 
 @pytest.mark.parametrize("whole", [True, False], ids=["cut at the maximum", "ended before"])
-def test_loss_and_gradient(whole: bool) -> None:
+def test_loss_and_gradient(whole: bool, execute: Execute) -> None:
     """Rows of any length agree in the policy term; values too where TRL counts no position beyond the end."""
     lengths = torch.tensor([T] * B if whole else [3, 7, 1, 5, 6])
     mask = torch.arange(T) < lengths.unsqueeze(1)
     advantage, old, returns, old_value = draw(0), -draw(1).abs(), draw(2), draw(3)
     log_pf = (old + draw(4, 0.3)).requires_grad_()
     value = (old_value + draw(5, 0.5)).requires_grad_()
-    block = statements("vpredclipped =", "loss = pg_loss")
     rows = slice(None)
     names = {
         "vpred": value, "mb_values": old_value, "mb_return": returns, "mb_advantage": advantage,
         "new_logprobs": torch.where(mask, log_pf, 1.0), "mb_logprobs": torch.where(mask, old, 1.0),
         "padding_mask": ~mask, "padding_mask_p1": ~mask, "micro_batch_inds": rows, "args": SimpleNamespace(**SETTINGS),
     }  # fmt: skip
-    theirs = execute(block, names)["loss"]
+    theirs = execute(FILE, "vpredclipped =", "loss = pg_loss", names)["loss"]
     ours = ppo_loss(log_pf, old, mask, advantage, value, old_value, returns, value_clip=0.3, value_coefficient=0.1)
     torch.testing.assert_close(ours.loss, theirs, atol=1e-12, rtol=1e-12)
     for leaf in (log_pf, value):
@@ -77,7 +51,7 @@ def test_loss_and_gradient(whole: bool) -> None:
         assert wanted.abs().sum() > 0
 
 
-def test_rewards_advantages_and_returns() -> None:
+def test_rewards_advantages_and_returns(execute: Execute) -> None:
     """Rows of full length: on shorter ones TRL puts the score and a value one position beyond the end token."""
     log_pf, ref, value = -draw(0).abs(), -draw(1).abs(), draw(2)
     score = torch.arange(B, dtype=torch.float64)
@@ -88,7 +62,7 @@ def test_rewards_advantages_and_returns() -> None:
         "padding_mask": ~mask, "padding_mask_p1": ~mask,
         "args": SimpleNamespace(**SETTINGS, kl_estimator="k1", whiten_rewards=False),
     }  # fmt: skip
-    theirs = execute(statements("logr =", "advantages = torch.masked_fill"), names)
+    theirs = execute(FILE, "logr =", "advantages = torch.masked_fill", names)
     reward = action_rewards(score, SETTINGS["kl_coef"] * (log_pf - ref), mask)
     advantage, returns = generalised_advantages(reward, value, mask, gamma=0.97, lam=0.9)
     torch.testing.assert_close(reward, theirs["rewards"], atol=1e-12, rtol=1e-12)
