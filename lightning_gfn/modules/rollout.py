@@ -14,6 +14,7 @@ from lightning_gfn.modules.columns import (
     StepBoundaries,
     check_columns,
     constant_columns,
+    joined_columns,
     live_columns,
     reference_columns,
     trajectory_log_prob,
@@ -118,6 +119,11 @@ class RolloutModule(PolicyModule):
         return self.reward.needs_reference or bool(self.objective.requires & REFERENCE_COLUMNS)
 
     @property
+    def max_steps(self) -> int:
+        """The most steps that a trajectory may have."""
+        return 1
+
+    @property
     def updates_per_rollout(self) -> int:
         """How often the data loader must hand out each batch."""
         return self.updates.num_updates
@@ -174,7 +180,8 @@ class RolloutModule(PolicyModule):
             entropy=self.with_entropy,
             hidden=self.head is not None and self.head.needs_hidden,
         )
-        return scores, {min(self.head.provides): self.head(scores, rollouts)} if self.head is not None else {}
+        head = {min(self.head.provides): self.head(scores, rollouts)} if self.head is not None else {}
+        return scores, joined_columns(head, rollouts)
 
     def open_window(
         self, batch: list[Problem]
@@ -198,7 +205,14 @@ class RolloutModule(PolicyModule):
             scored = None
         further, statistics = self.further_columns(rollouts, scores, head_columns)
         constants = constant_columns(
-            self.objective, self.policy, rollouts, scores, drawn.log_reward, self.boundaries, further
+            self.objective,
+            self.policy,
+            rollouts,
+            scores,
+            drawn.log_reward,
+            self.boundaries,
+            further,
+            max_steps=self.max_steps,
         )
         self.remember(rollouts, drawn.log_reward)
         counts = {"generated_tokens": drawn.generated_tokens, "reward_calls": drawn.reward_calls}
@@ -245,7 +259,7 @@ class RolloutModule(PolicyModule):
             "log_reward_mean": log_reward_B.mean(),
             "log_pf_mean": log_pf_B.mean(),
             "var_log_reward_minus_log_q": within_group_variance(log_reward_B - log_pf_B, rollouts.problem_index_B),
-            "completion_length_mean": rollouts.action_mask_NT.sum(1).float().mean(),
+            "completion_length_mean": rollouts.action_mask_NT.sum().float() / rollouts.num_trajectories,
         }
         for source in ("on_policy", "tempered", "replay", "reference"):
             statistics[f"share_{source}"] = rollouts.sources.count(source) / rollouts.num_trajectories
