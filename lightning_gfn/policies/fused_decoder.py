@@ -6,27 +6,13 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from lightning_gfn.policies.fused_operations import Normaliser, add_linear_, linear_
 from lightning_gfn.policies.fused_weights import FusedLayer, FusedWeights
 from lightning_gfn.policies.generation import Decoder
 from lightning_gfn.policies.kv_cache import decoding_mask, left_positions, move_rows_
 
 
-def linear_(out_MO: Tensor, x_MI: Tensor, weight_IO: Tensor, bias_O: Tensor | None) -> None:
-    """out = x W + b."""
-    if bias_O is None:
-        torch.mm(x_MI, weight_IO, out=out_MO)
-    else:
-        torch.addmm(bias_O, x_MI, weight_IO, out=out_MO)
-
-
-def add_linear_(y_MO: Tensor, x_MI: Tensor, weight_IO: Tensor, bias_O: Tensor | None) -> None:
-    """y += x W + b."""
-    y_MO.addmm_(x_MI, weight_IO)
-    if bias_O is not None:
-        y_MO += bias_O
-
-
-class Activations:
+class Activations(Normaliser):
     """Memory for the activations of M positions, used by every layer in turn, and the views that a layer needs of it.
 
     Allocating and slicing cost more than the arithmetic of a single token, so both are done once for a batch.
@@ -39,10 +25,7 @@ class Activations:
     def __init__(self, weights: FusedWeights, num_rows: int) -> None:
         query, key, width = weights.num_heads, weights.num_kv_heads, weights.head_width
         empty = weights.head_HV.new_empty
-        self.inverse_H = 1 / weights.embedding_VH.shape[1]
-        self.epsilon_1 = empty(1, dtype=torch.float32).fill_(weights.epsilon)
-        self.scale_M1 = empty(num_rows, 1, dtype=torch.float32)
-        self.normed_MH = empty(num_rows, weights.embedding_VH.shape[1])
+        super().__init__(weights.head_HV, weights.embedding_VH.shape[1], num_rows, weights.epsilon)
         self.states_MA = empty(num_rows, (query + 2 * key) * width)
         self.states_MGD = self.states_MA.view(num_rows, query + 2 * key, width)
         self.turned_MGD = self.states_MGD[:, : query + key]
@@ -54,14 +37,6 @@ class Activations:
             self.complex_MGD = torch.view_as_complex(self.turned_MGD.view(num_rows, query + key, width // 2, 2))
         self.gate_up_MF = empty(num_rows, weights.layers[0].gate_up_HF.shape[1])
         self.gate_MF, self.up_MF = self.gate_up_MF.chunk(2, dim=1)
-
-    def normalise(self, x_MH: Tensor) -> Tensor:
-        """RMS norm without a weight: x / sqrt(mean(x²) + ε). The library's own runs as six operations on CPU."""
-        torch.linalg.vector_norm(x_MH, dim=1, keepdim=True, dtype=torch.float32, out=self.scale_M1)
-        scale_M1 = torch.addcmul(self.epsilon_1, self.scale_M1, self.scale_M1, value=self.inverse_H).rsqrt_()
-        if x_MH.dtype == torch.float32:
-            return torch.mul(x_MH, scale_M1, out=self.normed_MH)
-        return self.normed_MH.copy_(x_MH * scale_M1)
 
     def project(self, layer: FusedLayer, x_MH: Tensor, rotation_M1D: Tensor, epsilon: float) -> None:
         """Queries, keys and values of ``x_MH`` into ``states``, queries and keys turned to their positions."""
