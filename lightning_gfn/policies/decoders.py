@@ -8,11 +8,13 @@ from typing import TYPE_CHECKING, Any, Literal
 import torch
 
 from lightning_gfn.policies import loading
+from lightning_gfn.policies.encoder_decoder import EncoderDecoder
 from lightning_gfn.policies.generation import Decoder
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
+    from lightning_gfn.policies.fused_t5_weights import FusedT5Weights
     from lightning_gfn.policies.fused_weights import FusedWeights
 
 DTypeName = Literal["float32", "bfloat16"]
@@ -39,31 +41,36 @@ class DecoderFactory:
                 "sampling_dtype needs the working copy of the fused decoder; leave it out or set decoder: fused"
             )
         self.decoder, self.dtype, self.sampling_dtype = decoder, dtype, sampling_dtype
-        self.working_copy: tuple[Any, FusedWeights] | None = None
+        self.working_copy: tuple[Any, FusedWeights | FusedT5Weights] | None = None
 
     def make(self, model: PreTrainedModel) -> tuple[Decoder, AbstractContextManager[Any]]:
         """A decoder for one batch, and the context that it runs in."""
         weights = self.fused_weights(model)
         if weights is not None:
-            from lightning_gfn.policies.fused_decoder import FusedDecoder
+            return fused_decoder(weights), torch.autocast(model.device.type, enabled=False)
+        output_layer = loading.output_layer_of(model)
+        if model.config.is_encoder_decoder:
+            from lightning_gfn.policies.hugging_face_seq2seq import HuggingFaceSeq2SeqDecoder
 
-            return FusedDecoder(weights), torch.autocast(model.device.type, enabled=False)
+            backbone = EncoderDecoder().backbone(model)
+            return HuggingFaceSeq2SeqDecoder(backbone, output_layer, decoder_layers(model)), nullcontext()
         from lightning_gfn.policies.hugging_face_decoder import HuggingFaceDecoder
 
         num_layers = int(model.config.get_text_config().num_hidden_layers)
-        return HuggingFaceDecoder(model.base_model, loading.output_layer_of(model), num_layers), nullcontext()
+        return HuggingFaceDecoder(model.base_model, output_layer, num_layers), nullcontext()
 
-    def fused_weights(self, model: PreTrainedModel) -> FusedWeights | None:
+    def fused_weights(self, model: PreTrainedModel) -> FusedWeights | FusedT5Weights | None:
         """The up-to-date working copy; None if the model decodes through its own forward pass.
 
         Raises:
             ValueError: if the fused decoder is asked for and cannot run this model.
         """
-        from lightning_gfn.policies import fused_weights
-
         if self.decoder == "hugging_face":
             return None
-        reason = fused_weights.unsupported_reason(model)
+        from lightning_gfn.policies import fused_t5_weights, fused_weights
+
+        seq2seq = model.config.is_encoder_decoder
+        reason = (fused_t5_weights if seq2seq else fused_weights).unsupported_reason(model)
         if reason is not None and (self.decoder == "fused" or self.sampling_dtype is not None):
             raise ValueError(
                 f"the fused decoder cannot run this model: {reason}; set decoder: hugging_face without sampling_dtype"
@@ -75,7 +82,7 @@ class DecoderFactory:
         key = (dtype, fused_weights.weight_fingerprint(model))
         if self.working_copy is None or self.working_copy[0] != key:
             self.working_copy = None
-            self.working_copy = (key, fused_weights.FusedWeights(model, dtype))
+            self.working_copy = (key, copy_weights(model, dtype))
         return self.working_copy[1]
 
     def copy_dtype(self, device_type: str) -> torch.dtype:
@@ -85,6 +92,35 @@ class DecoderFactory:
         autocast = torch.is_autocast_enabled(device_type)
         dtype = torch.get_autocast_dtype(device_type) if autocast else getattr(torch, self.dtype)
         return torch.float32 if device_type == "cpu" and not cpu_has_bfloat16() else dtype
+
+
+def copy_weights(model: PreTrainedModel, dtype: torch.dtype) -> FusedWeights | FusedT5Weights:
+    """A working copy of a model that a fused decoder supports."""
+    if not model.config.is_encoder_decoder:
+        from lightning_gfn.policies.fused_weights import FusedWeights
+
+        return FusedWeights(model, dtype)
+    from lightning_gfn.policies.fused_t5_weights import FusedT5Weights
+
+    scale = loading.output_layer_of(model).scale
+    return FusedT5Weights(model, EncoderDecoder().backbone(model), scale, dtype)
+
+
+def fused_decoder(weights: FusedWeights | FusedT5Weights) -> Decoder:
+    """A decoder for one batch from a working copy."""
+    from lightning_gfn.policies.fused_decoder import FusedDecoder
+    from lightning_gfn.policies.fused_t5_decoder import FusedT5Decoder, FusedT5Weights
+
+    return FusedT5Decoder(weights) if isinstance(weights, FusedT5Weights) else FusedDecoder(weights)
+
+
+def decoder_layers(model: PreTrainedModel) -> int:
+    """Layers of the decoder of an encoder-decoder model."""
+    for name in ("num_decoder_layers", "decoder_layers"):
+        layers = getattr(model.config, name, None)
+        if layers is not None:
+            return int(layers)
+    return int(model.config.get_text_config(decoder=True).num_hidden_layers)
 
 
 def cpu_has_bfloat16() -> bool:

@@ -81,15 +81,17 @@ class PreallocatedLayer(CacheLayerMixin):
 
 
 class PreallocatedCache(Cache):
-    """``PreallocatedLayer`` for every layer of a model.
+    """A layer of keys and values for every attention layer of a model.
 
     Args:
         num_layers: attention layers.
         capacity: positions to allocate for the prompt.
     """
 
+    layer_class = PreallocatedLayer
+
     def __init__(self, num_layers: int, capacity: int) -> None:
-        self.row_layers = [PreallocatedLayer(capacity) for _ in range(num_layers)]
+        self.row_layers = [self.layer_class(capacity) for _ in range(num_layers)]
         super().__init__(layers=list(self.row_layers))
 
     def repeat_rows(self, rows_N: Tensor, capacity: int) -> None:
@@ -101,6 +103,22 @@ class PreallocatedCache(Cache):
         """See ``PreallocatedLayer.move_rows``."""
         for layer in self.row_layers:
             layer.move_rows(target_R, source_R, num_rows)
+
+
+class CrossLayer(PreallocatedLayer):
+    """Keys and values of a context: written once, and read as they are."""
+
+    def move_rows(self, target_R: Tensor, source_R: Tensor, num_rows: int) -> None:
+        """Copy rows and keep the first ``num_rows``."""
+        super().move_rows(target_R, source_R, num_rows)
+        assert self.keys is not None and self.values is not None
+        self.keys, self.values = self.keys[:num_rows], self.values[:num_rows]
+
+
+class CrossCache(PreallocatedCache):
+    """Keys and values of cross-attention, whose capacity is the length of the contexts."""
+
+    layer_class = CrossLayer
 
 
 def left_positions(mask_PC: Tensor) -> Tensor:
