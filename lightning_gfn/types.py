@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from lightning_gfn.proofs import Episode, Theorem
 
 AnswerStyle = Literal["gsm8k", "math", "metamath"]
-Source = Literal["on_policy", "tempered", "replay", "reference"]
+Source = Literal["on_policy", "tempered", "replay", "reference", "search"]
 
 
 @dataclass(frozen=True)

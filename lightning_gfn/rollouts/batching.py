@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
+from torch.nn.functional import pad
 
 from lightning_gfn.types import LogReward, Rollouts, Source, Step, Trajectory
 
@@ -48,15 +49,17 @@ def pad_contexts(contexts: Sequence[Sequence[int]], device: torch.device | str) 
     )
 
 
-def stored_terms(rows: Sequence[Row], lengths: Sequence[int], device: torch.device | str) -> dict[str, Tensor]:
+def stored_terms(
+    rows: Sequence[Mapping[str, tuple[float, ...]] | None], lengths: Sequence[int], device: torch.device | str
+) -> dict[str, Tensor]:
     """The reward terms that replayed rows bring along, as (B,) or (B, T + 1); NaN in the other rows.
 
     A term is per prefix if every replayed row has one value more than action tokens; a row repeats its last value
     beyond its last prefix.
 
     Args:
-        rows: the B rows.
-        lengths: action tokens of each.
+        rows: the stored terms of each of the B trajectories, None where it has none.
+        lengths: action tokens of each; several steps stand in a row, with the stop of each but the last as a token.
         device: where the tensors shall lie.
 
     Returns:
@@ -65,7 +68,7 @@ def stored_terms(rows: Sequence[Row], lengths: Sequence[int], device: torch.devi
     Raises:
         ValueError: if the replayed rows carry different terms, or values that fit neither shape.
     """
-    replayed = {b: row.terms for b, row in enumerate(rows) if row.terms is not None}
+    replayed = {b: terms for b, terms in enumerate(rows) if terms is not None}
     names = {frozenset(terms) for terms in replayed.values()}
     if len(names) > 1:
         raise ValueError(
@@ -90,18 +93,19 @@ def stored_terms(rows: Sequence[Row], lengths: Sequence[int], device: torch.devi
 
 
 def select_trajectories(rollouts: Rollouts, index: Sequence[int]) -> Rollouts:
-    """The trajectories at these indices (in increasing order) with all their steps; reward terms are left out."""
+    """The trajectories at these indices, in this order, with all their steps; reward terms are left out."""
     device = rollouts.problem_index_B.device
     chosen_B = torch.tensor(index, dtype=torch.int64, device=device)
-    new_index_B = torch.full_like(rollouts.problem_index_B, -1)
-    new_index_B[chosen_B] = torch.arange(len(index), device=device)
-    new_index_N = new_index_B[rollouts.trajectory_index_N]
-    steps = (new_index_N >= 0).nonzero().squeeze(1)
+    rows_of: list[list[int]] = [[] for _ in range(rollouts.num_trajectories)]
+    for n, b in enumerate(rollouts.trajectory_index_N.tolist()):
+        rows_of[b].append(n)
+    steps = torch.tensor([n for b in index for n in rows_of[b]], dtype=torch.int64, device=device)
+    new_index_N = torch.tensor([new for new, b in enumerate(index) for _ in rows_of[b]], dtype=torch.int64).to(device)
     behaviour = rollouts.behaviour_log_pf_NT
     return replace(
         rollouts,
         problem_index_B=rollouts.problem_index_B[chosen_B],
-        trajectory_index_N=new_index_N[steps],
+        trajectory_index_N=new_index_N,
         context_ids_NC=rollouts.context_ids_NC[steps],
         context_mask_NC=rollouts.context_mask_NC[steps],
         action_ids_NT=rollouts.action_ids_NT[steps],
@@ -111,6 +115,38 @@ def select_trajectories(rollouts: Rollouts, index: Sequence[int]) -> Rollouts:
         behaviour_log_pf_NT=behaviour[steps] if behaviour is not None else None,
         terms={},
         correct_B=None,
+        episodes=tuple(rollouts.episodes[b] for b in index) if rollouts.episodes is not None else None,
+    )
+
+
+def concatenated(first: Rollouts, second: Rollouts) -> Rollouts:
+    """All trajectories of two batches, padded alike; those of the second keep the problem indices that they have."""
+    behaviour = first.behaviour_log_pf_NT, second.behaviour_log_pf_NT
+    return replace(
+        first,
+        problem_index_B=torch.cat([first.problem_index_B, second.problem_index_B]),
+        trajectory_index_N=torch.cat([first.trajectory_index_N, second.trajectory_index_N + first.num_trajectories]),
+        context_ids_NC=_stacked(first.context_ids_NC, second.context_ids_NC, left=True),
+        context_mask_NC=_stacked(first.context_mask_NC, second.context_mask_NC, left=True),
+        action_ids_NT=_stacked(first.action_ids_NT, second.action_ids_NT),
+        action_mask_NT=_stacked(first.action_mask_NT, second.action_mask_NT),
+        completions=first.completions + second.completions,
+        sources=first.sources + second.sources,
+        behaviour_log_pf_NT=_stacked(*behaviour) if behaviour[0] is not None and behaviour[1] is not None else None,
+        terms={},
+        correct_B=None,
+        episodes=first.episodes + second.episodes
+        if first.episodes is not None and second.episodes is not None
+        else None,
+    )
+
+
+def _stacked(first: Tensor, second: Tensor, *, left: bool = False) -> Tensor:
+    """Rows of two tables, padded with 0 to the same width."""
+    width = max(first.shape[1], second.shape[1])
+    missing = [width - values.shape[1] for values in (first, second)]
+    return torch.cat(
+        [pad(values, (n, 0) if left else (0, n)) for values, n in zip((first, second), missing, strict=True)]
     )
 
 
@@ -141,7 +177,7 @@ def to_trajectories(rollouts: Rollouts, log_reward: LogReward, *, step: int) -> 
     for b, source in enumerate(rollouts.sources):
         if source == "replay":
             continue
-        end = len(steps_of[b][-1].action) + 1
+        end = sum(len(taken.action) + 1 for taken in steps_of[b])
         rows = {name: table[b] for name, table in tables.items()}
         terms = {name: tuple(row[:end]) if isinstance(row, list) else (row,) for name, row in rows.items()}
         trajectories.append(

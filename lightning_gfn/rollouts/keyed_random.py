@@ -1,6 +1,6 @@
 """Random numbers that depend on what they are for, not on when or where they are drawn.
 
-Every uniform is a function of (stream, seed, step, problem id, sample, position). So samples do not depend on the
+Every uniform is a function of (stream, seed, step, problem id, sample, turn, position). So samples do not depend on the
 composition of the batch, on the number of ranks, or on an interruption, and no generator state needs saving.
 """
 
@@ -15,7 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 Stream = Literal[
-    "action", "evaluation", "source", "temperature", "replay", "reference", "supervised", "minibatch", "step_labels"
+    "action", "evaluation", "source", "temperature", "replay", "reference", "search", "supervised", "minibatch",
+    "step_labels",
 ]  # fmt: skip
 
 _GOLDEN = np.uint64(0x9E3779B97F4A7C15)
@@ -31,10 +32,11 @@ def keyed_uniforms(
     problem_ids: Sequence[str],
     samples: Sequence[int],
     length: int,
+    turns: Sequence[int] | None = None,
 ) -> NDArray[np.float64]:
-    """Counter-based uniforms, one row for each (problem, sample).
+    """Counter-based uniforms, one row for each (problem, sample, turn).
 
-        key = blake2b(stream, seed, step, problem id, sample);   u_t = ⌊mix(key + (t + 1) · γ) / 2^11⌋ / 2^53
+        key = blake2b(stream, seed, step, problem id, sample, turn);   u_t = ⌊mix(key + (t + 1) · γ) / 2^11⌋ / 2^53
 
     where mix is the finaliser of splitmix64 and γ its increment.
 
@@ -45,16 +47,21 @@ def keyed_uniforms(
         problem_ids: N ids.
         samples: N sample indices within the problem's group.
         length: numbers in each row.
+        turns: which model call of its trajectory each row is, from 0; None for first calls.
 
     Returns:
         float64 (N, length) in [0, 1).
 
     Raises:
-        ValueError: if the two sequences differ in length.
+        ValueError: if the sequences differ in length.
 
     Source: Steele et al. 2014, "Fast splittable pseudorandom number generators", section 5.
     """
-    keys = [_key(stream, seed, step, problem, sample) for problem, sample in zip(problem_ids, samples, strict=True)]
+    calls = turns if turns is not None else [0] * len(samples)
+    keys = [
+        _key(stream, seed, step, problem, sample, turn)
+        for problem, sample, turn in zip(problem_ids, samples, calls, strict=True)
+    ]
     counter = (np.arange(1, length + 1, dtype=np.uint64) * _GOLDEN)[None, :]
     bits = np.array(keys, dtype=np.uint64).reshape(len(keys), 1) + counter
     bits = (bits ^ (bits >> np.uint64(30))) * _MIX_1
@@ -75,7 +82,8 @@ def keyed_uniform(stream: Stream, *, seed: int, step: int, problem_id: str) -> f
     return float(keyed_uniforms(stream, seed=seed, step=step, problem_ids=[problem_id], samples=[0], length=1)[0, 0])
 
 
-def _key(stream: str, seed: int, step: int, problem_id: str, sample: int) -> int:
+def _key(stream: str, seed: int, step: int, problem_id: str, sample: int, turn: int) -> int:
     name = stream.encode()
     message = struct.pack("<qqqq", seed, step, sample, len(name)) + name + problem_id.encode()
-    return int.from_bytes(hashlib.blake2b(message, digest_size=8).digest(), "little")
+    salt = struct.pack("<q", turn)  # an empty salt is one of zeros
+    return int.from_bytes(hashlib.blake2b(message, digest_size=8, salt=salt).digest(), "little")

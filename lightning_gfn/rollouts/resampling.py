@@ -6,14 +6,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 import torch
-from torch import Tensor
-from torch.nn.functional import pad
 
 from lightning_gfn.interfaces import Buffer, Objective, Policy, Reward
 from lightning_gfn.objectives.advantages import in_mixed_group
+from lightning_gfn.rollouts.batching import concatenated, select_trajectories
 from lightning_gfn.rollouts.behaviour import BehaviourMix
+from lightning_gfn.rollouts.groups import GroupSampler
 from lightning_gfn.rollouts.rewarding import evaluate_rewards
-from lightning_gfn.rollouts.sampler import RolloutSampler
 from lightning_gfn.types import LogReward, Problem, Rollouts
 
 
@@ -59,10 +58,11 @@ def check_resampling(objective: Objective, behaviour: BehaviourMix) -> None:
             trajectories of one problem, or it needs a reward for every prefix.
     """
     name = type(objective).__name__
-    if behaviour.on_policy < 1.0:
+    if behaviour.on_policy < 1.0 or behaviour.always_reference:
         raise ValueError(
             f"model.resample draws groups from the present policy, but behaviour has the shares {behaviour.shares}: "
-            "set model.behaviour.on_policy to 1 and the others to 0, or remove model.resample"
+            "set model.behaviour.on_policy to 1 and the others to 0, always_reference to false, or remove "
+            "model.resample"
         )
     if "group_B" not in objective.requires:
         raise ValueError(
@@ -85,13 +85,15 @@ class RolloutBatch:
         log_reward: of its trajectories.
         generated_tokens: action tokens that were sampled.
         reward_calls: trajectories that the reward was asked about.
-        statistics: figures for the log; none unless groups may be sampled again.
+        environment_steps: tactics that a proof environment was asked about.
+        statistics: figures for the log.
     """
 
     rollouts: Rollouts
     log_reward: LogReward
     generated_tokens: int
     reward_calls: int
+    environment_steps: int = 0
     statistics: dict[str, float] = field(default_factory=dict)
 
 
@@ -106,7 +108,7 @@ class RewardedSampler:
         resample: draw groups of equal rewards again; never if None.
     """
 
-    sampler: RolloutSampler
+    sampler: GroupSampler
     reward: Reward
     prefixes: bool
     resample: ResampleSettings | None = None
@@ -137,9 +139,12 @@ class RewardedSampler:
 
         def draw(chosen: Sequence[Problem], attempt: int) -> RolloutBatch:
             rollouts = self.sampler.collect(policy, chosen, step=number, buffer=buffer, device=device, attempt=attempt)
-            tokens = sampled_tokens(rollouts)
+            further, figures = self.sampler.further_cost, dict(self.sampler.figures)
+            tokens = sampled_tokens(rollouts) + further["generated_tokens"]
+            tactics = environment_steps(rollouts) + further["environment_steps"]
             rollouts, calls = evaluate_rewards(rollouts, self.reward, policy, prefixes=self.prefixes)
-            return RolloutBatch(rollouts, self.reward.combine(rollouts.terms, rollouts, step), tokens, calls)
+            log_reward = self.reward.combine(rollouts.terms, rollouts, step)
+            return RolloutBatch(rollouts, log_reward, tokens, calls, tactics, figures)
 
         batch = draw(problems, 0)
         if self.resample is None:
@@ -149,11 +154,12 @@ class RewardedSampler:
         while waiting and rounds < self.resample.max_rounds:
             rounds += 1
             again = draw([problems[p] for p in waiting], rounds)
-            batch, waiting = refilled(batch, again, waiting, self.sampler.num_samples)
+            batch, waiting = refilled(batch, again, waiting)
         return replace(
             batch,
             log_reward=self.reward.combine(batch.rollouts.terms, batch.rollouts, step),
             statistics={
+                **batch.statistics,
                 "resample_rounds": float(rounds),
                 "share_groups_refilled": (len(equal) - len(waiting)) / len(problems),
                 "share_groups_left_equal": len(waiting) / len(problems),
@@ -168,38 +174,45 @@ def equal_groups(batch: RolloutBatch) -> list[int]:
     return sorted(set(group_B[~is_mixed_B].tolist()))
 
 
-def refilled(
-    batch: RolloutBatch, again: RolloutBatch, waiting: Sequence[int], num_samples: int
-) -> tuple[RolloutBatch, list[int]]:
+def refilled(batch: RolloutBatch, again: RolloutBatch, waiting: Sequence[int]) -> tuple[RolloutBatch, list[int]]:
     """Take over the mixed groups of another round.
 
     Args:
         batch: the batch so far; its log rewards are left as they are.
         again: new groups of the problems ``waiting``, in this order.
         waiting: problems of ``batch`` whose groups are equal.
-        num_samples: trajectories of each group.
 
     Returns:
         The batch with the costs of both, and the problems that still wait.
     """
-    still = set(equal_groups(again))
+    groups, others = (_trajectories_of(part.rollouts) for part in (batch, again))
+    unusable = set(equal_groups(again)) | {new for new, p in enumerate(waiting) if len(others[new]) != len(groups[p])}
     rows = {
-        p * num_samples + sample: new * num_samples + sample
+        old: other
         for new, p in enumerate(waiting)
-        if new not in still
-        for sample in range(num_samples)
+        if new not in unusable
+        for old, other in zip(groups[p], others[new], strict=True)
     }
     joined = replace(
         batch,
         rollouts=exchange_rows(batch.rollouts, again.rollouts, rows),
         generated_tokens=batch.generated_tokens + again.generated_tokens,
         reward_calls=batch.reward_calls + again.reward_calls,
+        environment_steps=batch.environment_steps + again.environment_steps,
     )
-    return joined, [p for new, p in enumerate(waiting) if new in still]
+    return joined, [p for new, p in enumerate(waiting) if new in unusable]
+
+
+def _trajectories_of(rollouts: Rollouts) -> list[list[int]]:
+    """The trajectories of each problem."""
+    groups: list[list[int]] = [[] for _ in rollouts.problems]
+    for b, p in enumerate(rollouts.problem_index_B.tolist()):
+        groups[p].append(b)
+    return groups
 
 
 def exchange_rows(rollouts: Rollouts, others: Rollouts, rows: Mapping[int, int]) -> Rollouts:
-    """A copy with some trajectories replaced by others of the same problems; all have one step and one reward value.
+    """A copy with some trajectories replaced by others of the same problems; all have one reward value.
 
     Args:
         rollouts: B trajectories, each sampled.
@@ -209,35 +222,19 @@ def exchange_rows(rollouts: Rollouts, others: Rollouts, rows: Mapping[int, int])
     Returns:
         B trajectories, padded to the longest.
     """
-    device = rollouts.problem_index_B.device
-    index, taken = (torch.tensor(list(part), dtype=torch.int64, device=device) for part in (rows, rows.values()))
-    mask = _exchanged(rollouts.action_mask_NT, others.action_mask_NT, index, taken)
-    width = int(mask.sum(1).max())
-    before, after = rollouts.behaviour_log_pf_NT, others.behaviour_log_pf_NT
-    assert before is not None and after is not None
-    completions = list(rollouts.completions)
-    for b, new in rows.items():
-        completions[b] = others.completions[new]
+    count = rollouts.num_trajectories
+    index = [count + rows[b] if b in rows else b for b in range(count)]
+    index_B = torch.tensor(index, dtype=torch.int64, device=rollouts.problem_index_B.device)
     correct_B, verdicts_B = rollouts.correct_B, others.correct_B
-    if correct_B is not None and verdicts_B is not None:
-        correct_B = correct_B.index_copy(0, index, verdicts_B[taken])
-    terms = {name: values.index_copy(0, index, others.terms[name][taken]) for name, values in rollouts.terms.items()}
+    joined = select_trajectories(concatenated(rollouts, others), index)
     return replace(
-        rollouts,
-        action_ids_NT=_exchanged(rollouts.action_ids_NT, others.action_ids_NT, index, taken)[:, :width],
-        action_mask_NT=mask[:, :width],
-        behaviour_log_pf_NT=_exchanged(before, after, index, taken)[:, :width],
-        completions=tuple(completions),
-        terms=terms,
-        correct_B=correct_B,
+        joined,
+        problem_index_B=rollouts.problem_index_B,
+        terms={name: torch.cat([values, others.terms[name]])[index_B] for name, values in rollouts.terms.items()},
+        correct_B=torch.cat([correct_B, verdicts_B])[index_B]
+        if correct_B is not None and verdicts_B is not None
+        else correct_B,
     )
-
-
-def _exchanged(values_NT: Tensor, others_NT: Tensor, index: Tensor, taken: Tensor) -> Tensor:
-    """Rows ``index`` replaced by rows ``taken`` of another table, both padded with 0 to the same width."""
-    width = max(values_NT.shape[1], others_NT.shape[1])
-    wide, other = (pad(values, (0, width - values.shape[1])) for values in (values_NT, others_NT))
-    return wide.index_copy(0, index, other[taken])
 
 
 def sampled_tokens(rollouts: Rollouts) -> int:
@@ -245,3 +242,14 @@ def sampled_tokens(rollouts: Rollouts) -> int:
     sampled_B = torch.tensor([source in ("on_policy", "tempered") for source in rollouts.sources])
     lengths_N = rollouts.action_mask_NT.sum(1).cpu()
     return int(lengths_N[sampled_B[rollouts.trajectory_index_N.cpu()]].sum())
+
+
+def environment_steps(rollouts: Rollouts) -> int:
+    """Tactics that a proof environment was asked about: equal ones in one state count once, replayed ones never."""
+    asked = {
+        (p, episode.tactics[: k + 1])
+        for p, episode in zip(rollouts.problem_index_B.tolist(), rollouts.episodes or (), strict=False)
+        if episode is not None
+        for k in range(len(episode.tactics))
+    }
+    return len(asked)

@@ -7,7 +7,9 @@ from scipy import stats
 
 from lightning_gfn.rollouts.behaviour import BehaviourMix
 
-MIX = BehaviourMix(on_policy=0.25, tempered=0.4, replay=0.25, reference=0.1, temperature_low=0.5, temperature_high=2.0)
+MIX = BehaviourMix(
+    on_policy=0.2, tempered=0.4, replay=0.25, reference=0.1, search=0.05, temperature_low=0.5, temperature_high=2.0
+)
 
 
 def test_problems_draw_sources_in_the_stated_shares() -> None:
@@ -15,7 +17,7 @@ def test_problems_draw_sources_in_the_stated_shares() -> None:
     drawn = Counter(MIX.source(f"p{i % 100}", seed=0, step=i // 100) for i in range(count))
     observed = [drawn[source] for source in MIX.shares]
     assert stats.chisquare(observed, [share * count for share in MIX.shares.values()]).pvalue > 1e-3
-    swapped = [0.25, 0.25, 0.4, 0.1]
+    swapped = [0.2, 0.25, 0.4, 0.1, 0.05]
     assert stats.chisquare(observed, [share * count for share in swapped]).pvalue < 1e-3, "the test sees swapped shares"
 
 

@@ -33,7 +33,7 @@ def test_the_written_generator_is_splitmix64() -> None:
 def test_rows_equal_the_written_generator() -> None:
     rows = keyed_uniforms("action", **KEY, problem_ids=["a", "ü"], samples=[0, 5], length=40)
     for row, (problem, sample) in zip(rows, [("a", 0), ("ü", 5)], strict=True):
-        words = splitmix64(_key("action", 3, 17, problem, sample), 40)
+        words = splitmix64(_key("action", 3, 17, problem, sample, 0), 40)
         assert row.tolist() == [(word >> 11) / 2**53 for word in words]
     assert rows.dtype == numpy.float64 and rows.shape == (2, 40)
 
@@ -49,12 +49,13 @@ def test_a_row_depends_on_its_key_alone() -> None:
 
 
 def test_every_part_of_the_key_matters() -> None:
-    def draw(stream="action", seed=3, step=17, problem="a", sample=0):
-        return keyed_uniforms(stream, seed=seed, step=step, problem_ids=[problem], samples=[sample], length=2)[
-            0
-        ].tolist()
+    def draw(stream="action", seed=3, step=17, problem="a", sample=0, turn=0):
+        return keyed_uniforms(
+            stream, seed=seed, step=step, problem_ids=[problem], samples=[sample], turns=[turn], length=2
+        )[0].tolist()
 
     variants = [draw(), draw(stream="evaluation"), draw(seed=4), draw(step=18), draw(problem="b"), draw(sample=1)]
+    variants += [draw(turn=1), draw(turn=2), draw(sample=1, turn=1)]
     variants += [draw(problem="a "), draw(seed=17, step=3), draw(step=-1), draw()[::-1]]
     assert len({tuple(variant) for variant in variants}) == len(variants)
     assert keyed_uniform("source", seed=3, step=17, problem_id="a") == draw("source")[0]
