@@ -12,6 +12,9 @@ import torch
 from torch import Tensor
 
 from lightning_gfn.policies.causal_lm import CausalLM
+from lightning_gfn.policies.language_policy import LanguagePolicy
+from lightning_gfn.policies.modes import no_dropout_and_gradient
+from lightning_gfn.policies.seq2seq_lm import Seq2SeqLM
 from lightning_gfn.policies.tokenizers import TokenizerSettings
 
 SIZES: dict[str, Any] = {
@@ -24,6 +27,18 @@ SIZES: dict[str, Any] = {
     "initializer_range": 0.1,
 }
 GPT2 = {"n_embd": 48, "n_layer": 2, "n_head": 4, "n_positions": 64, "initializer_range": 0.1}
+T5 = {"d_model": 48, "d_kv": 12, "d_ff": 80, "num_layers": 2, "num_decoder_layers": 3, "num_heads": 4}
+BART = {
+    "d_model": 48,
+    "encoder_layers": 2,
+    "decoder_layers": 1,
+    "encoder_ffn_dim": 80,
+    "decoder_ffn_dim": 80,
+    "encoder_attention_heads": 4,
+    "decoder_attention_heads": 4,
+    "max_position_embeddings": 64,
+    "init_std": 0.2,
+}
 CONFIGS: dict[str, dict[str, Any]] = {
     "llama": {"model_type": "llama", **SIZES},
     "llama3_rope": {
@@ -58,11 +73,25 @@ CONFIGS: dict[str, dict[str, Any]] = {
         "final_logit_softcapping": 2.0,
     },
     "cohere_logit_scale": {"model_type": "cohere", **SIZES, "logit_scale": 0.25},
+    "t5": {"model_type": "t5", **T5, "initializer_factor": 1.0},
+    "t5_silu": {"model_type": "t5", **T5, "feed_forward_proj": "gated-silu", "relative_attention_num_buckets": 8},
+    "byt5": {
+        "model_type": "t5",
+        **T5,
+        "num_decoder_layers": 1,
+        "feed_forward_proj": "gated-gelu",
+        "tie_word_embeddings": False,
+        "initializer_factor": 0.25,
+    },
+    "mt5": {"model_type": "mt5", **T5, "initializer_factor": 0.25},
+    "umt5": {"model_type": "umt5", **T5},
+    "bart": {"model_type": "bart", **BART},
 }
+ENCODER_DECODER = ("t5", "t5_silu", "byt5", "mt5", "umt5", "bart")
 TEXTS = ("what is 12 + 3", "what is 12 + 3", "no", "a longer prompt", "no")
 
 
-def randomise(policy: CausalLM, scale: float = 0.1) -> None:
+def randomise(policy: LanguagePolicy, scale: float = 0.1) -> None:
     """Give every weight that starts as a constant (norms, biases, adapters) a random part."""
     generator = torch.Generator().manual_seed(7)
     with torch.no_grad():
@@ -72,13 +101,14 @@ def randomise(policy: CausalLM, scale: float = 0.1) -> None:
 
 
 @pytest.fixture
-def make_policy() -> Callable[..., CausalLM]:
+def make_policy() -> Callable[..., LanguagePolicy]:
     """Build a byte-level policy with random weights: ``make_policy("llama", lora=…, config={…}, …)``."""
 
-    def make(name: str = "llama", *, config: dict[str, Any] | None = None, **settings: Any) -> CausalLM:
+    def make(name: str = "llama", *, config: dict[str, Any] | None = None, **settings: Any) -> LanguagePolicy:
         block = {**CONFIGS[name], **(config if config is not None else {})}
         options = {"max_prompt_tokens": 24, "max_new_tokens": 10, **settings}
-        policy = CausalLM(config=block, **{"tokenizer": TokenizerSettings(), **options})
+        policy_class = Seq2SeqLM if name in ENCODER_DECODER else CausalLM
+        policy = policy_class(config=block, **{"tokenizer": TokenizerSettings(), **options})
         torch.manual_seed(0)
         policy.build([])
         randomise(policy)
@@ -114,29 +144,42 @@ def pad_rows(contexts: list[list[int]], actions: list[list[int]], *, extra: int 
     )
 
 
-def rows_of(policy: CausalLM, sampled: Any, texts: tuple[str, ...] = TEXTS) -> Rows:
+def rows_of(policy: LanguagePolicy, sampled: Any, texts: tuple[str, ...] = TEXTS) -> Rows:
     """The rows of a sampled batch."""
     contexts = [policy.encode_prompt(text) for text in texts]
     actions = [ids[mask].tolist() for ids, mask in zip(sampled.action_ids_NT, sampled.action_mask_NT, strict=True)]
     return pad_rows(contexts, actions)
 
 
-def plain_log_probs(policy: CausalLM, rows: Rows) -> list[tuple[list[float], list[float]]]:
-    """log q of tokens and of stop by one unpadded Hugging Face forward pass a row and a written loop over prefixes."""
-    space, model = policy.space, policy.hugging_face
+def plain_logits(policy: LanguagePolicy, context: list[int], action: list[int]) -> Tensor:
+    """Logits at each prefix of an action, (T + 1, V), by one unpadded Hugging Face forward pass."""
+    model = policy.hugging_face
+    with no_dropout_and_gradient(model):
+        if not model.config.is_encoder_decoder:
+            return model(torch.tensor([context + action])).logits[0, len(context) - 1 :].double()
+        start = model.config.decoder_start_token_id
+        return (
+            model(input_ids=torch.tensor([context]), decoder_input_ids=torch.tensor([[start, *action]]))
+            .logits[0]
+            .double()
+        )
+
+
+def plain_log_probs(policy: LanguagePolicy, rows: Rows) -> list[tuple[list[float], list[float]]]:
+    """log q of tokens and of stop by one plain forward pass a row and a written loop over prefixes."""
+    space = policy.space
     allowed = set(space.allowed_V.nonzero().squeeze(1).tolist())
     ends = space.end_ids.tolist()
     result = []
     for c_ids, c_mask, a_ids, a_mask in zip(*rows.arguments, strict=True):
-        context, action = c_ids[c_mask].tolist(), a_ids[a_mask].tolist()
-        with torch.no_grad():
-            logits = model(torch.tensor([context + action])).logits[0].double()
+        action = a_ids[a_mask].tolist()
+        logits = plain_logits(policy, c_ids[c_mask].tolist(), action)
         tokens, stops = [], []
         for t in range(len(action) + 1):
             if t == policy.max_new_tokens:
                 stops.append(0.0)
                 break
-            here = logits[len(context) - 1 + t]
+            here = logits[t]
             may_stop = t >= policy.min_new_tokens
             weight = {i: here[i].exp().item() for i in allowed}
             stop_weight = sum(here[i].exp().item() for i in ends) if may_stop else 0.0
@@ -167,6 +210,7 @@ def kit() -> SimpleNamespace:
         TEXTS=TEXTS,
         pad_rows=pad_rows,
         rows_of=rows_of,
+        plain_logits=plain_logits,
         plain_log_probs=plain_log_probs,
         largest_difference=largest_difference,
         randomise=randomise,

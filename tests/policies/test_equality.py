@@ -2,18 +2,30 @@
 
 from __future__ import annotations
 
+import itertools
 from typing import Any
 
 import pytest
 import torch
 
-from lightning_gfn.policies import fused_decoder, fused_weights, hugging_face_decoder
+from lightning_gfn.policies import (
+    encoder_decoder,
+    fused_decoder,
+    fused_t5_decoder,
+    fused_t5_weights,
+    fused_weights,
+    hugging_face_decoder,
+    kv_cache,
+)
 from lightning_gfn.policies.adapters import LoraSettings
 
 FUSED = ("llama", "llama3_rope", "llama_biases_tied", "qwen2", "qwen3", "mistral")
 OTHERS = ("mistral_window", "gpt2", "gemma2_soft_cap", "cohere_logit_scale")
 ENDS = "abcdefghijklmnopqrstuvwxyz0123456789"
-CASES = [(name, "fused") for name in FUSED] + [(name, "hugging_face") for name in FUSED + OTHERS]
+FUSED_T5 = ("t5", "t5_silu", "byt5", "mt5")
+CASES = [(name, "fused") for name in FUSED + FUSED_T5]
+NARROW_CASES = [*CASES, ("gpt2", "hugging_face"), ("t5", "hugging_face")]
+CASES += [(name, "hugging_face") for name in FUSED + OTHERS + ("t5", "byt5", "umt5", "bart")]
 
 
 def uniforms(rows: int, columns: int, seed: int = 3) -> torch.Tensor:
@@ -44,10 +56,10 @@ def test_sampled_scored_and_plain_log_probs_agree(
 
 
 @pytest.mark.parametrize("lora", [None, LoraSettings(rank=3, alpha=3.0)], ids=["full", "lora"])
-@pytest.mark.parametrize(("name", "decoder"), [(n, "fused") for n in FUSED] + [("gpt2", "hugging_face")])
+@pytest.mark.parametrize(("name", "decoder"), NARROW_CASES)
 def test_bfloat16_agrees_within_its_precision(make_policy: Any, kit: Any, name: str, decoder: str, lora: Any) -> None:
     settings = {"sampling_dtype": "bfloat16"} if decoder == "fused" else {}
-    narrow = {"initializer_range": 0.02}
+    narrow = {"initializer_factor": 0.1} if "t5" in name else {"initializer_range": 0.02}
     policy = make_policy(name, decoder=decoder, lora=lora, dtype="bfloat16", config=narrow, **settings)
     sampled, scores, rows = sample_and_score(policy, kit)
     plain = kit.plain_log_probs(policy, rows)
@@ -64,8 +76,9 @@ def test_bfloat16_policy_sampled_in_float32_agrees(make_policy: Any, kit: Any) -
 
 
 @pytest.mark.parametrize("decoder", ["fused", "hugging_face"])
-def test_padding_changes_nothing(make_policy: Any, kit: Any, decoder: str) -> None:
-    policy = make_policy("llama", decoder=decoder)
+@pytest.mark.parametrize("name", ["llama", "t5"])
+def test_padding_changes_nothing(make_policy: Any, kit: Any, name: str, decoder: str) -> None:
+    policy = make_policy(name, decoder=decoder)
     sampled, _, rows = sample_and_score(policy, kit)
     wide = kit.pad_rows(
         [policy.encode_prompt(text) for text in kit.TEXTS],
@@ -85,6 +98,7 @@ def test_padding_changes_nothing(make_policy: Any, kit: Any, decoder: str) -> No
     torch.testing.assert_close(
         wide_scores.hidden_NT1H[:, : width + 1][exists], narrow_scores.hidden_NT1H[exists], atol=1e-5, rtol=0
     )
+    torch.testing.assert_close(wide_scores.pooled_NH, narrow_scores.pooled_NH, atol=1e-5, rtol=0)
     for row, text in enumerate(kit.TEXTS):
         alone = policy.sample([policy.encode_prompt(text)], uniforms(len(kit.TEXTS), 11)[row : row + 1])
         assert (
@@ -95,13 +109,15 @@ def test_padding_changes_nothing(make_policy: Any, kit: Any, decoder: str) -> No
         assert difference.abs().max() < 1e-5
 
 
-def test_decoders_sample_the_same_actions(make_policy: Any, kit: Any) -> None:
-    samples = [sample_and_score(make_policy("qwen3", decoder=name), kit)[0] for name in ("fused", "hugging_face")]
+@pytest.mark.parametrize("model", ["qwen3", "t5"])
+def test_decoders_sample_the_same_actions(make_policy: Any, kit: Any, model: str) -> None:
+    samples = [sample_and_score(make_policy(model, decoder=name), kit)[0] for name in ("fused", "hugging_face")]
     assert torch.equal(samples[0].action_ids_NT, samples[1].action_ids_NT)
 
 
-def test_working_copy_follows_the_weights(make_policy: Any, kit: Any) -> None:
-    policy = make_policy("llama", decoder="fused")
+@pytest.mark.parametrize("name", ["llama", "byt5"])
+def test_working_copy_follows_the_weights(make_policy: Any, kit: Any, name: str) -> None:
+    policy = make_policy(name, decoder="fused")
     sample_and_score(policy, kit)
     optimizer = torch.optim.AdamW(policy.parameters(), lr=0.05)
     policy.train()
@@ -126,12 +142,26 @@ def positions_with_padding(mask: torch.Tensor) -> torch.Tensor:
     return torch.arange(mask.shape[1]).expand(mask.shape)
 
 
+def no_bias(weights: Any, num_positions: int) -> torch.Tensor:
+    return torch.zeros(1, weights.num_heads, 1, num_positions)
+
+
+def nothing_moves(tensor: torch.Tensor, target: torch.Tensor, source: torch.Tensor) -> None:
+    pass
+
+
+TOKENS = itertools.count(5)
 PLANTED = [
     ("gpt2", hugging_face_decoder, "left_positions", positions_with_padding),
     ("gpt2", hugging_face_decoder, "decoding_mask", everything_seen),
     ("llama", fused_decoder, "decoding_mask", everything_seen),
     ("llama", fused_weights, "interleave_halves", lambda weight, width: weight),
     ("llama", fused_decoder.Activations, "normalise", lambda self, x: x),
+    ("t5", fused_t5_decoder.T5Activations, "normalise", lambda self, x: x),
+    ("t5", fused_t5_weights.FusedT5Weights, "position_bias", no_bias),
+    ("t5", fused_t5_decoder, "move_rows_", nothing_moves),
+    ("t5", encoder_decoder, "start_token", lambda model: next(TOKENS)),
+    ("bart", kv_cache, "move_rows_", nothing_moves),
 ]
 
 
@@ -139,7 +169,7 @@ PLANTED = [
 def test_planted_errors_break_the_equality(
     make_policy: Any, kit: Any, monkeypatch: pytest.MonkeyPatch, name: str, module: Any, attribute: str, wrong: Any
 ) -> None:
-    policy = make_policy(name)
+    policy = make_policy(name, end_tokens=["<eos>", *ENDS])
     monkeypatch.setattr(module, attribute, wrong)
     sampled, scores, _ = sample_and_score(policy, kit)
     width = sampled.action_ids_NT.shape[1]
