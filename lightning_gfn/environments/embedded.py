@@ -1,0 +1,205 @@
+"""The embedded Lean as a backend: real Lean 4.28 that needs neither elan nor a network once it is installed."""
+
+from __future__ import annotations
+
+import secrets
+from collections import OrderedDict
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from lightning_gfn.environments.install import find
+from lightning_gfn.environments.lean_process import LeanProcess, lean_command
+from lightning_gfn.proofs import CheckResult, LeanError, ProofFinished, StepResult, TacticState, Theorem
+from lightning_gfn.proving import BackendFault, BackendUnavailable, LeanBackend
+
+ALLOWED_AXIOMS = frozenset({"propext", "Classical.choice", "Quot.sound"})
+
+
+class EmbeddedLean(LeanBackend):
+    """Lean 4.28 compiled to WebAssembly, in one Node process: modules of Init, Std and Lean, no Mathlib.
+
+    The process starts with the first call (about 10 s, 1.6 GB). A proof counts when the kernel has checked it again,
+    with every lemma that tactics added, against the statement; text that would make Lean run code while it elaborates,
+    set options or open namespaces is refused.
+
+    Args:
+        heartbeats: limit of one tactic, in Lean's thousands (``maxHeartbeats``).
+        timeout: seconds for one tactic; then the process is killed.
+        check_timeout: seconds for a whole proof.
+        start_timeout: seconds for the process to be ready and for imports.
+        max_resident_gib: memory above which the process is killed.
+        cached_contexts: contexts (imports and earlier commands) that are kept elaborated.
+        folder: of the installation; ``lightning-gfn lean install`` chose it if None.
+
+    Raises:
+        ValueError: a limit is not positive.
+        BackendUnavailable: at the first call, if it is not installed.
+    """
+
+    name = "embedded"
+
+    def __init__(
+        self,
+        heartbeats: int = 20_000,
+        timeout: float = 30.0,
+        check_timeout: float = 120.0,
+        start_timeout: float = 180.0,
+        max_resident_gib: float = 4.0,
+        cached_contexts: int = 64,
+        folder: str | None = None,
+    ) -> None:
+        limits = {
+            "heartbeats": heartbeats, "timeout": timeout, "check_timeout": check_timeout,
+            "start_timeout": start_timeout, "max_resident_gib": max_resident_gib, "cached_contexts": cached_contexts,
+        }  # fmt: skip
+        for argument, value in limits.items():
+            if value <= 0:
+                raise ValueError(f"EmbeddedLean: {argument}={value} must be positive")
+        self.heartbeats, self.timeout, self.check_timeout = heartbeats, timeout, check_timeout
+        self.start_timeout, self.max_resident_gib, self.cached_contexts = (
+            start_timeout,
+            max_resident_gib,
+            cached_contexts,
+        )
+        self.folder = folder
+        self._process: LeanProcess | None = None
+        self._version = ""
+        self._generation = 0
+        self._imported: dict[tuple[str, ...], int] = {}
+        self._contexts: OrderedDict[tuple[tuple[str, ...], tuple[str, ...]], int | LeanError] = OrderedDict()
+        self._released: list[int] = []
+        self._dropped: list[int] = []
+
+    @classmethod
+    def unavailable(cls) -> str | None:
+        """Why it cannot work here; None if it can."""
+        try:
+            find()
+        except BackendUnavailable as error:
+            return str(error)
+        return None
+
+    @property
+    def version(self) -> str:
+        """Lean's version as it reports itself."""
+        if not self._version:
+            self._version = str(self._ask({"cmd": "ping"}, self.timeout)["version"])
+        return self._version
+
+    def start(self, theorem: Theorem) -> TacticState | LeanError:
+        """The first state of a theorem.
+
+        Raises:
+            BackendFault: the process broke.
+        """
+        environment = self._environment(theorem)
+        if isinstance(environment, LeanError):
+            return environment
+        request = {"cmd": "start", "env": environment, "statement": theorem.statement}
+        result = self._result(self._ask(request, self.timeout))
+        if isinstance(result, ProofFinished):
+            raise BackendFault("embedded Lean: a statement was answered by a finished proof")
+        return result
+
+    def run_tac(self, state: TacticState, tactic: str) -> StepResult:
+        """Run one tactic (or several, one below the other) on a state of this backend.
+
+        Raises:
+            BackendFault: the process broke, or the state belongs to one that did.
+        """
+        if self._process is None or len(state.key) != 2 or state.key[0] != self._generation:
+            raise BackendFault("embedded Lean: the state is stale, its process has ended; start the theorem again")
+        return self._result(self._ask({"cmd": "tac", "state": state.key[1], "tac": tactic}, self.timeout))
+
+    def check(self, theorem: Theorem, script: Sequence[str]) -> CheckResult:
+        """Check a whole proof afresh, from its statement, by the kernel.
+
+        Raises:
+            BackendFault: the process broke.
+        """
+        environment = self._environment(theorem)
+        if isinstance(environment, LeanError):
+            return CheckResult(False, environment.message)
+        request = {"cmd": "check", "env": environment, "statement": theorem.statement, "script": list(script)}
+        reply = self._ask(request, self.check_timeout)
+        result = self._result(reply)
+        if isinstance(result, ProofFinished):
+            return CheckResult(True, "", result.axioms)
+        assert isinstance(result, LeanError)
+        return CheckResult(False, result.message, tuple(reply.get("axioms", ())))
+
+    def release(self, states: Sequence[TacticState]) -> None:
+        """These states will not be used again; Lean forgets them with the next request."""
+        if self._process is not None:
+            self._released += [state.key[1] for state in states if state.key[:1] == (self._generation,)]
+
+    def resident_bytes(self) -> int:
+        """Memory that the process holds; 0 if there is none."""
+        return 0 if self._process is None else self._process.resident
+
+    def close(self) -> None:
+        """End the process; the next call starts a new one."""
+        process, self._process = self._process, None
+        if process is not None:
+            process.kill()
+
+    def _command(self) -> list[str]:
+        installed = find(None if self.folder is None else Path(self.folder))
+        return lean_command(installed.node, installed.folder)
+
+    def _launch(self) -> LeanProcess:
+        self._process = LeanProcess(self._command(), self.start_timeout, self.max_resident_gib)
+        self._generation = secrets.randbits(48)
+        self._imported, self._contexts = {}, OrderedDict()
+        self._released, self._dropped = [], []
+        return self._process
+
+    def _ask(self, request: dict[str, Any], seconds: float) -> dict[str, Any]:
+        """The reply to a request, for which a process is started if there is none."""
+        process = self._process if self._process is not None else self._launch()
+        released, self._released = self._released, []
+        dropped, self._dropped = self._dropped, []
+        limits = {"heartbeats": self.heartbeats, "drop": released, "drop_env": dropped}
+        try:
+            return process.ask({**request, **limits}, seconds)
+        except BaseException:
+            self.close()
+            raise
+
+    def _result(self, reply: dict[str, Any]) -> StepResult:
+        if "error" in reply:
+            return LeanError(str(reply["error"]), reply.get("kind", "tactic"))
+        if reply.get("done") is True:
+            axioms = tuple(sorted(reply["axioms"]))
+            foreign = [axiom for axiom in axioms if axiom not in ALLOWED_AXIOMS]
+            if foreign:
+                return LeanError(f"the proof rests on {', '.join(foreign)}, which is no axiom of Lean's", "unsound")
+            return ProofFinished(axioms)
+        return TacticState(tuple(reply["goals"]), (self._generation, int(reply["state"])))
+
+    def _environment(self, theorem: Theorem) -> int | LeanError:
+        """Number of the elaborated imports and context, or why there is none."""
+        if self._process is None:
+            self._launch()
+        key = (theorem.imports, theorem.context)
+        if key not in self._contexts:
+            self._contexts[key] = self._elaborate(theorem)
+            while len(self._contexts) > self.cached_contexts:
+                _, old = self._contexts.popitem(last=False)
+                if isinstance(old, int) and old not in self._imported.values():
+                    self._dropped.append(old)
+        self._contexts.move_to_end(key)
+        return self._contexts[key]
+
+    def _elaborate(self, theorem: Theorem) -> int | LeanError:
+        if theorem.imports not in self._imported:
+            reply = self._ask({"cmd": "import", "imports": list(theorem.imports)}, self.start_timeout)
+            if "error" in reply:
+                return LeanError(str(reply["error"]), "statement")
+            self._imported[theorem.imports] = int(reply["env"])
+        base = self._imported[theorem.imports]
+        if not theorem.context:
+            return base
+        reply = self._ask({"cmd": "extend", "env": base, "context": "\n".join(theorem.context)}, self.check_timeout)
+        return LeanError(str(reply["error"]), "statement") if "error" in reply else int(reply["env"])
