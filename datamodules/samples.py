@@ -8,7 +8,7 @@ from typing import Any, Literal
 from datamodules.base import ProblemDataModule, Split
 from datamodules.order import EvalLoader
 from datamodules.rows import BadRow, Row
-from datamodules.wrapped import WrappedProblems, rows_of
+from datamodules.wrapped import WrappedProblems, rows_of, text_of
 from lightning_gfn.types import Problem
 
 PLACES = ("{prompt}", "{answer}")
@@ -18,8 +18,9 @@ class SampledSolutions(WrappedProblems):
     """The problems of a data set with solutions from a file; training problems without any are left out.
 
     Rows: ``{"problem_id": str, "completions": [str, …]}``, a ``prompt`` is compared with the problem's; further fields
-    are ignored. ``lightning-gfn rft`` and ``star`` write such files. ``predict`` with ``predict_split: train`` samples
-    all training problems of the wrapped data set, or those of ``retry_path`` with their answer as a hint.
+    are ignored. A row without ``problem_id`` stands for itself, under its own ``prompt``: a tactic, whose prompt is a
+    state of a proof. ``lightning-gfn rft`` and ``star`` write such files. ``predict`` with ``predict_split: train``
+    samples all training problems of the wrapped data set, or those of ``retry_path`` with their answer as a hint.
 
     Args:
         problems: the data set whose problems were sampled.
@@ -64,11 +65,19 @@ class SampledSolutions(WrappedProblems):
         if split != "train":
             return problems
         found: dict[str, dict[str, None]] = {}
+        own: list[Problem] = []
         for row in rows_of(self.path, "path"):
-            problem = self.training_problem(row)
+            if "problem_id" not in row.fields and "prompt" in row.fields:
+                problem = Problem(id=f"row/{row.key}", prompt=text_of(row, "prompt"))
+                own.append(problem)
+            else:
+                problem = self.training_problem(row)
             found.setdefault(problem.id, {}).update(dict.fromkeys(completions_of(row)))
         return [
-            item for problem in problems if problem.id in found for item in self.items(problem, list(found[problem.id]))
+            item
+            for problem in [*problems, *own]
+            if problem.id in found
+            for item in self.items(problem, list(found[problem.id]))
         ]
 
     def items(self, problem: Problem, completions: list[str]) -> list[Problem]:

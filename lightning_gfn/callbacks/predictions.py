@@ -20,14 +20,20 @@ from lightning_gfn.callbacks.run_files import (
     write_text,
 )
 from lightning_gfn.callbacks.spending import PEAK, peak_memory_mib, reset_peak_memory, sampling_cost
+from lightning_gfn.proofs import Episode, ProofPrompt
 from lightning_gfn.types import EvalRecord
 
 if TYPE_CHECKING:
     from lightning.pytorch import LightningModule, Trainer
 
 
-def prediction_rows(record: EvalRecord) -> list[dict[str, Any]]:
-    """One row a completion."""
+def prediction_rows(record: EvalRecord, prompt: ProofPrompt | None = None) -> list[dict[str, Any]]:
+    """One row a completion, with its steps if it is an attempt at a proof.
+
+    Args:
+        record: samples of a problem.
+        prompt: what the policy read before each tactic.
+    """
     return [
         {
             "problem_id": record.problem.id,
@@ -39,17 +45,36 @@ def prediction_rows(record: EvalRecord) -> list[dict[str, Any]]:
             "correct": record.correct[sample],
             "length": record.lengths[sample],
             "truncated": record.truncated[sample],
+            **(episode_columns(record.episodes[sample], prompt) if record.episodes and prompt is not None else {}),
         }
         for sample, completion in enumerate(record.completions)
     ]
+
+
+def episode_columns(episode: Episode, prompt: ProofPrompt) -> dict[str, Any]:
+    """How an attempt at a proof ended, and its tactics, each with what the policy read before it."""
+    last = len(episode.tactics) - 1
+    return {
+        "outcome": episode.outcome,
+        "message": episode.message,
+        "steps": [
+            {
+                "prompt": prompt(state, episode.tactics[:i]),
+                "tactic": tactic,
+                "failed": episode.outcome == "error" and i == last,
+            }
+            for i, (state, tactic) in enumerate(zip(episode.states, episode.tactics, strict=True))
+        ],
+    }
 
 
 class PredictionWriter(Callback):
     """Appends each batch of ``predict`` to ``predictions/rank<r>.jsonl`` and merges the ranks at the end.
 
     Rows: problem_id, prompt, temperature, sample, completion, log_prob (nats, temperature 1), correct, length (tokens),
-    truncated. Every batch is flushed, so a killed run keeps what it has predicted. The merged
-    ``predictions/predictions.jsonl`` stands in data-set order and holds each (problem, temperature, sample) once.
+    truncated; for an attempt at a proof also outcome, message and steps (prompt, tactic, failed). Every batch is
+    flushed, so a killed run keeps what it has predicted. The merged ``predictions/predictions.jsonl`` stands in
+    data-set order and holds each (problem, temperature, sample) once.
 
     ``predictions/budget.json`` says what the sampling cost, in the form that ``Budget`` takes as ``prior``: tokens
     generated and completions checked (reward calls) on all ranks, seconds of the slowest, the highest peak of memory.
@@ -89,7 +114,9 @@ class PredictionWriter(Callback):
     ) -> None:
         if self._file is None:
             raise RuntimeError("PredictionWriter saw a batch before on_predict_start: run it by trainer.predict")
-        rows = [row for record in records_of(outputs, "predict_step") for row in prediction_rows(record)]
+        proving = getattr(pl_module, "proving", None)
+        prompt = proving.prompt if proving is not None else None
+        rows = [row for record in records_of(outputs, "predict_step") for row in prediction_rows(record, prompt)]
         self._generated_tokens += sum(row["length"] for row in rows)
         self._reward_calls += len(rows)
         self._file.write("".join(json_line(row) for row in rows))

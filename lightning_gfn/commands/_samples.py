@@ -6,7 +6,7 @@ import json
 import os
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -32,6 +32,7 @@ class Sample:
         completion: its text.
         correct: the verdict.
         truncated: True where the maximum length cut it.
+        is_step: the completion is one step of a longer attempt (a tactic), its prompt the state before it.
     """
 
     problem_id: str
@@ -39,10 +40,24 @@ class Sample:
     completion: str
     correct: bool
     truncated: bool
+    is_step: bool = False
+
+    @property
+    def group(self) -> str:
+        """What it is compared within: its problem, or for a step the state before it."""
+        return f"{self.problem_id}\n{self.prompt}" if self.is_step else self.problem_id
+
+    @property
+    def origin(self) -> dict[str, str]:
+        """The columns that name its prompt; a step's prompt belongs to no problem of the data."""
+        return {"prompt": self.prompt} if self.is_step else {"problem_id": self.problem_id, "prompt": self.prompt}
 
 
 def read_samples(path: Path, *, flip_probability: float = 0.0, flip_seed: int = 0) -> dict[str, list[Sample]]:
     """The rows of a ``predictions.jsonl`` by problem, both in the order of the file.
+
+    An attempt at a proof stands for its tactics: those of a proof are right, the one that failed is wrong, and those
+    before a failure are neither.
 
     Args:
         path: rows as ``predict`` writes them.
@@ -58,17 +73,16 @@ def read_samples(path: Path, *, flip_probability: float = 0.0, flip_seed: int = 
     found: dict[str, list[Sample]] = {}
     with path.open(encoding="utf-8") as file:
         for number, line in enumerate(file, start=1):
-            sample = parsed(f"{path}:{number}", line)
-            correct = verdict(sample, flip_probability, flip_seed) if flip_probability else sample.correct
-            kept = Sample(sample.problem_id, sample.prompt, sample.completion, correct, sample.truncated)
-            found.setdefault(sample.problem_id, []).append(kept)
+            for sample in parsed(f"{path}:{number}", line):
+                correct = verdict(sample, flip_probability, flip_seed) if flip_probability else sample.correct
+                found.setdefault(sample.group, []).append(replace(sample, correct=correct))
     if not found:
         raise SampleError(f"{path} holds no samples")
     return found
 
 
-def parsed(where: str, line: str) -> Sample:
-    """The sample of a line.
+def parsed(where: str, line: str) -> list[Sample]:
+    """The samples of a line: one, or the steps of an attempt.
 
     Raises:
         SampleError: names file, line and field.
@@ -82,7 +96,28 @@ def parsed(where: str, line: str) -> Sample:
     for field, kind in FIELDS.items():
         if not isinstance(row.get(field), kind):
             raise SampleError(f"{where}: field {field!r}: expected {kind.__name__}, found {row.get(field)!r:.80}")
-    return Sample(row["problem_id"], row["prompt"], row["completion"], row["correct"], row.get("truncated") is True)
+    if "steps" in row:
+        return steps_of(where, row)
+    return [Sample(row["problem_id"], row["prompt"], row["completion"], row["correct"], row.get("truncated") is True)]
+
+
+def steps_of(where: str, row: Mapping[str, Any]) -> list[Sample]:
+    """The tactics of an attempt at a proof that are right or wrong.
+
+    Raises:
+        SampleError: names file, line and field.
+    """
+    steps = row["steps"]
+    if not isinstance(steps, list) or not all(
+        isinstance(step, dict) and all(isinstance(step.get(name), str) for name in ("prompt", "tactic"))
+        for step in steps
+    ):
+        raise SampleError(f"{where}: field 'steps': expected objects with prompt and tactic, found {steps!r:.80}")
+    chosen = [step for step in steps if row["correct"] or step.get("failed") is True]
+    return [
+        Sample(row["problem_id"], step["prompt"], step["tactic"], row["correct"], truncated=False, is_step=True)
+        for step in chosen
+    ]
 
 
 def verdict(sample: Sample, probability: float, seed: int) -> bool:

@@ -44,8 +44,7 @@ def paired(samples: Sequence[Sample], most: int, seed: int) -> Iterator[Row]:
             large = (i + shift) % max(len(right), len(wrong))
             chosen, rejected = (right[large], wrong[i]) if len(right) > len(wrong) else (right[i], wrong[large])
             yield {
-                "problem_id": chosen.problem_id,
-                "prompt": chosen.prompt,
+                **chosen.origin,
                 "chosen": chosen.completion,
                 "rejected": rejected.completion,
             }
@@ -56,8 +55,7 @@ def labelled(samples: Sequence[Sample], most: int, seed: int) -> Iterator[Row]:
     for side in sides(samples, seed):
         for sample in side[:most]:
             yield {
-                "problem_id": sample.problem_id,
-                "prompt": sample.prompt,
+                **sample.origin,
                 "completion": sample.completion,
                 "label": sample.correct,
             }
@@ -71,7 +69,7 @@ def sides(samples: Sequence[Sample], seed: int) -> tuple[list[Sample], list[Samp
     kept = different(samples)
     right = [sample for sample in kept if sample.correct and not sample.truncated]
     wrong = [sample for sample in kept if not sample.correct]
-    random = Random(f"{seed}/{samples[0].problem_id}")
+    random = Random(f"{seed}/{samples[0].group}")
     random.shuffle(right)
     random.shuffle(wrong)
     return right, wrong

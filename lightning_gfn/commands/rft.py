@@ -52,22 +52,27 @@ def keep(samples: Mapping[str, Sequence[Sample]], chosen: Filter) -> tuple[dict[
     }
 
 
-def write_solutions(path: Path, kept: Mapping[str, Sequence[str]], prompts: Mapping[str, str]) -> None:
+def write_solutions(path: Path, kept: Mapping[str, Sequence[str]], origins: Mapping[str, Mapping[str, str]]) -> None:
     """Write a file that ``datamodules.samples.SampledSolutions`` reads.
+
+    Args:
+        path: of the file.
+        kept: completions of each group of samples.
+        origins: the columns that name the group's prompt.
 
     Raises:
         ValueError: nothing was kept.
     """
     if not kept:
         raise ValueError(f"no sample is correct, so there is nothing to train on: {path} was not written")
-    write_rows(path, ({"problem_id": id_, "prompt": prompts[id_], "completions": texts} for id_, texts in kept.items()))
+    write_rows(path, ({**origins[group], "completions": texts} for group, texts in kept.items()))
 
 
 def filter_file(predictions: Path, output: Path, options: argparse.Namespace) -> None:
     """From predictions to solutions to train on, with a summary beside them."""
     samples = read_samples(predictions, flip_probability=options.flip_probability, flip_seed=options.flip_seed)
     kept, summary = keep(samples, filter_of(options))
-    write_solutions(output, kept, {id_: group[0].prompt for id_, group in samples.items()})
+    write_solutions(output, kept, {name: group[0].origin for name, group in samples.items()})
     write_summary(output, summary)
 
 

@@ -66,9 +66,9 @@ def one_round(stages: Pipeline, number: int, model: Path | None) -> tuple[Path, 
         costs.append(hinted.with_name("budget.json"))
         rationalised, summaries["hinted"] = keep(read(hinted, options), filter_of(options))
     solutions = folder / "solutions.jsonl"
-    prompts = {id_: group[0].prompt for id_, group in samples.items()}
+    origins = {name: group[0].origin for name, group in samples.items()}
     merged = merge(kept, rationalised, samples)
-    write_solutions(solutions, merged, prompts)
+    write_solutions(solutions, merged, origins)
     write_summary(solutions, {"problems": len(samples), "problems_kept": len(merged), **summaries})
     return solutions, costs
 

@@ -204,3 +204,32 @@ def test_a_bad_row_names_file_line_and_field(row: Any, message: str, tmp_path: P
 def test_wrong_options_are_named(arguments: list[str], message: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main(arguments) == 2
     assert message in capsys.readouterr().err
+
+
+STEPS = [
+    {"prompt": "⊢ p\n--\n", "tactic": "intro h", "failed": False},
+    {"prompt": "h : p\n⊢ p\n--\nintro h\n--\n", "tactic": "exact h", "failed": False},
+]
+FAILED = [STEPS[0], {"prompt": STEPS[1]["prompt"], "tactic": "exact q", "failed": True}]
+
+
+def proof_row(steps: Any, correct: bool) -> dict[str, Any]:
+    return {"problem_id": "t", "prompt": "theorem t", "completion": "", "correct": correct, "steps": steps}
+
+
+def test_attempts_at_proofs_are_read_tactic_by_tactic(tmp_path: Path) -> None:
+    path = write(tmp_path / "predictions.jsonl", proof_row(STEPS, True), proof_row(FAILED, False))
+    groups = list(read_samples(path).values())
+    read = [[(s.completion, s.correct) for s in group] for group in groups]
+    assert read == [[("intro h", True)], [("exact h", True), ("exact q", False)]]
+    pairs = [row for group in groups for row in paired(group, 4, 0)]
+    assert pairs == [{"prompt": STEPS[1]["prompt"], "chosen": "exact h", "rejected": "exact q"}]
+    cli.main(["rft", "--predictions", str(path), "--output", str(tmp_path / "tactics.jsonl"), "--distinct", "none"])
+    kept = [{"prompt": step["prompt"], "completions": [step["tactic"]]} for step in STEPS]
+    assert read_rows(tmp_path / "tactics.jsonl") == kept
+
+
+def test_malformed_steps_are_named(tmp_path: Path) -> None:
+    path = write(tmp_path / "predictions.jsonl", proof_row([{"prompt": "x"}], True))
+    with pytest.raises(SampleError, match=r"predictions.jsonl:1: field 'steps'"):
+        read_samples(path)

@@ -92,3 +92,11 @@ def test_a_bad_row_names_file_line_and_field(row: Any, message: str, counting_da
     path = write({"problem_id": "train/0", "completions": ["a"]}, row)
     with pytest.raises(BadRow, match=rf"solutions\.jsonl:2: {message}"):
         SampledSolutions(counting_data(), path=path).setup("fit")
+
+
+def test_rows_without_a_problem_stand_for_themselves(counting_data: Any, write: Any) -> None:
+    path = write({"prompt": "⊢ p", "completions": ["intro h"]}, {"problem_id": "train/2", "completions": ["c"]})
+    data = SampledSolutions(counting_data(), path=path)
+    assert [(p.prompt, p.solutions) for p in data.problems("train")] == [("2\n", ("c",)), ("⊢ p", ("intro h",))]
+    with pytest.raises(BadRow, match="prompt"):
+        SampledSolutions(counting_data(), path=write({"prompt": " ", "completions": ["h"]})).problems("train")
