@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-from lightning_gfn.proofs import Episode, ErrorKind, Outcome, Theorem
+from lightning_gfn.proofs import Episode, ErrorKind, LeanError, Outcome, Theorem
 from lightning_gfn.rollouts.drawing import Call
 from lightning_gfn.types import Source
 
@@ -52,6 +52,7 @@ class Attempt:
         terms: stored reward terms of a replayed attempt.
         completion: its text, if it is replayed.
         seconds: that the environment worked for it.
+        refusal: the answer to any tactic, without asking, where the theorem could not be stated.
     """
 
     problem: int
@@ -69,6 +70,7 @@ class Attempt:
     terms: Mapping[str, tuple[float, ...]] | None = None
     completion: str = ""
     seconds: float = 0.0
+    refusal: LeanError | None = None
 
     @property
     def is_finished(self) -> bool:
@@ -111,6 +113,13 @@ class Attempt:
         self.episode = Episode(
             states, tuple(self.tactics), outcome, message, final_state, kind, axioms, round(self.seconds, 6)
         )
+
+    def refuse(self) -> None:
+        """Begin again at the bare statement, where Lean refuses every tactic, because it refused the statement."""
+        assert self.episode is not None
+        self.refusal = LeanError(self.episode.message, self.episode.error_kind or "statement")
+        self.episode, self.script, self.source = None, None, "on_policy"
+        self.states = [self.theorem.statement or self.theorem.name]
 
     def restart_on_policy(self) -> None:
         """Forget the given tactics, which did not prove the theorem."""

@@ -49,6 +49,15 @@ def pad_contexts(contexts: Sequence[Sequence[int]], device: torch.device | str) 
     )
 
 
+def pad_actions(actions: Sequence[Sequence[int]], device: torch.device | str) -> tuple[Tensor, Tensor]:
+    """Ids (padded on the right with 0) and mask, both (N, T)."""
+    lengths = torch.tensor([len(action) for action in actions], dtype=torch.int64, device=device)
+    mask = torch.arange(max(map(len, actions), default=0), device=device)[None] < lengths[:, None]
+    ids = torch.zeros(mask.shape, dtype=torch.int64, device=device)
+    ids[mask] = torch.tensor([token for action in actions for token in action], dtype=torch.int64, device=device)
+    return ids, mask
+
+
 def stored_terms(
     rows: Sequence[Mapping[str, tuple[float, ...]] | None], lengths: Sequence[int], device: torch.device | str
 ) -> dict[str, Tensor]:
@@ -121,7 +130,7 @@ def select_trajectories(rollouts: Rollouts, index: Sequence[int]) -> Rollouts:
 
 def concatenated(first: Rollouts, second: Rollouts) -> Rollouts:
     """All trajectories of two batches, padded alike; those of the second keep the problem indices that they have."""
-    behaviour = first.behaviour_log_pf_NT, second.behaviour_log_pf_NT
+    before, after = first.behaviour_log_pf_NT, second.behaviour_log_pf_NT
     return replace(
         first,
         problem_index_B=torch.cat([first.problem_index_B, second.problem_index_B]),
@@ -132,7 +141,7 @@ def concatenated(first: Rollouts, second: Rollouts) -> Rollouts:
         action_mask_NT=_stacked(first.action_mask_NT, second.action_mask_NT),
         completions=first.completions + second.completions,
         sources=first.sources + second.sources,
-        behaviour_log_pf_NT=_stacked(*behaviour) if behaviour[0] is not None and behaviour[1] is not None else None,
+        behaviour_log_pf_NT=_stacked(before, after) if before is not None and after is not None else None,
         terms={},
         correct_B=None,
         episodes=first.episodes + second.episodes

@@ -57,7 +57,7 @@ def sample_completions(
             raise ValueError(f"sample_completions: {name}={value} must be above 0")
     prompts = [policy.encode_prompt(problem.prompt) for problem in problems]
     rows = [(p, sample) for p in range(len(problems)) for sample in range(num_samples)]
-    drawn: list[list[_Completion]] = [[] for _ in problems]
+    drawn: list[list[Completion]] = [[] for _ in problems]
     for start in range(0, len(rows), max_rows):
         chunk = rows[start : start + max_rows]
         uniforms = keyed_uniforms(
@@ -76,23 +76,41 @@ def sample_completions(
             top_k=top_k,
             top_p=top_p,
         )
-        for (p, _), completion in zip(chunk, _describe(policy, contexts, sampled, entropy), strict=True):
+        for (p, _), completion in zip(chunk, described(policy, contexts, sampled, entropy=entropy), strict=True):
             drawn[p].append(completion)
     return [_record(problem, temperature, found) for problem, found in zip(problems, drawn, strict=True)]
 
 
 @dataclass(frozen=True)
-class _Completion:
+class Completion:
+    """One sampled action.
+
+    Args:
+        text: its text.
+        action: its tokens.
+        log_prob: log q(action, stop | context) at temperature 1, nats.
+        entropy: mean over its actions, the stop included unless it was forced, nats; NaN if it was not asked for.
+        forced: the maximum length ended it.
+    """
+
     text: str
+    action: tuple[int, ...]
     log_prob: float
-    length: int
     entropy: float
-    truncated: bool
+    forced: bool
 
 
-def _describe(
-    policy: Policy, contexts: Sequence[Sequence[int]], sampled: SampledActions, entropy: bool
-) -> list[_Completion]:
+def described(
+    policy: Policy, contexts: Sequence[Sequence[int]], sampled: SampledActions, *, entropy: bool
+) -> list[Completion]:
+    """What is known of sampled actions.
+
+    Args:
+        policy: decodes, and scores where sampling gave no entropies.
+        contexts: what the policy saw.
+        sampled: one action a context.
+        entropy: report entropies.
+    """
     mask = sampled.action_mask_NT
     length_N = mask.sum(1)
     forced_N = length_N >= policy.max_new_tokens
@@ -103,11 +121,9 @@ def _describe(
         _mean_entropy(policy, contexts, sampled, forced_N) if entropy else torch.full_like(log_prob_N, torch.nan)
     )
     ids = sampled.action_ids_NT.tolist()
-    columns = zip(log_prob_N.tolist(), length_N.tolist(), entropy_N.tolist(), forced_N.tolist(), strict=True)
-    return [
-        _Completion(policy.decode(ids[n][:length]), log_prob, length, mean_entropy, forced)
-        for n, (log_prob, length, mean_entropy, forced) in enumerate(columns)
-    ]
+    actions = [tuple(row[:length]) for row, length in zip(ids, length_N.tolist(), strict=True)]
+    columns = zip(actions, log_prob_N.tolist(), entropy_N.tolist(), forced_N.tolist(), strict=True)
+    return [Completion(policy.decode(action), action, *column) for action, *column in columns]
 
 
 def _mean_entropy(
@@ -124,7 +140,7 @@ def _mean_entropy(
     return torch.where(chosen_NT1, entropy_NT1, 0.0).sum(1) / chosen_NT1.sum(1).clamp_min(1)
 
 
-def _record(problem: Problem, temperature: float, found: Sequence[_Completion]) -> EvalRecord:
+def _record(problem: Problem, temperature: float, found: Sequence[Completion]) -> EvalRecord:
     answers = [extract_answer(completion.text, problem.answer_style) for completion in found]
     return EvalRecord(
         problem=problem,
@@ -132,7 +148,7 @@ def _record(problem: Problem, temperature: float, found: Sequence[_Completion]) 
         completions=tuple(completion.text for completion in found),
         correct=tuple(is_equivalent(answer, problem.answer) for answer in answers),
         log_probs=tuple(completion.log_prob for completion in found),
-        lengths=tuple(completion.length for completion in found),
+        lengths=tuple(len(completion.action) for completion in found),
         entropies=tuple(completion.entropy for completion in found),
-        truncated=tuple(completion.truncated for completion in found),
+        truncated=tuple(completion.forced for completion in found),
     )

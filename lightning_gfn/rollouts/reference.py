@@ -9,7 +9,7 @@ import torch
 
 from lightning_gfn.interfaces import Policy
 from lightning_gfn.objectives.actions import append_stop
-from lightning_gfn.rollouts.batching import pad_contexts
+from lightning_gfn.rollouts.batching import pad_actions, pad_contexts
 from lightning_gfn.rollouts.keyed_random import keyed_uniform
 from lightning_gfn.types import EvalRecord, Problem, Rollouts, Source
 
@@ -120,10 +120,7 @@ def text_rollouts(
     num_cut = sum(len(action) > policy.max_new_tokens for action in actions)
     actions = [action[: policy.max_new_tokens] for action in actions]
     context_ids, context_mask = pad_contexts([prompts[p] for p in index], device)
-    lengths = torch.tensor([len(action) for action in actions], device=device)
-    mask = torch.arange(max(map(len, actions)), device=device)[None] < lengths[:, None]
-    ids = torch.zeros(mask.shape, dtype=torch.int64, device=device)
-    ids[mask] = torch.tensor([token for action in actions for token in action], dtype=torch.int64, device=device)
+    ids, mask = pad_actions(actions, device)
     source: Source = "reference"
     return (
         Rollouts(
