@@ -115,7 +115,7 @@ class PredictionWriter(Callback):
         if self._file is None:
             raise RuntimeError("PredictionWriter saw a batch before on_predict_start: run it by trainer.predict")
         proving = getattr(pl_module, "proving", None)
-        prompt = proving.prompt if proving is not None else None
+        prompt = proving.proof_prompt if proving is not None else None
         rows = [row for record in records_of(outputs, "predict_step") for row in prediction_rows(record, prompt)]
         self._generated_tokens += sum(row["length"] for row in rows)
         self._reward_calls += len(rows)
