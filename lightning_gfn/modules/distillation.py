@@ -15,8 +15,9 @@ from lightning_gfn.modules.settings import EvaluationSettings, OptimizerSettings
 from lightning_gfn.objectives.distillation import TopKDistillation
 from lightning_gfn.rollouts.batching import pad_contexts
 from lightning_gfn.rollouts.behaviour import BehaviourMix
+from lightning_gfn.rollouts.episode_sampler import make_sampler
+from lightning_gfn.rollouts.proving import Proving
 from lightning_gfn.rollouts.rewarding import evaluate_rewards
-from lightning_gfn.rollouts.sampler import RolloutSampler
 from lightning_gfn.teaching import FeedbackSource, TeachingPolicy
 from lightning_gfn.types import Feedback, Problem, Rollouts
 
@@ -82,6 +83,7 @@ class DistillationModule(PolicyModule):
         evaluation: how completions are drawn in validation, test and prediction.
         seed: key of the sampling uniforms.
         method: the name under which results are compared.
+        proving: environment and prompt, where problems are theorems.
 
     Source: Feedback Distillation, arXiv:2605.30861; SDPO, arXiv:2601.20802; OPSD, arXiv:2601.18734.
     """
@@ -99,8 +101,9 @@ class DistillationModule(PolicyModule):
         evaluation: EvaluationSettings | None = None,
         seed: int = 0,
         method: str = "feedback_distillation",
+        proving: Proving | None = None,
     ) -> None:
-        super().__init__(policy, optimizer=optimizer, evaluation=evaluation, method=method)
+        super().__init__(policy, optimizer=optimizer, evaluation=evaluation, method=method, proving=proving)
         self.objective = objective if objective is not None else TopKDistillation()
         missing = self.objective.requires - COLUMNS
         if missing:
@@ -114,7 +117,7 @@ class DistillationModule(PolicyModule):
         self.reward = reward
         self.teacher = teacher if teacher is not None else TeacherSettings()
         on_policy = BehaviourMix(on_policy=1.0, tempered=0.0, replay=0.0, reference=0.0)
-        self.sampler = RolloutSampler(num_samples=num_samples, behaviour=on_policy, seed=seed)
+        self.sampler = make_sampler(proving, num_samples=num_samples, behaviour=on_policy, seed=seed)
         self.num_rollout_batches = 0
         self.teacher_updated_at = 0
 

@@ -7,6 +7,7 @@ from lightning_gfn.modules.rollout import RolloutModule
 from lightning_gfn.modules.settings import EvaluationSettings, OptimizerSettings, UpdateSettings
 from lightning_gfn.policies.heads import Head
 from lightning_gfn.rollouts.behaviour import BehaviourMix
+from lightning_gfn.rollouts.proving import Proving
 
 
 class GFlowNetModule(RolloutModule):
@@ -26,6 +27,7 @@ class GFlowNetModule(RolloutModule):
         log_entropy: also compute the policy's entropy in the scoring pass.
         method: the name under which results are compared; the class of the objective if None.
         updates: how often a rollout batch is used; once if None.
+        proving: environment and prompt, where problems are theorems.
     """
 
     def __init__(
@@ -44,6 +46,7 @@ class GFlowNetModule(RolloutModule):
         log_entropy: bool = True,
         method: str | None = None,
         updates: UpdateSettings | None = None,
+        proving: Proving | None = None,
     ) -> None:
         mix = behaviour if behaviour is not None else BehaviourMix()
         if mix.replay > 0 and buffer is None:
@@ -65,4 +68,5 @@ class GFlowNetModule(RolloutModule):
             log_entropy=log_entropy,
             method=method,
             updates=updates,
+            proving=proving,
         )

@@ -7,6 +7,7 @@ from lightning_gfn.modules.rollout import RolloutModule
 from lightning_gfn.modules.settings import EvaluationSettings, KLControl, OptimizerSettings, UpdateSettings
 from lightning_gfn.policies.heads import Head
 from lightning_gfn.rollouts.behaviour import BehaviourMix
+from lightning_gfn.rollouts.proving import Proving
 from lightning_gfn.rollouts.resampling import ResampleSettings
 
 
@@ -27,6 +28,7 @@ class PolicyGradientModule(RolloutModule):
         log_entropy: also compute the policy's entropy in the scoring pass.
         method: the name under which results are compared; the class of the objective if None.
         resample: draw groups of equal rewards again (DAPO's dynamic sampling); never if None.
+        proving: environment and prompt, where problems are theorems.
     """
 
     def __init__(
@@ -45,6 +47,7 @@ class PolicyGradientModule(RolloutModule):
         log_entropy: bool = True,
         method: str | None = None,
         resample: ResampleSettings | None = None,
+        proving: Proving | None = None,
     ) -> None:
         super().__init__(
             policy,
@@ -62,4 +65,5 @@ class PolicyGradientModule(RolloutModule):
             updates=updates,
             kl=kl,
             resample=resample,
+            proving=proving,
         )

@@ -14,6 +14,7 @@ from lightning_gfn.modules.base import PolicyModule
 from lightning_gfn.modules.columns import trajectory_log_prob
 from lightning_gfn.modules.reference_scores import ReferenceScores
 from lightning_gfn.modules.settings import EvaluationSettings, OptimizerSettings
+from lightning_gfn.rollouts.proving import Proving
 from lightning_gfn.rollouts.reference import text_rollouts
 from lightning_gfn.types import Problem, Rollouts
 
@@ -34,6 +35,7 @@ class PreferenceModule(PolicyModule):
         optimizer: AdamW settings.
         evaluation: how completions are drawn in validation, test and prediction.
         method: the name under which results are compared; the class of the objective if None.
+        proving: environment and prompt, where problems are theorems.
     """
 
     def __init__(
@@ -44,9 +46,10 @@ class PreferenceModule(PolicyModule):
         optimizer: OptimizerSettings | None = None,
         evaluation: EvaluationSettings | None = None,
         method: str | None = None,
+        proving: Proving | None = None,
     ) -> None:
         name = method if method is not None else type(objective).__name__
-        super().__init__(policy, optimizer=optimizer, evaluation=evaluation, method=name)
+        super().__init__(policy, optimizer=optimizer, evaluation=evaluation, method=name, proving=proving)
         if missing := objective.requires - PROVIDED:
             raise ValueError(
                 f"objective {type(objective).__name__} needs {sorted(missing)}, which preferences do not give: choose "

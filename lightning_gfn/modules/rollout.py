@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, get_args
 
 import torch
 from torch import Tensor
@@ -25,10 +25,11 @@ from lightning_gfn.policies.heads import Head
 from lightning_gfn.policies.modes import evaluation_mode
 from lightning_gfn.rollouts.batching import to_trajectories
 from lightning_gfn.rollouts.behaviour import BehaviourMix
+from lightning_gfn.rollouts.episode_sampler import make_sampler
 from lightning_gfn.rollouts.gather import gather_all
+from lightning_gfn.rollouts.proving import Proving
 from lightning_gfn.rollouts.resampling import ResampleSettings, RewardedSampler, check_resampling
-from lightning_gfn.rollouts.sampler import RolloutSampler
-from lightning_gfn.types import LogReward, Problem, Rollouts, Scores
+from lightning_gfn.types import LogReward, Problem, Rollouts, Scores, Source
 
 
 def within_group_variance(values_B: Tensor, group_B: Tensor) -> Tensor:
@@ -62,6 +63,7 @@ class RolloutModule(PolicyModule):
         updates: how often a rollout batch is used; once if None.
         kl: weight of the KL penalty; needed by objectives that have one.
         resample: draw groups of equal rewards again; never if None.
+        proving: environment and prompt, where problems are theorems.
     """
 
     def __init__(
@@ -82,9 +84,10 @@ class RolloutModule(PolicyModule):
         updates: UpdateSettings | None = None,
         kl: KLControl | None = None,
         resample: ResampleSettings | None = None,
+        proving: Proving | None = None,
     ) -> None:
         name = method if method is not None else type(objective).__name__
-        super().__init__(policy, optimizer=optimizer, evaluation=evaluation, method=name)
+        super().__init__(policy, optimizer=optimizer, evaluation=evaluation, method=name, proving=proving)
         given = REFERENCE_COLUMNS if kl is None else REFERENCE_COLUMNS | {"kl_coefficient"}
         check_columns(objective, reward, head.provides if head is not None else None, given=given)
         if kl is not None and "kl_coefficient" not in objective.requires:
@@ -105,7 +108,7 @@ class RolloutModule(PolicyModule):
         self.updates = updates if updates is not None else UpdateSettings()
         self.kl = kl
         self.kl_coefficient = kl.coefficient if kl is not None else 0.0
-        self.sampler = RolloutSampler(num_samples=num_samples, behaviour=behaviour, seed=seed)
+        self.sampler = make_sampler(proving, num_samples=num_samples, behaviour=behaviour, seed=seed)
         self.collector = RewardedSampler(self.sampler, reward, "log_reward_BT1" in objective.requires, resample)
         self.with_entropy = log_entropy or "entropy_BT1" in objective.requires
         self.boundaries = StepBoundaries(policy)
@@ -121,7 +124,7 @@ class RolloutModule(PolicyModule):
     @property
     def max_steps(self) -> int:
         """The most steps that a trajectory may have."""
-        return 1
+        return self.proving.max_steps if self.proving is not None else 1
 
     @property
     def updates_per_rollout(self) -> int:
@@ -215,7 +218,7 @@ class RolloutModule(PolicyModule):
             max_steps=self.max_steps,
         )
         self.remember(rollouts, drawn.log_reward)
-        counts = {"generated_tokens": drawn.generated_tokens, "reward_calls": drawn.reward_calls}
+        counts = {name: getattr(drawn, name) for name in ("generated_tokens", "reward_calls", "environment_steps")}
         ids = tuple(problem.id for problem in batch)
         return RolloutWindow(number, ids, rollouts, constants, {**statistics, **drawn.statistics}), scored, counts
 
@@ -261,7 +264,7 @@ class RolloutModule(PolicyModule):
             "var_log_reward_minus_log_q": within_group_variance(log_reward_B - log_pf_B, rollouts.problem_index_B),
             "completion_length_mean": rollouts.action_mask_NT.sum().float() / rollouts.num_trajectories,
         }
-        for source in ("on_policy", "tempered", "replay", "reference"):
+        for source in get_args(Source):
             statistics[f"share_{source}"] = rollouts.sources.count(source) / rollouts.num_trajectories
         fresh_B = torch.tensor([source == "on_policy" for source in rollouts.sources], device=log_pf_B.device)
         if rollouts.correct_B is not None and bool(fresh_B.any()):

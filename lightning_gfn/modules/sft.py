@@ -11,6 +11,7 @@ from lightning_gfn.modules.base import PolicyModule
 from lightning_gfn.modules.columns import StepBoundaries, build_columns, check_columns
 from lightning_gfn.modules.settings import EvaluationSettings, OptimizerSettings
 from lightning_gfn.objectives.likelihood import Likelihood
+from lightning_gfn.rollouts.proving import Proving
 from lightning_gfn.rollouts.reference import reference_rollouts
 from lightning_gfn.types import EvalRecord, LossOutput, Problem
 
@@ -27,6 +28,7 @@ class SFTModule(PolicyModule):
         evaluation: how completions are drawn in validation, test and prediction.
         seed: key of the choice among several reference solutions.
         method: the name under which results are compared.
+        proving: environment and prompt, where problems are theorems.
     """
 
     def __init__(
@@ -38,8 +40,9 @@ class SFTModule(PolicyModule):
         evaluation: EvaluationSettings | None = None,
         seed: int = 0,
         method: str = "sft",
+        proving: Proving | None = None,
     ) -> None:
-        super().__init__(policy, optimizer=optimizer, evaluation=evaluation, method=method)
+        super().__init__(policy, optimizer=optimizer, evaluation=evaluation, method=method, proving=proving)
         self.objective = objective if objective is not None else Likelihood()
         check_columns(self.objective, None, None)
         self.seed = seed
@@ -67,7 +70,7 @@ class SFTModule(PolicyModule):
 
     def validation_step(self, batch: list[Problem], batch_idx: int) -> list[EvalRecord]:  # type: ignore[override]
         """Log the loss of the reference solutions, where there are any, and sample."""
-        solved = [problem for problem in batch if problem.solutions]
+        solved = [problem for problem in batch if problem.solutions and problem.theorem is None]
         if solved:
             with torch.no_grad():
                 output, _ = self.solution_loss(solved, 0)

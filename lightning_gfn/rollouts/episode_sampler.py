@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import torch
 
 from lightning_gfn.interfaces import Buffer, Policy
-from lightning_gfn.proofs import Theorem
+from lightning_gfn.proofs import Episode, Theorem
 from lightning_gfn.rollouts.attempts import Attempt, Move
 from lightning_gfn.rollouts.batching import CORRECT, pad_actions, pad_contexts, stored_terms
 from lightning_gfn.rollouts.behaviour import BehaviourMix
@@ -193,10 +193,16 @@ class EpisodeSampler(GroupSampler):
             p: [
                 self._found(p, problems[p], policy, sample, episode)
                 for sample, episode in enumerate(episodes[: self.num_samples])
-                if episode.episode.tactics
+                if self._is_whole(episode.episode, policy)
             ]
             for p, episodes in zip(chosen, found.episodes, strict=True)
         }
+
+    def _is_whole(self, episode: Episode, policy: Policy) -> bool:
+        """An attempt as sampling could have made it: played to its end, by tactics that the policy can produce."""
+        length, limit = len(episode.tactics), self.proving.max_steps
+        ended = length == limit if episode.outcome == "unfinished" else 0 < length <= limit
+        return ended and all(fits(policy.encode_completion(tactic), policy) for tactic in episode.tactics)
 
     def _found(self, p: int, problem: Problem, policy: Policy, sample: int, found: FoundEpisode) -> Attempt:
         episode, prompt = found.episode, self.proving.proof_prompt

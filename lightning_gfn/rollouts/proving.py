@@ -45,7 +45,10 @@ class ProofBehaviour(ABC):
     def find(
         self, policy: Policy, problems: Sequence[Problem], num_samples: int, proving: Proving, *, seed: int, step: int
     ) -> Found:
-        """Attempts at these theorems, each of at most ``proving.max_steps`` tactics that the policy could produce.
+        """Attempts at these theorems.
+
+        What sampling could not have made is not used: longer than ``proving.max_steps``, left unfinished before, or
+        with a tactic that the policy cannot produce.
 
         Args:
             policy: may propose tactics.

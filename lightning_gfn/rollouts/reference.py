@@ -61,10 +61,11 @@ def with_reference_scores(
         device: of the policy.
 
     Returns:
-        The records in order; one whose problem has no reference solution stays as it is.
+        The records in order; one whose problem has no reference solution or is a theorem stays as it is.
     """
     first = {record.problem.id: index for index, record in reversed(list(enumerate(records)))}
     problems = [records[index].problem for index in sorted(first.values())]
+    problems = [problem for problem in problems if problem.theorem is None]
     rows = [(p, text) for p, problem in enumerate(problems) for text in problem.solutions]
     found: list[list[tuple[float, int]]] = [[] for _ in problems]
     for start in range(0, len(rows), max_rows):
