@@ -14,8 +14,8 @@ from lightning_gfn.policies.readings import Reading, Rows, pad_right, prefix_row
 if TYPE_CHECKING:
     from transformers import PreTrainedConfig, PreTrainedModel
 
-MAX_PASSES = 4
-PASS_OVERHEAD = 256
+MAX_PASSES = 8
+PASS_OVERHEAD = 128
 """What one more pass of the encoder costs, in padded tokens of the passes that it makes narrower."""
 
 

@@ -6,14 +6,15 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from lightning_gfn.policies.fused_operations import Normaliser, add_linear_, linear_
-from lightning_gfn.policies.fused_t5_weights import FusedT5Layer, FusedT5Weights
+from lightning_gfn.policies.fused_operations import add_linear_, linear_
+from lightning_gfn.policies.fused_t5_encoder import T5Activations, encode
+from lightning_gfn.policies.fused_t5_weights import FusedT5Weights
 from lightning_gfn.policies.generation import Decoder
 from lightning_gfn.policies.kv_cache import move_rows_
 
 
-class T5Activations(Normaliser):
-    """Memory for the activations of R rows, used by every layer in turn, and the views that a layer needs of it.
+class CrossActivations(T5Activations):
+    """The same with queries of cross-attention.
 
     Args:
         weights: the working copy.
@@ -22,30 +23,15 @@ class T5Activations(Normaliser):
 
     def __init__(self, weights: FusedT5Weights, num_rows: int) -> None:
         heads, width = weights.num_heads, weights.head_width
-        empty = weights.head_HV.new_empty
-        super().__init__(weights.head_HV, weights.embedding_VH.shape[1], num_rows, weights.epsilon)
-        self.states_RA = empty(num_rows, 3 * heads * width)
-        states_RGD = self.states_RA.view(num_rows, 3 * heads, width)
-        self.query_RG1D = states_RGD[:, :heads, None]
-        self.kept_RGD = states_RGD[:, heads:]
-        self.cross_RQ = empty(num_rows, heads * width)
+        super().__init__(weights, num_rows)
+        self.query_RG1D = self.states_MGD[:, :heads, None]
+        self.kept_RGD = self.states_MGD[:, heads:]
+        self.cross_RQ = weights.head_HV.new_empty(num_rows, heads * width)
         self.cross_RG1D = self.cross_RQ.view(num_rows, heads, 1, width)
-        self.up_RF = empty(num_rows, weights.layers[0].up_HF.shape[1])
-        self.gate_RF = self.up_RF
-        self.linear_RF: Tensor | None = None
-        if weights.gated:
-            self.gate_RF, self.linear_RF = self.up_RF.chunk(2, dim=1)
-        self.activation = weights.activation
-
-    def add_feed_forward_(self, layer: FusedT5Layer, x_RH: Tensor) -> None:
-        """x += FF(norm(x)), in place."""
-        linear_(self.up_RF, self.normalise(x_RH), layer.up_HF, None)
-        inner_RF = self.activation(self.gate_RF)
-        add_linear_(x_RH, inner_RF if self.linear_RF is None else inner_RF.mul_(self.linear_RF), layer.down_FH, None)
 
 
 class FusedT5Decoder(Decoder):
-    """Decodes from a ``FusedT5Weights`` copy; the encoder is the model's own.
+    """Decodes from a ``FusedT5Weights`` copy.
 
     One cache tensor a layer holds the key heads, then the value heads, of self-attention, and one those of
     cross-attention. All rows stand at the same position, so self-attention needs no mask. While all rows have one
@@ -60,13 +46,15 @@ class FusedT5Decoder(Decoder):
 
     def prefill(self, ids_PC: Tensor, mask_PC: Tensor | None) -> Tensor:
         """See ``Decoder.prefill``."""
-        weights, backbone = self.weights, self.weights.backbone
+        weights = self.weights
         full_PC = torch.ones_like(ids_PC, dtype=torch.bool) if mask_PC is None else mask_PC
-        states_PCH, right_PC = backbone.encode(ids_PC, full_PC)
+        # One context after another is fast on a processor; an accelerator wants them all at once.
+        packed = ids_PC.device.type == "cpu"
+        states_PCH, right_PC = encode(weights, ids_PC, full_PC) if packed else weights.backbone.encode(ids_PC, full_PC)
         states_PCH = states_PCH.to(weights.dtype)
         self.crosses = []
-        for layer in weights.layers:
-            joined = (states_PCH @ layer.cross_key_value_HB).unflatten(2, (-1, weights.head_width))
+        for layer in weights.cross_layers:
+            joined = (states_PCH @ layer.key_value_HB).unflatten(2, (-1, weights.head_width))
             self.crosses.append(joined.transpose(1, 2).contiguous())
         self.mask_R11C: Tensor | None = None
         if mask_PC is not None:
@@ -75,7 +63,7 @@ class FusedT5Decoder(Decoder):
         num_prompts = ids_PC.shape[0]
         self.length, self.shared = 0, num_prompts == 1
         self.allocate(num_prompts, 1)
-        return self.step(ids_PC.new_full((num_prompts,), backbone.start_id))
+        return self.step(ids_PC.new_full((num_prompts,), weights.backbone.start_id))
 
     def allocate(self, num_rows: int, capacity: int) -> None:
         """Make empty caches and room for logits."""
@@ -105,8 +93,8 @@ class FusedT5Decoder(Decoder):
         buffers = self.buffers
         bias = self.bias_1G1L[:, :, :, -self.length :]
         x_RH = functional.embedding(tokens_R, self.weights.embedding_VH)
-        for number, layer in enumerate(self.weights.layers):
-            linear_(buffers.states_RA, buffers.normalise(x_RH), layer.qkv_HA, None)
+        for number, (layer, cross) in enumerate(zip(self.weights.layers, self.weights.cross_layers, strict=True)):
+            linear_(buffers.states_MA, buffers.normalise(x_RH), layer.qkv_HA, None)
             self.caches[number].select(2, slot).copy_(buffers.kept_RGD)
             mixed = functional.scaled_dot_product_attention(
                 buffers.query_RG1D,
@@ -116,8 +104,8 @@ class FusedT5Decoder(Decoder):
                 scale=1.0,
             )
             add_linear_(x_RH, mixed.view(x_RH.shape[0], -1), layer.out_QH, None)
-            linear_(buffers.cross_RQ, buffers.normalise(x_RH), layer.cross_query_HQ, None)
-            add_linear_(x_RH, self.read_context(number), layer.cross_out_QH, None)
+            linear_(buffers.cross_RQ, buffers.normalise(x_RH), cross.query_HQ, None)
+            add_linear_(x_RH, self.read_context(number), cross.out_QH, None)
             buffers.add_feed_forward_(layer, x_RH)
         linear_(self.logits_RV, buffers.normalise(x_RH), self.weights.head_HV, None)
         return self.logits_RV.float()
@@ -154,5 +142,5 @@ class FusedT5Decoder(Decoder):
             self.mask_R11C = None if self.mask_R11C is None else self.mask_R11C[:num_rows]
         self.cross_keys = [cross[:, :heads] for cross in self.crosses]
         self.cross_values = [cross[:, heads:] for cross in self.crosses]
-        self.buffers = T5Activations(self.weights, num_rows)
+        self.buffers = CrossActivations(self.weights, num_rows)
         self.logits_RV = self.logits_RV[:num_rows]

@@ -1,4 +1,4 @@
-"""A working copy of the decoder of a T5 model, laid out for incremental decoding."""
+"""A working copy of a T5 model, laid out for sampling."""
 
 from __future__ import annotations
 
@@ -39,29 +39,38 @@ def unsupported_reason(model: PreTrainedModel) -> str | None:
 
 @dataclass
 class FusedT5Layer:
-    """One decoder layer; matrices are stored (inputs, outputs), the weight of the norm before them multiplied in.
+    """One layer; matrices are stored (inputs, outputs), the weight of the norm before them multiplied in.
 
     Args:
         qkv_HA: query, key and value projections of self-attention side by side.
         out_QH: output projection of self-attention.
-        cross_query_HQ: query projection of cross-attention.
-        cross_key_value_HB: its key and value projections side by side; they read states of the encoder, without norm.
-        cross_out_QH: its output projection.
         up_HF: the first matrices of the feed-forward network: gate and linear part side by side, or one.
         down_FH: its last matrix.
     """
 
     qkv_HA: Tensor
     out_QH: Tensor
-    cross_query_HQ: Tensor
-    cross_key_value_HB: Tensor
-    cross_out_QH: Tensor
     up_HF: Tensor
     down_FH: Tensor
 
 
+@dataclass
+class CrossLayer:
+    """Cross-attention of one decoder layer.
+
+    Args:
+        query_HQ: query projection, the weight of the norm before it multiplied in.
+        key_value_HB: key and value projections side by side; they read states of the encoder, without norm.
+        out_QH: output projection.
+    """
+
+    query_HQ: Tensor
+    key_value_HB: Tensor
+    out_QH: Tensor
+
+
 class FusedT5Weights:
-    """Embedding, decoder layers and output matrix of a T5 model, adapters merged in; the encoder stays where it is.
+    """Embedding, layers and output matrix of a T5 model, adapters merged in, in the dtype that sampling runs in.
 
     Args:
         model: a model for which ``unsupported_reason`` is None.
@@ -74,6 +83,7 @@ class FusedT5Weights:
         self, model: PreTrainedModel, backbone: EncoderDecoderBackbone, output_scale: float, dtype: torch.dtype
     ) -> None:
         config: Any = model.config
+        encoder: Any = backbone.encoder
         decoder: Any = backbone.decoder
         self.backbone, self.dtype = backbone, dtype
         self.num_heads: int = config.num_heads
@@ -82,32 +92,46 @@ class FusedT5Weights:
         self.activation = ACTIVATIONS[config.dense_act_fn]
         self.gated: bool = config.is_gated_act
         self.embedding_VH = effective_weight(decoder.embed_tokens).to(dtype)
+        self.encoder_layers = [self.copy_layer(block.layer) for block in encoder.block]
+        self.encoder_norm_H = encoder.final_layer_norm.weight.detach().to(dtype)
         self.layers = [self.copy_layer(block.layer) for block in decoder.block]
+        self.cross_layers = [self.copy_cross(block.layer[1]) for block in decoder.block]
         norm_H = decoder.final_layer_norm.weight.detach() * output_scale
-        self.head_HV = join_transposed([effective_weight(model.get_output_embeddings())], dtype, norm_H)
+        self.head_HV = self.join(model.get_output_embeddings(), norm_H=norm_H)
+
+    def join(self, *modules: Any, norm_H: Tensor | None = None) -> Tensor:
+        """Matrices side by side, (inputs, outputs), with the weight of the norm before them."""
+        return join_transposed([effective_weight(module) for module in modules], self.dtype, norm_H)
 
     def copy_layer(self, parts: Any) -> FusedT5Layer:
-        """The working copy of one decoder layer: self-attention, cross-attention and feed-forward network."""
-        own, cross, network = parts[0].SelfAttention, parts[1].EncDecAttention, parts[2].DenseReluDense
-        norms = [part.layer_norm.weight.detach() for part in parts]
+        """Self-attention and feed-forward network of one layer."""
+        own, network = parts[0].SelfAttention, parts[-1].DenseReluDense
         ups = (network.wi_0, network.wi_1) if self.gated else (network.wi,)
-
-        def join(modules: tuple[Any, ...], norm_H: Tensor | None = None) -> Tensor:
-            return join_transposed([effective_weight(module) for module in modules], self.dtype, norm_H)
-
         return FusedT5Layer(
-            qkv_HA=join((own.q, own.k, own.v), norms[0]),
-            out_QH=join((own.o,)),
-            cross_query_HQ=join((cross.q,), norms[1]),
-            cross_key_value_HB=join((cross.k, cross.v)),
-            cross_out_QH=join((cross.o,)),
-            up_HF=join(ups, norms[2]),
-            down_FH=join((network.wo,)),
+            qkv_HA=self.join(own.q, own.k, own.v, norm_H=parts[0].layer_norm.weight.detach()),
+            out_QH=self.join(own.o),
+            up_HF=self.join(*ups, norm_H=parts[-1].layer_norm.weight.detach()),
+            down_FH=self.join(network.wo),
         )
 
-    @torch.no_grad()
+    def copy_cross(self, part: Any) -> CrossLayer:
+        """Cross-attention of one decoder layer."""
+        attention = part.EncDecAttention
+        return CrossLayer(
+            query_HQ=self.join(attention.q, norm_H=part.layer_norm.weight.detach()),
+            key_value_HB=self.join(attention.k, attention.v),
+            out_QH=self.join(attention.o),
+        )
+
     def position_bias(self, num_positions: int) -> Tensor:
-        """What the last of L positions adds to its attention to each of them, (1, heads, 1, L)."""
-        decoder: Any = self.backbone.decoder
-        attention = decoder.block[0].layer[0].SelfAttention
-        return attention.compute_bias(num_positions, num_positions)[:, :, -1:].to(self.dtype).contiguous()
+        """What the last of L decoder positions adds to its attention to each of them, (1, heads, 1, L)."""
+        return self._bias(self.backbone.decoder, num_positions)[:, :, -1:].contiguous()
+
+    def encoder_bias(self, num_positions: int) -> Tensor:
+        """What each of L encoder positions adds to its attention to each of them, (1, heads, L, L)."""
+        return self._bias(self.backbone.encoder, num_positions)
+
+    @torch.no_grad()
+    def _bias(self, stack: Any, num_positions: int) -> Tensor:
+        attention = stack.block[0].layer[0].SelfAttention
+        return attention.compute_bias(num_positions, num_positions).to(self.dtype).contiguous()

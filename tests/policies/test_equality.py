@@ -146,6 +146,10 @@ def no_bias(weights: Any, num_positions: int) -> torch.Tensor:
     return torch.zeros(1, weights.num_heads, 1, num_positions)
 
 
+def no_encoder_bias(weights: Any, num_positions: int) -> torch.Tensor:
+    return torch.zeros(1, weights.num_heads, num_positions, num_positions)
+
+
 def nothing_moves(tensor: torch.Tensor, target: torch.Tensor, source: torch.Tensor) -> None:
     pass
 
@@ -157,8 +161,9 @@ PLANTED = [
     ("llama", fused_decoder, "decoding_mask", everything_seen),
     ("llama", fused_weights, "interleave_halves", lambda weight, width: weight),
     ("llama", fused_decoder.Activations, "normalise", lambda self, x: x),
-    ("t5", fused_t5_decoder.T5Activations, "normalise", lambda self, x: x),
+    ("t5", fused_t5_decoder.CrossActivations, "normalise", lambda self, x: x),
     ("t5", fused_t5_weights.FusedT5Weights, "position_bias", no_bias),
+    ("t5", fused_t5_weights.FusedT5Weights, "encoder_bias", no_encoder_bias),
     ("t5", fused_t5_decoder, "move_rows_", nothing_moves),
     ("t5", encoder_decoder, "start_token", lambda model: next(TOKENS)),
     ("bart", kv_cache, "move_rows_", nothing_moves),
