@@ -12,12 +12,13 @@ import torch
 from lightning_gfn.policies.decoding import ActionSpace, behaviour_logits, check_behaviour
 
 LETTERS = ["a", "b", "c"]
+MODELS = ["llama", "t5"]
 
 
-def tiny(make_policy: Any, **settings: Any) -> Any:
+def tiny(make_policy: Any, name: str = "llama", **settings: Any) -> Any:
     """A policy over three letters, of at most three of them."""
     options = {"allowed_tokens": LETTERS, "end_tokens": ["<eos>", ".", ";"], "max_new_tokens": 3, **settings}
-    return make_policy("llama", **options)
+    return make_policy(name, **options)
 
 
 def every_action(policy: Any) -> list[list[int]]:
@@ -36,12 +37,14 @@ def total_probability(policy: Any, kit: Any) -> float:
 
 
 @pytest.mark.parametrize("min_new_tokens", [0, 1, 3])
-def test_probabilities_of_all_actions_sum_to_one(make_policy: Any, kit: Any, min_new_tokens: int) -> None:
-    assert total_probability(tiny(make_policy, min_new_tokens=min_new_tokens), kit) == pytest.approx(1, abs=1e-5)
+@pytest.mark.parametrize("name", MODELS)
+def test_probabilities_of_all_actions_sum_to_one(make_policy: Any, kit: Any, name: str, min_new_tokens: int) -> None:
+    assert total_probability(tiny(make_policy, name, min_new_tokens=min_new_tokens), kit) == pytest.approx(1, abs=1e-5)
 
 
-def test_a_wrong_stop_breaks_the_sum(make_policy: Any, kit: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    policy = tiny(make_policy)
+@pytest.mark.parametrize("name", MODELS)
+def test_a_wrong_stop_breaks_the_sum(make_policy: Any, kit: Any, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    policy = tiny(make_policy, name)
 
     def first_end_token_alone(space: Any, logits: torch.Tensor, may_stop: Any) -> torch.Tensor:
         logits.index_fill_(1, space.forbidden_ids, -torch.inf)
@@ -51,8 +54,9 @@ def test_a_wrong_stop_breaks_the_sum(make_policy: Any, kit: Any, monkeypatch: py
     assert abs(total_probability(policy, kit) - 1) > 0.01
 
 
-def test_sampling_follows_the_enumerated_distribution(make_policy: Any, kit: Any) -> None:
-    policy = tiny(make_policy, min_new_tokens=1)
+@pytest.mark.parametrize("name", MODELS)
+def test_sampling_follows_the_enumerated_distribution(make_policy: Any, kit: Any, name: str) -> None:
+    policy = tiny(make_policy, name, min_new_tokens=1)
     actions = every_action(policy)
     rows = kit.pad_rows([policy.encode_prompt("q: ")] * len(actions), actions)
     scores = policy.score(*rows.arguments)
@@ -71,8 +75,9 @@ def test_sampling_follows_the_enumerated_distribution(make_policy: Any, kit: Any
     assert ((counts - draws * reversed_q) ** 2 / (draws * reversed_q)).sum().item() > 2 * len(actions)
 
 
-def test_stop_mask_and_forced_stop(make_policy: Any, kit: Any) -> None:
-    policy = tiny(make_policy, min_new_tokens=2)
+@pytest.mark.parametrize("name", MODELS)
+def test_stop_mask_and_forced_stop(make_policy: Any, kit: Any, name: str) -> None:
+    policy = tiny(make_policy, name, min_new_tokens=2)
     a, b, _ = (policy.codec.token_id(letter, "test") for letter in LETTERS)
     rows = kit.pad_rows([policy.encode_prompt("x")] * 2, [[a, b], [b, b, a]])
     scores = policy.score(*rows.arguments, entropy=True)
@@ -104,8 +109,9 @@ def test_impossible_token_lists_are_refused(make_policy: Any, settings: dict[str
         make_policy("llama", **settings)
 
 
-def test_actions_that_q_cannot_produce_are_refused(make_policy: Any, kit: Any) -> None:
-    policy = tiny(make_policy)
+@pytest.mark.parametrize("name", MODELS)
+def test_actions_that_q_cannot_produce_are_refused(make_policy: Any, kit: Any, name: str) -> None:
+    policy = tiny(make_policy, name)
     prompt, a, d = policy.encode_prompt("x"), *(policy.codec.token_id(x, "test") for x in "ad")
     with pytest.raises(ValueError, match=r"row 1 holds token \d+ \('d'\)"):
         policy.score(*kit.pad_rows([prompt] * 2, [[a], [a, d]]).arguments)

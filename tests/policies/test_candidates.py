@@ -12,31 +12,34 @@ from torch import Tensor
 
 from lightning_gfn.policies import candidates
 from lightning_gfn.policies.adapters import LoraSettings
-from lightning_gfn.policies.causal_lm import CausalLM
+from lightning_gfn.policies.language_policy import LanguagePolicy
 
-Maker = Callable[..., CausalLM]
+Maker = Callable[..., LanguagePolicy]
 ALLOWED = list("0123456789 +=")
 
 
-def prepared(make_policy: Maker, kit: SimpleNamespace, **settings: Any) -> tuple[CausalLM, Any]:
+def prepared(
+    make_policy: Maker, kit: SimpleNamespace, name: str = "llama", **settings: Any
+) -> tuple[LanguagePolicy, Any]:
     """A policy with a teacher, and rows of different lengths that it sampled."""
-    policy = make_policy("llama", allowed_tokens=ALLOWED, min_new_tokens=2, max_new_tokens=5, **settings)
+    policy = make_policy(name, allowed_tokens=ALLOWED, min_new_tokens=2, max_new_tokens=5, **settings)
     policy.start_teacher()
     generator = torch.Generator().manual_seed(3)
     contexts = [policy.encode_prompt(text) for text in kit.TEXTS]
     return policy, kit.rows_of(policy, policy.sample(contexts, torch.rand(len(contexts), 6, generator=generator)))
 
 
-def plain_distributions(policy: CausalLM, rows: Any) -> dict[tuple[int, int], dict[int, float]]:
+def plain_distributions(
+    policy: LanguagePolicy, kit: SimpleNamespace, rows: Any
+) -> dict[tuple[int, int], dict[int, float]]:
     """Probability of every action at every decided prefix, by one unpadded forward pass a row; stop under its id."""
     space, found = policy.space, {}
     allowed = space.allowed_V.nonzero().squeeze(1).tolist()
     for n, (c_ids, c_mask, a_ids, a_mask) in enumerate(zip(*rows.arguments, strict=True)):
         context, action = c_ids[c_mask].tolist(), a_ids[a_mask].tolist()
-        with torch.no_grad():
-            logits = policy.hugging_face(torch.tensor([context + action])).logits[0].double()
+        logits = kit.plain_logits(policy, context, action)
         for t in range(min(len(action), policy.max_new_tokens - 1) + 1):
-            here = logits[len(context) - 1 + t].exp()
+            here = logits[t].exp()
             weights = {a: here[a].item() for a in allowed}
             if t >= policy.min_new_tokens:
                 weights[space.stop_id] = here[space.end_ids].sum().item()
@@ -46,12 +49,13 @@ def plain_distributions(policy: CausalLM, rows: Any) -> dict[tuple[int, int], di
 
 @pytest.mark.parametrize("lora", [None, LoraSettings(rank=2)])
 @pytest.mark.parametrize("top_k", [1, 4, 1000])
+@pytest.mark.parametrize("name", ["llama", "t5"])
 def test_teacher_gives_the_most_probable_actions(
-    make_policy: Maker, kit: SimpleNamespace, top_k: int, lora: LoraSettings | None
+    make_policy: Maker, kit: SimpleNamespace, name: str, top_k: int, lora: LoraSettings | None
 ) -> None:
-    policy, rows = prepared(make_policy, kit, lora=lora, max_logits=700)
+    policy, rows = prepared(make_policy, kit, name, lora=lora, max_logits=700)
     scores = policy.teacher_actions(*rows.arguments, top_k=top_k)
-    plain = plain_distributions(policy, rows)
+    plain = plain_distributions(policy, kit, rows)
     assert set(plain) == {(n, t) for n, t in scores.mask_NT1.nonzero().tolist()}
     for (n, t), weights in plain.items():
         log_p = scores.log_p_NT1K[n, t]
@@ -66,10 +70,11 @@ def test_teacher_gives_the_most_probable_actions(
 
 
 @pytest.mark.parametrize("max_logits", [2**25, 700])
+@pytest.mark.parametrize("name", ["llama", "t5"])
 def test_student_agrees_with_scoring_in_value_and_gradient(
-    make_policy: Maker, kit: SimpleNamespace, max_logits: int
+    make_policy: Maker, kit: SimpleNamespace, name: str, max_logits: int
 ) -> None:
-    policy, rows = prepared(make_policy, kit, max_logits=max_logits)
+    policy, rows = prepared(make_policy, kit, name, max_logits=max_logits)
     every = policy.teacher_actions(*rows.arguments, top_k=len(ALLOWED) + 1).candidates_NT1K
     scores, plain = policy.candidate_scores(*rows.arguments, every), policy.score(*rows.arguments)
     assert plain.log_pstop_NT1 is not None
@@ -144,4 +149,4 @@ def test_a_planted_shift_of_prefixes_is_seen(
     plain = candidates.PrefixStates.decided_MH
     monkeypatch.setattr(candidates.PrefixStates, "decided_MH", lambda states: plain(states).roll(1, 0))
     with pytest.raises(AssertionError):
-        test_teacher_gives_the_most_probable_actions(make_policy, kit, 4, None)
+        test_teacher_gives_the_most_probable_actions(make_policy, kit, "llama", 4, None)

@@ -11,11 +11,18 @@ from torch import Tensor
 
 from lightning_gfn.policies import generation, inverse_cdf
 from lightning_gfn.policies.fused_decoder import FusedDecoder
+from lightning_gfn.policies.fused_t5_decoder import FusedT5Decoder
 from lightning_gfn.policies.generation import keep_live
 from lightning_gfn.policies.hugging_face_decoder import HuggingFaceDecoder
+from lightning_gfn.policies.hugging_face_seq2seq import HuggingFaceSeq2SeqDecoder
 from lightning_gfn.policies.inverse_cdf import InverseCDF
 
-DECODERS = {"fused": FusedDecoder, "hugging_face": HuggingFaceDecoder}
+DECODERS = {
+    ("llama", "fused"): FusedDecoder,
+    ("llama", "hugging_face"): HuggingFaceDecoder,
+    ("t5", "fused"): FusedT5Decoder,
+    ("t5", "hugging_face"): HuggingFaceSeq2SeqDecoder,
+}
 
 
 def uniforms(rows: int, columns: int, seed: int = 0) -> Tensor:
@@ -96,34 +103,36 @@ def test_keep_live_keeps_every_live_row_once(seed: int) -> None:
     assert sorted(rows[:num_live].tolist()) == live.nonzero().squeeze(1).tolist()
 
 
-@pytest.mark.parametrize("decoder", ["fused", "hugging_face"])
+@pytest.mark.parametrize(("model", "decoder"), list(DECODERS))
 def test_one_prefill_row_for_each_distinct_prompt_and_finished_rows_dropped(
-    make_policy: Any, monkeypatch: pytest.MonkeyPatch, decoder: str
+    make_policy: Any, monkeypatch: pytest.MonkeyPatch, model: str, decoder: str
 ) -> None:
-    policy = make_policy("llama", decoder=decoder, end_tokens=[*"abcdefghijklmnopqrstuvwxyz0123456789"])
+    policy = make_policy(model, decoder=decoder, end_tokens=[*"abcdefghijklmnopqrstuvwxyz0123456789"])
     seen: dict[str, list[int]] = {"prefill": [], "step": []}
     for name, sizes in seen.items():
-        original = getattr(DECODERS[decoder], name)
+        original = getattr(DECODERS[model, decoder], name)
 
         def counted(self: Any, ids: Tensor, *rest: Any, original: Any = original, sizes: list[int] = sizes) -> Tensor:
             sizes.append(len(ids))
             return original(self, ids, *rest)
 
-        monkeypatch.setattr(DECODERS[decoder], name, counted)
+        monkeypatch.setattr(DECODERS[model, decoder], name, counted)
     contexts = [policy.encode_prompt(text) for text in ("one", "two", "one", "two", "one", "three")]
     sampled = policy.sample(contexts, uniforms(6, 11))
     lengths = sampled.action_mask_NT.sum(1)
     assert seen["prefill"] == [3]
     expected = [int((lengths > t).sum()) for t in range(policy.max_new_tokens - 1)]
+    if model == "t5":  # the start token is a step of the prefill
+        assert seen["step"].pop(0) == 3
     assert seen["step"] == [rows for rows in expected if rows > 0]
     assert expected[-1] < 6
 
 
-@pytest.mark.parametrize("decoder", ["fused", "hugging_face"])
+@pytest.mark.parametrize(("model", "decoder"), list(DECODERS))
 def test_rarely_looking_for_finished_rows_changes_nothing(
-    make_policy: Any, monkeypatch: pytest.MonkeyPatch, decoder: str
+    make_policy: Any, monkeypatch: pytest.MonkeyPatch, model: str, decoder: str
 ) -> None:
-    policy = make_policy("llama", decoder=decoder, end_tokens=[*"abcdefghijklmnopqrstuvwxyz0123456789"])
+    policy = make_policy(model, decoder=decoder, end_tokens=[*"abcdefghijklmnopqrstuvwxyz0123456789"])
     contexts = [policy.encode_prompt(text) for text in ("one", "two", "one", "longer prompt", "one", "three")]
     eager = policy.sample(contexts, uniforms(6, 11))
     monkeypatch.setattr(
@@ -135,8 +144,9 @@ def test_rarely_looking_for_finished_rows_changes_nothing(
     torch.testing.assert_close(eager.scores.log_pstop_NT1, lazy.scores.log_pstop_NT1, atol=1e-5, rtol=0)
 
 
-def test_behaviour_is_kept_apart_from_q(make_policy: Any, kit: Any) -> None:
-    policy = make_policy("llama", end_tokens=[*"abcdefghijklmnopqrstuvwxyz0123456789"])
+@pytest.mark.parametrize("model", ["llama", "t5"])
+def test_behaviour_is_kept_apart_from_q(make_policy: Any, kit: Any, model: str) -> None:
+    policy = make_policy(model, end_tokens=[*"abcdefghijklmnopqrstuvwxyz0123456789"])
     contexts = [policy.encode_prompt(text) for text in kit.TEXTS]
     temperature = torch.tensor([1.0, 2.0, 0.5, 1.0, 0.25])
     sampled = policy.sample(contexts, uniforms(5, 11), temperature_N=temperature)
@@ -148,7 +158,7 @@ def test_behaviour_is_kept_apart_from_q(make_policy: Any, kit: Any) -> None:
     for row in range(5):
         length = int(sampled.action_mask_NT[row].sum())
         for t in range(min(length + 1, policy.max_new_tokens)):
-            log_p = action_log_p(policy, rows, row, t)
+            log_p = action_log_p(policy, kit, rows, row, t)
             tempered = torch.log_softmax(log_p / temperature[row], 0)
             if t < length:
                 token = int(sampled.action_ids_NT[row, t])
@@ -158,12 +168,11 @@ def test_behaviour_is_kept_apart_from_q(make_policy: Any, kit: Any) -> None:
             assert given.item() == pytest.approx(tempered[token].item(), abs=1e-4)
 
 
-def action_log_p(policy: Any, rows: Any, row: int, t: int) -> Tensor:
+def action_log_p(policy: Any, kit: Any, rows: Any, row: int, t: int) -> Tensor:
     """log q over all actions at one prefix, by a plain forward pass."""
     context = rows.context_ids_NC[row][rows.context_mask_NC[row]].tolist()
     action = rows.action_ids_NT[row][rows.action_mask_NT[row]].tolist()[:t]
-    with torch.no_grad():
-        logits = policy.hugging_face(torch.tensor([context + action])).logits[0, -1:]
+    logits = kit.plain_logits(policy, context, action)[-1:]
     return policy.space.restrict_(logits.clone(), t >= policy.min_new_tokens)[0].log_softmax(0)
 
 
@@ -188,11 +197,13 @@ def test_everything_stops_at_once(make_policy: Any) -> None:
     assert sampled.behaviour_log_pstop_N.tolist() == pytest.approx([math.log(0.5)] * 3, abs=1e-6)
 
 
-@pytest.mark.parametrize("decoder", ["fused", "hugging_face"])
-def test_sampling_keeps_modes_gradients_and_global_random_numbers(make_policy: Any, decoder: str) -> None:
-    policy = make_policy("gpt2" if decoder == "hugging_face" else "llama", decoder=decoder, lora=None)
+@pytest.mark.parametrize(
+    ("model", "decoder"), [("llama", "fused"), ("gpt2", "hugging_face"), ("t5", "fused"), ("t5", "hugging_face")]
+)
+def test_sampling_keeps_modes_gradients_and_global_random_numbers(make_policy: Any, model: str, decoder: str) -> None:
+    policy = make_policy(model, decoder=decoder, lora=None)
     policy.train()
-    policy.hugging_face.base_model.eval()
+    next(policy.hugging_face.children()).eval()
     modes = [module.training for module in policy.modules()]
     state = torch.get_rng_state()
     first = policy.sample([policy.encode_prompt("x")], uniforms(1, 11))

@@ -10,17 +10,17 @@ import pytest
 import torch
 
 from lightning_gfn.policies.adapters import LoraSettings
-from lightning_gfn.policies.causal_lm import CausalLM
+from lightning_gfn.policies.language_policy import LanguagePolicy
 
-Maker = Callable[..., CausalLM]
+Maker = Callable[..., LanguagePolicy]
 LORA = LoraSettings(rank=2)
 
 
-def trained(policy: CausalLM) -> dict[str, torch.nn.Parameter]:
+def trained(policy: LanguagePolicy) -> dict[str, torch.nn.Parameter]:
     return {name: p for name, p in policy.hugging_face.named_parameters() if p.requires_grad}
 
 
-def shift(policy: CausalLM, seed: int) -> None:
+def shift(policy: LanguagePolicy, seed: int) -> None:
     """Something like an optimiser step."""
     generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():
@@ -49,11 +49,12 @@ def test_average_follows_its_formula(make_policy: Maker, lora: LoraSettings | No
 
 
 @pytest.mark.parametrize("lora", [None, LORA])
+@pytest.mark.parametrize("name", ["llama", "byt5"])
 def test_teacher_pass_is_a_pass_of_a_model_with_those_weights(
-    make_policy: Maker, kit: SimpleNamespace, lora: LoraSettings | None
+    make_policy: Maker, kit: SimpleNamespace, name: str, lora: LoraSettings | None
 ) -> None:
     """The policy and its sampler are the same before and after, also through the working copy of the fused decoder."""
-    policy, old = (make_policy("llama", lora=lora, decoder="fused") for _ in range(2))
+    policy, old = (make_policy(name, lora=lora, decoder="fused") for _ in range(2))
     policy.start_teacher()
     shift(policy, 1)
     contexts = [policy.encode_prompt(text) for text in kit.TEXTS]
@@ -119,8 +120,11 @@ def test_nothing_trained_is_an_error(make_policy: Maker) -> None:
 
 
 @pytest.mark.parametrize("settings", [{}, {"lora": LORA}, {"decoder": "hugging_face"}])
-def test_the_reference_writes_what_the_start_would_have_written(make_policy: Maker, settings: dict[str, Any]) -> None:
-    policy = make_policy("llama", **settings)
+@pytest.mark.parametrize("name", ["llama", "byt5"])
+def test_the_reference_writes_what_the_start_would_have_written(
+    make_policy: Maker, name: str, settings: dict[str, Any]
+) -> None:
+    policy = make_policy(name, **settings)
     if "lora" in settings:  # a fresh adapter is zero; the fixture's is not
         with torch.no_grad():
             for name, parameter in trained(policy).items():
