@@ -163,6 +163,10 @@ class Policy(TextModel):
     def decode(self, ids: Sequence[int]) -> str:
         """Text of action tokens."""
 
+    def can_produce(self, action: Sequence[int]) -> bool:
+        """True if q gives the action a positive probability; policies that bar tokens look at them, too."""
+        return self.min_new_tokens <= len(action) <= self.max_new_tokens
+
     @abstractmethod
     def sample(
         self,

@@ -51,6 +51,12 @@ class LanguagePolicy(TeachingLM):
 
     # ---------------------------------------------------------------- acting
 
+    def can_produce(self, action: Sequence[int]) -> bool:
+        """True if lengths and allowed tokens permit the action."""
+        allowed_V = self.space.allowed_V
+        tokens = torch.tensor(action, dtype=torch.int64, device=allowed_V.device)
+        return super().can_produce(action) and bool(allowed_V[tokens].all())
+
     def set_lengths(self, min_new_tokens: int, max_new_tokens: int) -> None:
         """Let actions have at least and at most so many tokens."""
         super().set_lengths(min_new_tokens, max_new_tokens)

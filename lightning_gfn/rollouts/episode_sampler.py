@@ -13,7 +13,7 @@ from lightning_gfn.rollouts.attempts import Attempt, Move
 from lightning_gfn.rollouts.batching import CORRECT, pad_actions, pad_contexts, stored_terms
 from lightning_gfn.rollouts.behaviour import BehaviourMix
 from lightning_gfn.rollouts.episodes import EpisodeRunner
-from lightning_gfn.rollouts.groups import GroupSampler, fits
+from lightning_gfn.rollouts.groups import GroupSampler
 from lightning_gfn.rollouts.keyed_random import keyed_uniform
 from lightning_gfn.rollouts.proving import FoundEpisode, Proving
 from lightning_gfn.rollouts.sampler import RolloutSampler
@@ -150,7 +150,7 @@ class EpisodeSampler(GroupSampler):
             proof
             for proof in theorem.proofs
             if 0 < len(proof) <= self.proving.max_steps
-            and all(fits(policy.encode_completion(tactic), policy) for tactic in proof)
+            and all(policy.can_produce(policy.encode_completion(tactic)) for tactic in proof)
         ]
         if not usable:
             return []
@@ -202,7 +202,7 @@ class EpisodeSampler(GroupSampler):
         """An attempt as sampling could have made it: played to its end, by tactics that the policy can produce."""
         length, limit = len(episode.tactics), self.proving.max_steps
         ended = length == limit if episode.outcome == "unfinished" else 0 < length <= limit
-        return ended and all(fits(policy.encode_completion(tactic), policy) for tactic in episode.tactics)
+        return ended and all(policy.can_produce(policy.encode_completion(tactic)) for tactic in episode.tactics)
 
     def _found(self, p: int, problem: Problem, policy: Policy, sample: int, found: FoundEpisode) -> Attempt:
         episode, prompt = found.episode, self.proving.proof_prompt

@@ -18,7 +18,7 @@ from lightning_gfn.types import Problem, Rollouts, Source, Trajectory
 class GroupSampler(ABC):
     """Fills a group of trajectories for every problem, by a behaviour mix.
 
-    Given actions that the policy could not produce, longer than its maximum or shorter than its minimum length, are
+    Given actions that the policy could not produce (by their length, or a token that is not allowed) are
     refused, never cut. A problem whose group gets no given row where its source is ``replay``, ``reference`` or
     ``search`` is sampled on-policy and counted in ``fallbacks``.
 
@@ -95,9 +95,4 @@ class GroupSampler(ABC):
             "replay", seed=self.seed, step=step, problem_ids=[problem.id], samples=[0], length=self.num_samples
         )
         drawn = buffer.sample(problem.id, self.num_samples, uniforms[0].tolist())
-        return [found for found in drawn if all(fits(step.action, policy) for step in found.steps)]
-
-
-def fits(action: Sequence[int], policy: Policy) -> bool:
-    """The policy can produce an action of this length."""
-    return policy.min_new_tokens <= len(action) <= policy.max_new_tokens
+        return [found for found in drawn if all(policy.can_produce(step.action) for step in found.steps)]

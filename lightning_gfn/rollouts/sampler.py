@@ -12,7 +12,7 @@ from lightning_gfn.interfaces import Buffer, Policy
 from lightning_gfn.rollouts.batching import CORRECT, Row, pad_contexts, stored_terms
 from lightning_gfn.rollouts.behaviour import BehaviourMix
 from lightning_gfn.rollouts.drawing import Call
-from lightning_gfn.rollouts.groups import GroupSampler, fits
+from lightning_gfn.rollouts.groups import GroupSampler
 from lightning_gfn.rollouts.keyed_random import keyed_uniform
 from lightning_gfn.types import Problem, Rollouts, SampledActions
 
@@ -128,7 +128,7 @@ class RolloutSampler(GroupSampler):
 
     def _reference(self, p: int, problem: Problem, policy: Policy, step: int, prompt: Sequence[int]) -> list[Row]:
         encoded = [policy.encode_completion(solution) for solution in problem.solutions]
-        usable = [action for action in encoded if fits(action, policy)]
+        usable = [action for action in encoded if policy.can_produce(action)]
         if not usable:
             return []
         uniform = keyed_uniform("reference", seed=self.seed, step=step, problem_id=problem.id)
