@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
@@ -17,6 +17,7 @@ from lightning_gfn.rollouts.batching import pad_contexts
 from lightning_gfn.rollouts.behaviour import BehaviourMix
 from lightning_gfn.rollouts.episode_sampler import make_sampler
 from lightning_gfn.rollouts.proving import Proving
+from lightning_gfn.rollouts.resampling import environment_steps
 from lightning_gfn.rollouts.rewarding import evaluate_rewards
 from lightning_gfn.teaching import FeedbackSource, TeachingPolicy
 from lightning_gfn.types import Feedback, Problem, Rollouts
@@ -38,8 +39,9 @@ class TeacherSettings:
         every: n, optimiser steps between two updates.
         top_k: the teacher's most probable actions that are compared; all where there are fewer.
         template: the teacher's prompt, with ``{prompt}`` and ``{feedback}``.
-        max_prompt_tokens: longest prompt of the teacher; a trajectory whose prompt with feedback is longer is left out
-            of the loss and counted.
+        max_prompt_tokens: longest prompt of the teacher; a step whose prompt with feedback is longer is left out of the
+            loss and counted.
+        steps: which steps of a trajectory are compared: ``all``, or the ``last``, which is the one that failed.
 
     Source: Feedback Distillation, arXiv:2605.30861 (decay 0.9 every 5 steps, top 25).
     """
@@ -49,11 +51,14 @@ class TeacherSettings:
     top_k: int = 25
     template: str = DEFAULT_TEMPLATE
     max_prompt_tokens: int = 1024
+    steps: Literal["all", "last"] = "all"
 
     def __post_init__(self) -> None:
         check_template(self.template)
         if not 0.0 <= self.decay <= 1.0:
             raise ValueError(f"teacher.decay is {self.decay}, expected 0 <= decay <= 1")
+        if self.steps not in ("all", "last"):
+            raise ValueError(f"teacher.steps is {self.steps!r}, expected all or last")
         for name, value in (
             ("every", self.every),
             ("top_k", self.top_k),
@@ -190,29 +195,44 @@ class DistillationModule(PolicyModule):
             output,
             log_reward_mean=log_reward_B.mean(),
             mean_length=rollouts.action_mask_NT.sum(1).float().mean(),
-            with_feedback=len(contexts) / rollouts.num_trajectories,
+            with_feedback=len(contexts) / len(rollouts.trajectory_index_N),
             feedback_too_long=float(num_too_long),
             teacher_tokens=float(counts["teacher_tokens"]),
             **{f"feedback_{name}": float(value) for name, value in feedback.counts.items()},
             **({"solve_rate": correct} if correct is not None else {}),
+            **self.sampler.figures,
         )
         return {
             "loss": self.window_loss(output),
             "generated_tokens": int(rollouts.action_mask_NT.sum()) + feedback.counts.get("generated_tokens", 0),
             "reward_calls": reward_calls,
+            "environment_steps": environment_steps(rollouts),
             "gradient_tokens": counts["gradient_tokens"],
         }
 
     def teacher_contexts(self, rollouts: Rollouts, feedback: Feedback) -> tuple[dict[int, list[int]], int]:
-        """The teacher's prompts by trajectory, and how many were too long."""
-        prompts = {
-            b: with_feedback(self.teacher.template, rollouts.problem_of(b).prompt, text)
-            for b, text in enumerate(feedback.texts)
-            if text is not None
-        }
-        encoded = {b: self.student.encode_context(prompt) for b, prompt in prompts.items()}
-        fitting = {b: ids for b, ids in encoded.items() if len(ids) <= self.teacher.max_prompt_tokens}
+        """The teacher's prompts by step (a row of the rollouts), and how many were too long.
+
+        Each step's own prompt is shown with the feedback on its whole trajectory.
+        """
+        trajectory_N = rollouts.trajectory_index_N.tolist()
+        last = {b: n for n, b in enumerate(trajectory_N)}
+        first = {b: n for n, b in reversed(list(enumerate(trajectory_N)))}
+        encoded = {}
+        for n, b in enumerate(trajectory_N):
+            text = feedback.texts[b]
+            if text is not None and (self.teacher.steps == "all" or n == last[b]):
+                prompt = with_feedback(self.teacher.template, self.step_prompt(rollouts, b, n - first[b]), text)
+                encoded[n] = self.student.encode_context(prompt)
+        fitting = {n: ids for n, ids in encoded.items() if len(ids) <= self.teacher.max_prompt_tokens}
         return fitting, len(encoded) - len(fitting)
+
+    def step_prompt(self, rollouts: Rollouts, trajectory: int, step: int) -> str:
+        """What the student read at a step of a trajectory."""
+        episode = rollouts.episodes[trajectory] if rollouts.episodes is not None else None
+        if self.proving is None or episode is None:
+            return rollouts.problem_of(trajectory).prompt
+        return self.proving.proof_prompt(episode.states[step], episode.tactics[:step])
 
     def compare(self, rollouts: Rollouts, contexts: dict[int, list[int]]) -> tuple[dict[str, Tensor], dict[str, int]]:
         """Columns of the trajectories with feedback, and the tokens of both passes.
