@@ -79,8 +79,10 @@ def problem_row(record: EvalRecord, *, keep_completions: bool) -> Row:
 def problem_digest(problem: Problem) -> str:
     """A digest of what decides how a problem is answered and judged."""
     known = sorted(problem.solution_set.items()) if problem.solution_set is not None else None
-    content = json.dumps([problem.id, problem.prompt, problem.answer, problem.answer_style, known])
-    return hashlib.sha256(content.encode()).hexdigest()[:16]
+    content = [problem.id, problem.prompt, problem.answer, problem.answer_style, known]
+    if problem.theorem is not None:
+        content += [problem.theorem.statement, *problem.theorem.context, *problem.theorem.imports]
+    return hashlib.sha256(json.dumps(content).encode()).hexdigest()[:16]
 
 
 def merge_rows(rows: Iterable[Row], temperatures: Sequence[float]) -> list[Row]:
@@ -124,6 +126,8 @@ def run_identity(
         temperatures: the grid, the compared one first.
         step: optimiser steps of the weights.
     """
+    describe = getattr(pl_module, "environment_record", None)
+    environment = describe() if describe is not None else {}
     digests = sorted({(row["problem_id"], row["content"]) for row in rows})
     method = getattr(pl_module, "method", None)
     return {
@@ -132,6 +136,7 @@ def run_identity(
         "step": step,
         "parameters": sum(p.numel() for name, p in pl_module.named_parameters() if ".reference." not in f".{name}"),
         "decoding": decoding_settings(pl_module, rows, temperatures),
+        **({"environment": environment} if environment else {}),
         "problems": {"count": len(digests), "fingerprint": hashlib.sha256(repr(digests).encode()).hexdigest()[:16]},
     }
 

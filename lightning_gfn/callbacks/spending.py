@@ -12,7 +12,9 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     import torch
 
-COUNTS = ("generated_tokens", "reward_calls", "gradient_tokens")
+COUNTS = ("generated_tokens", "reward_calls", "gradient_tokens", "environment_steps")
+SINCE_PROOFS = "environment_steps"
+"""A count that files from before there were theorems lack: then it is 0."""
 SUMMED = (*COUNTS, "optimizer_steps", "wall_seconds")
 PEAK = "peak_memory_mib"
 
@@ -56,6 +58,7 @@ def read_spent(path: Path) -> dict[str, float]:
         )
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
+        content = {SINCE_PROOFS: 0.0, **content}
         spent = {name: float(content[name]) for name in (*SUMMED, PEAK)}
     except (ValueError, KeyError, TypeError) as error:
         raise ValueError(
@@ -78,11 +81,14 @@ def sampling_cost(ranks: Sequence[Mapping[str, float]]) -> dict[str, float]:
     """What sampling cost, in the form of a ``budget.json``.
 
     Args:
-        ranks: what each rank spent: ``generated_tokens``, ``reward_calls``, ``wall_seconds`` and ``peak_memory_mib``.
+        ranks: what each rank spent: ``generated_tokens``, ``reward_calls``, ``wall_seconds`` and ``peak_memory_mib``,
+            and ``environment_steps`` where theorems were attempted.
 
     Returns:
-        tokens and calls of all ranks, the seconds of the slowest, the highest peak; no gradient tokens and no steps.
+        tokens and calls of all ranks, the seconds of the slowest, the highest peak; no gradient tokens and no optimiser
+        steps.
     """
     summed = {name: sum(rank[name] for rank in ranks) for name in ("generated_tokens", "reward_calls")}
+    summed[SINCE_PROOFS] = sum(rank.get(SINCE_PROOFS, 0) for rank in ranks)
     highest = {name: max(rank[name] for rank in ranks) for name in ("wall_seconds", PEAK)}
     return {**summed, "gradient_tokens": 0, "optimizer_steps": 0, **highest}

@@ -20,8 +20,8 @@ if TYPE_CHECKING:
 class Budget(Callback):
     """Adds up tokens, reward calls, optimiser steps and seconds over ranks, resumes and stages; stops at limits.
 
-    ``training_step`` returns a dict; its entries ``generated_tokens``, ``reward_calls`` and ``gradient_tokens``
-    (numbers of this rank and this batch, 0 where absent) are summed. Seconds are those of training: validation inside
+    ``training_step`` returns a dict; its entries ``generated_tokens``, ``reward_calls``, ``gradient_tokens`` and
+    ``environment_steps`` (numbers of this rank and this batch, 0 where absent) are summed. Seconds are those of training: validation inside
     ``fit`` does not count. Memory is the highest peak of any rank. Logged as ``budget/<name>`` with earlier stages.
 
     ``<run folder>/budget.json``, written when training ends, holds the totals at its top level (this run and the
@@ -33,6 +33,7 @@ class Budget(Callback):
         max_generated_tokens: stop once so many tokens were sampled, all ranks together.
         max_reward_calls: stop once so many completions were given a reward.
         max_gradient_tokens: stop once so many tokens (prompts and actions) went through the pass with gradient.
+        max_environment_steps: stop once a proof environment was asked about so many tactics.
         max_optimizer_steps: stop after so many optimiser steps.
         max_wall_seconds: stop after so many seconds of training (the longest rank counts).
         prior: ``budget.json`` files of earlier stages whose cost belongs to this method (sampling, a reward model).
@@ -45,6 +46,7 @@ class Budget(Callback):
         max_generated_tokens: int | None = None,
         max_reward_calls: int | None = None,
         max_gradient_tokens: int | None = None,
+        max_environment_steps: int | None = None,
         max_optimizer_steps: int | None = None,
         max_wall_seconds: float | None = None,
         prior: list[str] | None = None,
@@ -53,6 +55,7 @@ class Budget(Callback):
             "generated_tokens": max_generated_tokens,
             "reward_calls": max_reward_calls,
             "gradient_tokens": max_gradient_tokens,
+            "environment_steps": max_environment_steps,
             "optimizer_steps": max_optimizer_steps,
             "wall_seconds": max_wall_seconds,
         }
@@ -89,7 +92,7 @@ class Budget(Callback):
         }
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        self.spent = {name: int(state_dict[name]) for name in COUNTS}
+        self.spent = {name: int(state_dict.get(name, 0)) for name in COUNTS}
         self.optimizer_steps = int(state_dict["optimizer_steps"])
         self.wall_seconds = float(state_dict["wall_seconds"])
         self.peak_memory = float(state_dict.get(PEAK, 0.0))

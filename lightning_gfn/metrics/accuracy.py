@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -44,7 +45,8 @@ class PassAtK(PerProblemMetric):
 class MajorityAtK(PerProblemMetric):
     """Expected accuracy of the majority vote of k samples: ``maj_at_8`` and so on.
 
-    Answers vote by their canonical form; samples without an answer abstain; ties are broken uniformly.
+    Answers vote by their canonical form; samples without an answer abstain; ties are broken uniformly. Proofs have no
+    answers to vote on: theorems are left out.
 
     Args:
         ks: numbers of voters; each at most the number of samples of a problem.
@@ -59,6 +61,8 @@ class MajorityAtK(PerProblemMetric):
         return tuple(f"maj_at_{k}" for k in self.ks)
 
     def row(self, record: EvalRecord) -> Sequence[float]:
+        if record.problem.theorem is not None:
+            return [math.nan] * len(self.ks)
         extracted = [extract_answer(text, record.problem.answer_style) for text in record.completions]
         votes = [canonical_answer(answer) if answer is not None else None for answer in extracted]
         return [maj_at_k(votes, record.correct, k) for k in self.ks]
