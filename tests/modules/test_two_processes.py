@@ -1,0 +1,85 @@
+"""Preference, reward-model and distillation training on two gloo processes: the weights are those of one process."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import subprocess
+import sys
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+SCRIPT = Path(__file__).parent / "two_ranks.py"
+Reports = dict[str, list[dict[str, Any]]]
+
+
+@pytest.fixture(scope="module")
+def script() -> ModuleType:
+    """The script as a module."""
+    spec = importlib.util.spec_from_file_location("tests_modules_two_ranks", SCRIPT)
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture(scope="module")
+def reports(tmp_path_factory: pytest.TempPathFactory, script: ModuleType) -> Reports:
+    """What the two processes end with, for every module."""
+    folder = tmp_path_factory.mktemp("two")
+    environment = {**os.environ, "PYTHONPATH": str(SCRIPT.parents[2]), "OMP_NUM_THREADS": "1"}
+    command = [sys.executable, str(SCRIPT), str(folder)]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False, timeout=280)
+    assert done.returncode == 0, done.stderr[-3000:]
+    return {
+        name: [torch.load(folder / f"{name}{rank}.pt", weights_only=True) for rank in range(2)]
+        for name in script.EXAMPLES
+    }
+
+
+def joined(batches: list[list[Any]]) -> list[list[Any]]:
+    """The batches of one process that sees what two see in a step."""
+    return [one + other for one, other in zip(batches[::2], batches[1::2], strict=True)]
+
+
+def distance(one: dict[str, Tensor], other: dict[str, Tensor]) -> float:
+    """The largest difference of two states."""
+    assert one.keys() == other.keys()
+    return max((one[name] - other[name]).abs().max().item() for name in one)
+
+
+@pytest.mark.ddp
+@pytest.mark.parametrize("name", ["preference", "single", "reward_model", "distillation"])
+def test_two_processes_train_as_one(name: str, reports: Reports, script: ModuleType) -> None:
+    """Shares of different size. KTO's reference point is a micro-batch's own, so one process takes two of them a step."""
+    first, second = reports[name]
+    assert first["world_size"] == second["world_size"] == 2, "world_size must be 2"
+    assert first["backend"] == "gloo" and first["steps"] == second["steps"] == 2
+    assert distance(first["weights"], second["weights"]) == 0.0
+    batches = script.EXAMPLES[name]
+    if name == "single":
+        alone = script.train(name, batches, devices=1, accumulate_grad_batches=2)
+    else:
+        alone = script.train(name, joined(batches), devices=1)
+    torch.testing.assert_close(first["weights"], dict(alone.state_dict()), atol=1e-5, rtol=1e-4)
+    half = script.train(name, batches[::2], devices=1)
+    assert distance(first["weights"], half.state_dict()) > 1e-3, "the second process contributes"
+
+
+@pytest.mark.ddp
+@pytest.mark.parametrize("name", ["preference", "single"])
+def test_every_process_knows_all_reference_scores(name: str, reports: Reports, script: ModuleType) -> None:
+    """A checkpoint holds what both have scored; a completion that the other process has scored is not scored again."""
+    first, second = reports[name]
+    alone = script.train(name, joined(script.EXAMPLES[name]), devices=1)
+    assert first["known"] == second["known"]
+    assert first["known"] == pytest.approx(alone.reference.known, abs=1e-5)
+    scored = first["num_scored"] + second["num_scored"]
+    if name == "preference":
+        assert scored == len(first["known"]) == alone.reference.num_scored, "nothing is scored twice"
