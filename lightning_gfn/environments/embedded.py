@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import secrets
 from collections import OrderedDict
 from collections.abc import Sequence
@@ -10,10 +11,21 @@ from typing import Any
 
 from lightning_gfn.environments.install import find
 from lightning_gfn.environments.lean_process import LeanProcess, lean_command
+from lightning_gfn.environments.rules import without_comments
 from lightning_gfn.proofs import CheckResult, LeanError, ProofFinished, StepResult, TacticState, Theorem
 from lightning_gfn.proving import BackendFault, BackendUnavailable, LeanBackend
 
 ALLOWED_AXIOMS = frozenset({"propext", "Classical.choice", "Quot.sound"})
+_IMPORTS = re.compile(r"\s*(?:import\s+\S+\s+)*")
+
+
+def split_imports(source: str) -> tuple[tuple[str, ...], str]:
+    """The modules a file imports (``Init`` at least), and its text with the header blanked out."""
+    header = _IMPORTS.match(without_comments(source) + "\n")
+    assert header is not None
+    names = re.findall(r"import\s+(\S+)", header.group())
+    blank = re.sub(r"[^\n]", " ", source[: header.end()])
+    return tuple(names) or ("Init",), blank + source[header.end() :]
 
 
 class EmbeddedLean(LeanBackend):
@@ -44,7 +56,7 @@ class EmbeddedLean(LeanBackend):
         heartbeats: int = 20_000,
         timeout: float = 30.0,
         check_timeout: float = 120.0,
-        start_timeout: float = 180.0,
+        start_timeout: float = 300.0,
         max_resident_gib: float = 4.0,
         cached_contexts: int = 64,
         folder: str | None = None,
@@ -128,6 +140,33 @@ class EmbeddedLean(LeanBackend):
             return CheckResult(True, "", result.axioms)
         assert isinstance(result, LeanError)
         return CheckResult(False, result.message, tuple(reply.get("axioms", ())))
+
+    def read_source(self, source: str, name: str = "") -> tuple[Theorem, list[str]] | LeanError:
+        """The last theorem of a file and its proof, to be checked; what stands before it is its context.
+
+        Commands before the theorem that would run code or give words another meaning (``macro``, ``#eval``, attributes
+        other than a few plain ones) are refused.
+
+        Args:
+            source: text of the file.
+            name: to call the theorem by; its own if empty.
+
+        Raises:
+            BackendFault: the process broke.
+        """
+        imports, body = split_imports(source)
+        environment = self._environment(Theorem(name, "", imports=imports))
+        if isinstance(environment, LeanError):
+            return environment
+        reply = self._ask({"cmd": "split", "env": environment, "source": body}, self.check_timeout)
+        if "error" in reply:
+            return LeanError(str(reply["error"]), reply.get("kind", "statement"))
+        own = str(reply["name"])
+        context = [str(reply["context"])] if reply["context"].strip() else []
+        if "." in own:
+            context.append(f"namespace {own.rpartition('.')[0]}")
+        theorem = Theorem(name or own, str(reply["statement"]), tuple(context), imports)
+        return theorem, [str(reply["tactics"])]
 
     def release(self, states: Sequence[TacticState]) -> None:
         """These states will not be used again; Lean forgets them with the next request."""

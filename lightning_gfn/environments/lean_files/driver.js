@@ -55,8 +55,8 @@ function main() {
   const boot = run('fix.lean', inc(env)); const fix = boot('Repl.fix');
   env = ok(x.lean_apply_2(inc(fix), env, box(0))); lap('environment repaired');
   lap(`linear memory ${wasmMemory.buffer.byteLength >> 20} MiB`);
-  const proof = run('proof.lean', env, boot('Repl.showLog'));
-  const serve = run('serve.lean', proof('env'), boot('Repl.showLog'))('Repl.serve');
+  for (const file of ['proof.lean', 'source.lean']) env = run(file, env, boot('Repl.showLog'))('env');
+  const serve = run('serve.lean', env, boot('Repl.showLog'))('Repl.serve');
   ok(x.lean_apply_2(serve, fix, box(0)));
   process.exit(0);
 }

@@ -64,13 +64,13 @@ partial def isLiteral : Syntax → Bool
   | .ident _ _ n _ => n != `native
   | _ => true
 
-partial def refused : Syntax → Option String
+partial def refused (barred : List String) : Syntax → Option String
   | .atom _ v => if barred.contains v.trimAscii.toString then some s!"'{v.trimAscii}' is not allowed in a proof" else none
   | s@(.node _ k args) =>
     if (k == ``Parser.Tactic.config || k == ``Parser.Tactic.valConfigItem || k == ``Parser.Tactic.posConfigItem)
         && !isLiteral s then
       some "a tactic's settings may only be literals, and not 'native'"
-    else args.findSome? refused
+    else args.findSome? (refused barred)
   | _ => none
 
 /-- The text as a sequence of tactics; nothing may be left over. -/
@@ -84,7 +84,7 @@ def parseTactics (p : Proof) (text : String) : Except Failure Syntax := do
   unless s.allErrors.isEmpty do throw { kind := "tactic", text := s.toErrorMsg ictx }
   unless ictx.atEnd s.pos do throw { kind := "tactic", text := (s.mkError "end of input").toErrorMsg ictx }
   let stx := s.stxStack.back
-  if let some text := refused stx then throw { kind := "forbidden", text }
+  if let some text := refused barred stx then throw { kind := "forbidden", text }
   return stx
 
 /-! ## The top level -/

@@ -80,6 +80,10 @@ def handle (fix : Environment → IO Environment) (r : IO.Ref Store) (j : Json) 
     match ← start (← base) (get "statement" "") (max heartbeats 20000) with
     | .error e => return answer (.error e)
     | .ok p => return answer (← script p (get "script" #[]) heartbeats finishing)
+  | "split" =>
+    match ← splitSource (← base) (get "source" "") heartbeats with
+    | .error e => return answer (.error e)
+    | .ok parts => return Json.mkObj (parts.map fun (k, v) => (k, toJson v))
   | c => throw <| IO.userError s!"unknown command {c}"
 
 partial def loop (fix : Environment → IO Environment) (r : IO.Ref Store) : IO Unit := do
