@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,13 +15,15 @@ from lightning_gfn.interfaces import Policy
 from lightning_gfn.policies import adapters
 from lightning_gfn.policies.adapters import LoraSettings
 from lightning_gfn.policies.causal_lm import CausalLM
+from lightning_gfn.policies.language_policy import LanguagePolicy
 from lightning_gfn.policies.log_probs import OutputLayer
 from lightning_gfn.policies.tokenizers import TokenizerSettings
 
 LORA = LoraSettings(rank=2, alpha=2.0)
+NAMES = ("llama", "qwen2", "qwen3", "mistral", "gpt2", "llama_biases_tied")
 
 
-def score_of(policy: CausalLM, kit: Any, **options: Any) -> Tensor:
+def score_of(policy: LanguagePolicy, kit: Any, **options: Any) -> Tensor:
     """log q of two fixed actions, stops included."""
     contexts = [policy.encode_prompt(text) for text in ("one and one", "x")]
     rows = kit.pad_rows(contexts, [policy.encode_completion(text) for text in ("two", "y = 5")])
@@ -28,7 +31,7 @@ def score_of(policy: CausalLM, kit: Any, **options: Any) -> Tensor:
     return scores.log_pf_NT.sum(1) + scores.log_pstop_NT1.sum(1)
 
 
-def train_a_little(policy: CausalLM, kit: Any) -> None:
+def train_a_little(policy: LanguagePolicy, kit: Any) -> None:
     trainable = [p for p in policy.parameters() if p.requires_grad]
     optimizer = torch.optim.SGD(trainable, lr=0.1)
     (-score_of(policy, kit).mean()).backward()
@@ -36,10 +39,13 @@ def train_a_little(policy: CausalLM, kit: Any) -> None:
     optimizer.zero_grad()
 
 
-def reload(folder: Path, **settings: Any) -> CausalLM:
-    policy = CausalLM(pretrained=str(folder), max_prompt_tokens=24, max_new_tokens=10, **settings)
+def reload_folder(folder: Path, policy_class: type[LanguagePolicy] = CausalLM, **settings: Any) -> Any:
+    policy = policy_class(pretrained=str(folder), max_prompt_tokens=24, max_new_tokens=10, **settings)
     policy.build([])
     return policy.eval()
+
+
+reload = partial(reload_folder, policy_class=CausalLM)
 
 
 # -------------------------------------------------------------------- settings
@@ -124,7 +130,7 @@ def test_random_weights_follow_the_global_seed(make_policy: Any, kit: Any) -> No
 # -------------------------------------------------------------------- gradients
 
 
-@pytest.mark.parametrize("name", ["llama", "qwen3", "gpt2"])
+@pytest.mark.parametrize("name", ["llama", "qwen3", "gpt2", "t5", "byt5"])
 @pytest.mark.parametrize("settings", [{}, {"lora": LORA}, {"gradient_checkpointing": True}], ids=str)
 def test_every_trainable_parameter_gets_a_gradient(make_policy: Any, kit: Any, name: str, settings: Any) -> None:
     policy = make_policy(name, **settings).train()
@@ -154,8 +160,9 @@ def test_gradient_matches_plain_autograd(make_policy: Any, kit: Any) -> None:
 # -------------------------------------------------------------------- reference
 
 
-def test_reference_of_full_training_is_a_frozen_copy_in_the_state(make_policy: Any, kit: Any) -> None:
-    policy = make_policy("llama")
+@pytest.mark.parametrize("name", ["llama", "byt5"])
+def test_reference_of_full_training_is_a_frozen_copy_in_the_state(make_policy: Any, kit: Any, name: str) -> None:
+    policy = make_policy(name)
     with pytest.raises(RuntimeError, match="call freeze_reference"):
         score_of(policy, kit, reference=True)
     policy.freeze_reference()
@@ -164,22 +171,27 @@ def test_reference_of_full_training_is_a_frozen_copy_in_the_state(make_policy: A
     given = score_of(policy, kit, reference=True)
     assert not given.requires_grad and not torch.allclose(score_of(policy, kit), before, atol=1e-3)
     torch.testing.assert_close(given, before, atol=1e-5, rtol=0)
-    other = make_policy("llama", config={"initializer_range": 0.02})
+    other = make_policy(name, config={"initializer_range": 0.02} if name == "llama" else {"initializer_factor": 0.1})
     other.freeze_reference()
     other.load_state_dict(policy.state_dict())
     torch.testing.assert_close(score_of(other, kit, reference=True), before, atol=1e-5, rtol=0)
     assert not any(p.requires_grad for p in policy.reference.parameters())
 
 
-def fresh_lora(make_policy: Any, monkeypatch: pytest.MonkeyPatch, name: str = "llama", **settings: Any) -> CausalLM:
+def fresh_lora(
+    make_policy: Any, monkeypatch: pytest.MonkeyPatch, name: str = "llama", **settings: Any
+) -> LanguagePolicy:
     """A policy whose adapter is still zero."""
     with monkeypatch.context() as patch:
         patch.setattr(torch.Tensor, "std", lambda self: torch.ones(()))
         return make_policy(name, **{"lora": LORA, **settings})
 
 
-def test_reference_of_lora_is_the_model_without_it(make_policy: Any, kit: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    policy = fresh_lora(make_policy, monkeypatch, lora=LoraSettings(rank=2, dropout=0.5))
+@pytest.mark.parametrize("name", ["llama", "byt5"])
+def test_reference_of_lora_is_the_model_without_it(
+    make_policy: Any, kit: Any, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    policy = fresh_lora(make_policy, monkeypatch, name, lora=LoraSettings(rank=2, dropout=0.5))
     policy.train()
     policy.freeze_reference()
     before = score_of(policy.eval(), kit).detach()
@@ -199,21 +211,25 @@ def test_reference_of_lora_is_the_model_without_it(make_policy: Any, kit: Any, m
 # -------------------------------------------------------------------- folders
 
 
-@pytest.mark.parametrize("name", ["llama", "qwen2", "qwen3", "mistral", "gpt2", "llama_biases_tied"])
+@pytest.mark.parametrize("name", [*NAMES, "t5", "byt5", "mt5", "bart"])
 @pytest.mark.parametrize("lora", [None, LORA], ids=["full", "lora"])
 def test_a_saved_folder_gives_the_same_policy(make_policy: Any, kit: Any, tmp_path: Path, name: str, lora: Any) -> None:
     policy = make_policy(name, lora=lora)
     policy.save_pretrained(tmp_path / "model")
-    loaded = reload(tmp_path / "model")
+    loaded = reload_folder(tmp_path / "model", type(policy))
+    assert loaded.encode_prompt("a b") == policy.encode_prompt("a b")
     torch.testing.assert_close(score_of(loaded, kit), score_of(policy, kit), atol=1e-5, rtol=0)
     assert not (tmp_path / "model" / "adapter_config.json").exists()
     assert loaded.space.end_ids.tolist() == policy.space.end_ids.tolist()
 
 
 @pytest.mark.parametrize("how", ["merge", "freeze"])
-def test_stages_of_adapters(make_policy: Any, kit: Any, tmp_path: Path, how: Any) -> None:
-    base, first, second = (tmp_path / name for name in ("base", "first", "second"))
-    make_policy("llama").save_pretrained(base)
+@pytest.mark.parametrize("name", ["llama", "byt5"])
+def test_stages_of_adapters(make_policy: Any, kit: Any, tmp_path: Path, name: str, how: Any) -> None:
+    base, first, second = (tmp_path / folder for folder in ("base", "first", "second"))
+    policy = make_policy(name)
+    reload = partial(reload_folder, policy_class=type(policy))
+    policy.save_pretrained(base)
     stage = reload(base, lora=LORA)
     kit.randomise(stage)
     stage.save_pretrained(first)
@@ -303,8 +319,9 @@ def test_a_state_of_another_kind_is_refused(make_policy: Any, tmp_path: Path) ->
         made.load_tokenizer_state(loaded.tokenizer_state())
 
 
-def test_a_policy_can_be_copied_and_stays_a_module(make_policy: Any, kit: Any) -> None:
-    policy = make_policy("llama")
+@pytest.mark.parametrize("name", ["llama", "byt5"])
+def test_a_policy_can_be_copied_and_stays_a_module(make_policy: Any, kit: Any, name: str) -> None:
+    policy = make_policy(name)
     policy.sample([policy.encode_prompt("x")], torch.rand(1, 11))
     twin = copy.deepcopy(policy)
     assert isinstance(twin, nn.Module)
