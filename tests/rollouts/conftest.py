@@ -77,3 +77,9 @@ def make_reward() -> Callable[..., CountingReward]:
 def problems() -> list[Problem]:
     """Eight problems with prompts of different lengths and two solutions each."""
     return [Problem(f"id{i}", "Q" * (i % 3 + 1) + str(i), answer="4", solutions=("ab", f"c{i}d")) for i in range(8)]
+
+
+@pytest.fixture(scope="session")
+def worlds() -> ModuleType:
+    """Small worlds of proofs, and a policy that writes letters."""
+    return load_helper("proof_worlds")
