@@ -57,7 +57,7 @@ def distance(one: dict[str, Tensor], other: dict[str, Tensor]) -> float:
 @pytest.mark.ddp
 @pytest.mark.parametrize("name", ["preference", "single", "reward_model", "distillation"])
 def test_two_processes_train_as_one(name: str, reports: Reports, script: ModuleType) -> None:
-    """Shares of different size. KTO's reference point is a micro-batch's own, so one process takes two of them a step."""
+    """Shares of different size. KTO has a reference point a micro-batch, so one process takes two of them a step."""
     first, second = reports[name]
     assert first["world_size"] == second["world_size"] == 2, "world_size must be 2"
     assert first["backend"] == "gloo" and first["steps"] == second["steps"] == 2
