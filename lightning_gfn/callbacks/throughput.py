@@ -21,8 +21,9 @@ class Budget(Callback):
     """Adds up tokens, reward calls, optimiser steps and seconds over ranks, resumes and stages; stops at limits.
 
     ``training_step`` returns a dict; its entries ``generated_tokens``, ``reward_calls``, ``gradient_tokens`` and
-    ``environment_steps`` (numbers of this rank and this batch, 0 where absent) are summed. Seconds are those of training: validation inside
-    ``fit`` does not count. Memory is the highest peak of any rank. Logged as ``budget/<name>`` with earlier stages.
+    ``environment_steps`` (numbers of this rank and this batch, 0 where absent) are summed. Seconds are those of
+    training: validation inside ``fit`` does not count. Memory is the highest peak of any rank. Logged as
+    ``budget/<name>`` with earlier stages.
 
     ``<run folder>/budget.json``, written when training ends, holds the totals at its top level (this run and the
     earlier stages; peak memory is the highest of them), this run alone under ``own`` and each earlier stage under

@@ -27,6 +27,7 @@ AXES = {
     "generated_tokens": "generated tokens",
     "reward_calls": "reward calls",
     "gradient_tokens": "gradient tokens",
+    "environment_steps": "tactics run",
     "optimizer_steps": "optimiser steps",
     "wall_seconds": "wall time (s)",
     "peak_memory_mib": "peak memory (MiB)",
