@@ -8,16 +8,14 @@ import threading
 import weakref
 from collections.abc import Mapping, Sequence
 from concurrent.futures import Future
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from lightning_gfn.environments.cache import Answer, ResultCache, Strikes, Tally
+from lightning_gfn.environments.rules import TacticRules
 from lightning_gfn.environments.scheduler import Scheduler
 from lightning_gfn.environments.workers import LeanWorker, Request, WorkerLimits
 from lightning_gfn.proofs import CheckResult, LeanError, ProofFinished, StepResult, TacticState, Theorem
 from lightning_gfn.proving import BackendUnavailable, LeanBackend, ProofEnvironment
-
-if TYPE_CHECKING:
-    from lightning_gfn.environments.rules import TacticRules
 
 TRIAL = Theorem("lightning_gfn_trial", "(p : Prop) (hp : p) : p")
 TRIAL_TACTIC = "exact hp"
@@ -55,7 +53,7 @@ class LeanPool(ProofEnvironment):
         rules: TacticRules | None = None,
         timeout: float = 300.0,
         max_steps_per_worker: int = 20_000,
-        max_resident_mb: float = 4000.0,
+        max_resident_mb: float = 3000.0,
         max_states_per_worker: int = 1000,
         retries: int = 1,
         cache_size: int = 50_000,
@@ -197,9 +195,11 @@ class _WorkerMaker:
     def __call__(self) -> LeanWorker:
         backend = copy.deepcopy(self.backend)
         if self.ray:
-            from lightning_gfn.environments.ray_actor import RayLean
+            from lightning_gfn.environments.ray_actor import RayLean, connect
 
-            backend = RayLean(backend, self.timeout)
+            connect()
+            # The actor gives up first, so that its answer says what happened.
+            backend = RayLean(backend, 0.9 * self.timeout)
         return LeanWorker(backend, self.limits, self.tally)
 
 

@@ -452,3 +452,27 @@ def test_workers_work_at_the_same_time(make_pool: Callable[..., LeanPool]) -> No
             future.result()
         seconds[num_workers] = time.monotonic() - begun
     assert seconds[4] < 0.5 * seconds[1]
+
+
+def test_yaml_makes_a_pool() -> None:
+    from jsonargparse import ArgumentParser
+
+    parser = ArgumentParser()
+    parser.add_subclass_arguments(LeanPool, "environment")
+    text = """
+environment:
+  class_path: lightning_gfn.environments.pool.LeanPool
+  init_args:
+    backend:
+      class_path: lightning_gfn.environments.fake.FakeLean
+      init_args: {latency: 0.001, crash_on: [exact bomb]}
+    rules:
+      barred: [left]
+    num_workers: 2
+"""
+    pool = parser.instantiate(parser.parse_string(text)).environment
+    assert isinstance(pool.backend, FakeLean) and pool.backend.crash_on == ("exact bomb",) and pool.num_workers == 2
+    answer = pool.run_tac(OR, [], "left").result()
+    assert isinstance(answer, LeanError) and answer.kind == "forbidden"
+    assert isinstance(pool.run_tac(OR, [], "right").result(), TacticState)
+    pool.close()
