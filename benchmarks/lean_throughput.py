@@ -114,8 +114,6 @@ def measure(name: str, workers: int, cache: bool, per_theorem: int) -> dict[str,
     """One run with new workers; 0 workers are a loop over the backend."""
     embedded = name == "embedded"
     backend: LeanBackend = EmbeddedLean() if embedded else FakeLean(latency=0.001 if name == "fake-1ms" else 0.0)
-        name
-    ]()
     attempts = attempts_of(embedded, per_theorem)
     pool = LeanPool(backend, num_workers=max(workers, 1), cache_size=50_000 * cache)
     if workers:

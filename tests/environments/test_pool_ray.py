@@ -102,7 +102,7 @@ def test_results_are_those_of_the_backend(backend: RayLean, ray: StandIn) -> Non
     [
         ("exact bomb", BackendFault, "died of"),
         ("exact slow", BackendTimeout, "no answer"),
-        ("exact lost", BackendTimeout, "free CPUs"),
+        ("exact lost", BackendTimeout, "free CPU"),
     ],
 )
 def test_faults(backend: RayLean, ray: StandIn, tactic: str, fault: type[Exception], text: str) -> None:
