@@ -12,7 +12,7 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
 GROUND = {"proofs", "types", "examples", "interfaces", "teaching", "proving", "answers"}
-L1 = {"objectives", "metrics", "policies", "environments", "rewards", "feedback", "buffers"}
+L1 = {"objectives", "metrics", "policies", "environments", "rewards", "feedback", "buffers", "theorems"}
 L2 = {"rollouts"}
 L3 = {"modules", "callbacks", "reports", "commands", "tracking"}
 ALLOWED: dict[str, set[str]] = {
