@@ -177,7 +177,7 @@ def test_transposition_never_expands_goals_twice(worlds: Any) -> None:
 
 
 def test_the_value_guides_the_search(worlds: Any) -> None:
-    """Three equal ways at each state, of which one is proved five tactics down; a value that knows it needs few nodes."""
+    """Of three equal ways at each state one is proved, five tactics down; a value that knows it needs few nodes."""
 
     def rule(theorem: str, state: str, tactic: str) -> str:
         path = state[2:] + tactic
