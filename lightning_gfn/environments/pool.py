@@ -193,7 +193,13 @@ class _WorkerMaker:
         self.backend, self.limits, self.tally, self.ray, self.timeout = backend, limits, tally, ray, timeout
 
     def __call__(self) -> LeanWorker:
-        backend = copy.deepcopy(self.backend)
+        try:
+            backend = copy.deepcopy(self.backend)
+        except TypeError as error:
+            raise BackendUnavailable(
+                f"environment.backend {self.backend.name!r} cannot be copied ({error}); give the pool one that has not "
+                "been used, or a __getstate__ that leaves its process out"
+            ) from error
         if self.ray:
             from lightning_gfn.environments.ray_actor import RayLean, connect
 

@@ -346,6 +346,13 @@ def test_setup_finds_a_backend_that_does_not_work(make_pool: Callable[..., LeanP
             make_pool(backend).setup()
 
 
+def test_a_backend_that_cannot_be_copied_is_named(make_pool: Callable[..., LeanPool]) -> None:
+    backend = FakeLean()
+    backend.process = threading.Lock()  # type: ignore[attr-defined]
+    with pytest.raises(BackendUnavailable, match="'fake' cannot be copied"):
+        make_pool(backend).setup()
+
+
 def test_no_fault_of_a_backend_is_raised(make_pool: Callable[..., LeanPool]) -> None:
     answer = make_pool(Broken()).run_tac(OR, [], "left").result()
     assert isinstance(answer, LeanError) and answer.kind == "fault" and "KeyError" in answer.message
