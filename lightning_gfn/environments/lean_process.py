@@ -18,7 +18,7 @@ from lightning_gfn.proving import BackendFault, BackendTimeout
 
 FILES = Path(__file__).parent / "lean_files"
 PREFIX = b"@@"
-MAX_LINE = 64 << 20
+MAX_LINE = 16 << 20
 POLL = 0.5
 GIB = 1 << 30
 # The shell raises the stack to what Lean's recursion needs, and keeps the process from writing files and core dumps.
@@ -66,7 +66,7 @@ class LeanProcess:
 
     def __init__(self, command: Sequence[str], start_timeout: float, max_resident_gib: float) -> None:
         self.max_resident_gib = max_resident_gib
-        self._buffer = b""
+        self._buffer = bytearray()
         self._errors: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115 - closed with the process
         self._process = subprocess.Popen(
             list(command), stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self._errors, bufsize=0, cwd="/",
@@ -155,10 +155,12 @@ class LeanProcess:
 
     def _line(self, deadline: float, seconds: float) -> dict[str, Any]:
         """The next line that can be a reply."""
+        searched = 0
         while True:
-            line, newline, rest = self._buffer.partition(b"\n")
-            if newline:
-                self._buffer = rest
+            end = self._buffer.find(b"\n", searched)
+            if end >= 0:
+                line, searched = bytes(self._buffer[:end]), 0
+                del self._buffer[: end + 1]
                 if line.startswith(PREFIX):
                     try:
                         reply = json.loads(line[len(PREFIX) :])
@@ -167,6 +169,7 @@ class LeanProcess:
                     if isinstance(reply, dict):
                         return reply
                 continue
+            searched = len(self._buffer)
             if len(self._buffer) > MAX_LINE:
                 self.kill()
                 raise BackendFault(
