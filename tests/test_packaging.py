@@ -74,9 +74,10 @@ def test_wheel_holds_both_packages_and_nothing_else(tmp_path: Path) -> None:
         scripts = archive.read(next(name for name in names if name.endswith("entry_points.txt"))).decode()
     tops = {name.split("/")[0] for name in names if ".dist-info" not in name}
     assert tops == {"lightning_gfn", "datamodules"}
-    kinds = ("*.py", "*.html", "*.css", "*.js")
+    kinds = ("*.py", "*.html", "*.css", "*.js", "*.lean")
     expected = {str(path.relative_to(ROOT)) for kind in kinds for path in (ROOT / "lightning_gfn").rglob(kind)}
     assert "lightning_gfn/reports/templates/page.js" in expected
+    assert "lightning_gfn/environments/lean_files/proof.lean" in expected
     assert expected and expected <= set(names)
     assert f"Version: {lightning_gfn.__version__}" in metadata and "License-Expression: Apache-2.0" in metadata
     assert any(name.endswith("licenses/LICENSE") for name in names)
@@ -90,7 +91,7 @@ def test_dependencies_admit_the_promised_and_the_pinned_versions(setup_cfg: conf
     assert Version("2.11") in by_name["torch"].specifier and Version("5.17") in by_name["transformers"].specifier
     pinned = pins()
     extras = [item for text in dict(setup_cfg["options.extras_require"]).values() for item in requirements(text)]
-    assert set(setup_cfg["options.extras_require"]) >= {"lean", "gpu", "dev"}
+    assert set(setup_cfg["options.extras_require"]) >= {"lean", "lean-embedded", "gpu", "dev"}
     for requirement in [*plain, *extras]:
         name = normal(requirement.name)
         if name in pinned:
@@ -115,7 +116,7 @@ def test_installed_names_are_ours() -> None:
 
 def test_make_help_names_every_target() -> None:
     done = subprocess.run(["make", "help"], cwd=ROOT, capture_output=True, text=True, check=True)
-    for target in ("help", "quickstart", "test", "test-ddp", "lint", "mlflow", "bench"):
+    for target in ("help", "quickstart", "test", "test-ddp", "lean", "test-lean", "lint", "mlflow", "bench"):
         assert re.search(rf"^\s*make {target}\s+\w", done.stdout, re.MULTILINE), target
 
 
@@ -132,7 +133,7 @@ def test_make_refuses_an_old_python_clearly(tmp_path: Path) -> None:
 
 def test_continuous_integration_script_is_runnable() -> None:
     script = ROOT / ".ci" / "run"
-    assert script.stat().st_mode & 0o111 and "make lint test" in script.read_text()
+    assert script.stat().st_mode & 0o111 and "make lint test test-lean" in script.read_text()
 
 
 def test_markers_and_defaults(setup_cfg: configparser.ConfigParser) -> None:
