@@ -14,7 +14,7 @@ from lightning_gfn.theorems.attempts import Draft, Traced
 from lightning_gfn.theorems.canonical import clashes, group
 
 LEVELS = (1, 2, 3, 4)
-SHARES = {"propositional": 0.4, "first_order": 0.24, "nat": 0.21, "list": 0.15}
+SHARES = {"propositional": 0.44, "first_order": 0.215, "nat": 0.195, "list": 0.15}
 """Of the theorems of a set, by family."""
 LEVEL_SHARES = {
     "propositional": (0.25, 0.25, 0.25, 0.25),
@@ -23,7 +23,7 @@ LEVEL_SHARES = {
     "list": (0.3, 0.42, 0.24, 0.04),
 }
 """Of the theorems of a family, by difficulty: long proofs about numbers and lists are rare among short statements."""
-ENOUGH = 1.2
+ENOUGH = 1.02
 """So many times the wanted number of theorems end the drawing, also where some difficulty has too few."""
 Row = dict[str, Any]
 
