@@ -82,7 +82,7 @@ def test_text_that_is_no_tactic_cannot_end_the_declaration(lean: EmbeddedLean) -
 
 def test_bogus_context_does_not_prove(lean: EmbeddedLean) -> None:
     assert lean.check(Theorem("a", ": 1 = 2", ("axiom a : 1 = 2",)), ["exact a"]) == CheckResult(
-        False, "the proof rests on a, which is no axiom of Lean's"
+        False, "the proof rests on a, which is no axiom of Lean's", ("a",)
     )
     lemma = "theorem bad : 1 = 2 := by sorry"
     assert "sorryAx" in lean.check(Theorem("s", ": 1 = 2", (lemma,)), ["exact bad"]).message
