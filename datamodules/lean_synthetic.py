@@ -8,7 +8,16 @@ from typing import Any
 
 from datamodules.base import Split
 from datamodules.rows import BadRow, Row, require_local
-from datamodules.theorem_rows import Trace, location_of, split_file, text_of, texts_of, theorem_rows, trace_of, whole_script
+from datamodules.theorem_rows import (
+    Trace,
+    location_of,
+    split_file,
+    text_of,
+    texts_of,
+    theorem_rows,
+    trace_of,
+    whole_script,
+)
 from datamodules.theorems import TheoremDataModule, TracedTheorem
 from lightning_gfn.proofs import Theorem
 

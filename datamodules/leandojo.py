@@ -129,7 +129,7 @@ class LeanDojoBenchmark4(TheoremDataModule):
         if split not in self.files:
             if split == "val":
                 return []
-            raise ValueError(f"LeanDojoBenchmark4 has no {split} rows, only {sorted(self.files)}: set data.{split}_path")
+            raise ValueError(f"LeanDojoBenchmark4: no {split} rows, only {sorted(self.files)}: set data.{split}_path")
         found: list[TracedTheorem] = []
         bad: list[str] = []
         self.num_filtered[split] = Counter()

@@ -150,7 +150,7 @@ def _premises(row: Row, place: str, step: Mapping[str, Any]) -> tuple[str, ...]:
         return tuple(dict.fromkeys(str(premise["full_name"]) for premise in premises))
     except (KeyError, TypeError, ValueError):
         raise BadRow(
-            row.where, f"{place}.annotated_tactic", 'expected [text, [{"full_name": …}, …]], found ' f"{annotated!r:.80}"
+            row.where, f"{place}.annotated_tactic", f'expected [text, [{{"full_name": …}}, …]], found {annotated!r:.80}'
         ) from None
 
 

@@ -1,1 +1,1 @@
-"""Theorems that ``lightning-gfn lean generate`` made, with proofs that the kernel checked; ``LeanSynthetic`` reads them."""
+"""Theorems that ``lightning-gfn lean generate`` made, their proofs checked by the kernel, for ``LeanSynthetic``."""

@@ -1,4 +1,4 @@
-"""Make theorems with verified proofs: random statements of logic, numbers and lists that the embedded Lean has checked."""
+"""Make theorems with verified proofs: logic, numbers and lists, checked by the embedded Lean."""
 
 from __future__ import annotations
 
@@ -23,7 +23,9 @@ FORMAT = 1
 def build_parser() -> argparse.ArgumentParser:
     """The command line of ``lightning-gfn lean generate``."""
     parser = argparse.ArgumentParser(prog="lightning-gfn lean generate", description=__doc__)
-    parser.add_argument("--output", metavar="FOLDER", type=Path, required=True, help="gets train, val, test and summary")
+    parser.add_argument(
+        "--output", metavar="FOLDER", type=Path, required=True, help="gets train, val, test and summary"
+    )
     parser.add_argument("--num_train", type=int, default=600, help="training theorems (default: 600)")
     parser.add_argument("--num_val", type=int, default=60, help="validation theorems (default: 60)")
     parser.add_argument("--num_test", type=int, default=100, help="test theorems (default: 100)")

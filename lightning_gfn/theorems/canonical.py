@@ -22,11 +22,7 @@ def take_apart(statement: str) -> tuple[list[tuple[str, str]], str]:
     named: list[tuple[str, str]] = []
     rest = statement.strip()
     while rest.startswith("("):
-        end, depth = 0, 0
-        for end, sign in enumerate(rest):
-            depth += (sign == "(") - (sign == ")")
-            if not depth:
-                break
+        end = closing_bracket(rest)
         names, colon, kind = rest[1:end].partition(" : ")
         if not colon:
             raise ValueError(f"binder without a type in the statement {statement!r}")
@@ -35,6 +31,16 @@ def take_apart(statement: str) -> tuple[list[tuple[str, str]], str]:
     if not rest.startswith(":"):
         raise ValueError(f"no goal in the statement {statement!r}: expected ': goal' behind the binders")
     return named, rest[1:].strip()
+
+
+def closing_bracket(text: str) -> int:
+    """Where the bracket that the text begins with closes; its last place if nowhere."""
+    depth = 0
+    for place, sign in enumerate(text):
+        depth += (sign == "(") - (sign == ")")
+        if not depth:
+            return place
+    return len(text) - 1
 
 
 def names_in(text: str) -> set[str]:
@@ -85,12 +91,7 @@ def outermost(text: str) -> tuple[str, str, str] | None:
 
 def stripped(text: str) -> str:
     """The text without brackets around the whole of it."""
-    while text.startswith("(") and text.endswith(")"):
-        depth = 0
-        for place, sign in enumerate(text):
-            depth += (sign == "(") - (sign == ")")
-            if not depth and place < len(text) - 1:
-                return text
+    while text.startswith("(") and closing_bracket(text) == len(text) - 1:
         text = text[1:-1].strip()
     return text
 

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from itertools import product
 
-from lightning_gfn.theorems.formulas import FALSE, Formula, bound, join, substitute, subformulas
+from lightning_gfn.theorems.formulas import FALSE, Formula, bound, join, subformulas, substitute
 
 MOST_PROOFS = 24
 """Proofs kept of one goal."""

@@ -39,7 +39,14 @@ TWO_FACTS = (
     "Nat.add_le_add {0} {1}",
     "absurd {0} (Nat.not_lt_of_le {1})",
 )
-NO_FACT = ("Nat.le_add_right _ _", "Nat.le_add_left _ _", "Nat.zero_le _", "Nat.le_refl _", "Nat.le_succ _", "Nat.succ_pos _")
+NO_FACT = (
+    "Nat.le_add_right _ _",
+    "Nat.le_add_left _ _",
+    "Nat.zero_le _",
+    "Nat.le_refl _",
+    "Nat.le_succ _",
+    "Nat.succ_pos _",
+)
 BACKWARD = ("Nat.succ_le_of_lt", "Nat.le_of_lt", "Nat.lt_succ_of_le", "Nat.succ_le_succ", "Nat.le_succ_of_le")
 MEMBER = (
     "List.mem_append_left _ {0}",
@@ -163,7 +170,9 @@ def orders(goal: Reading, names: list[str]) -> Iterator[str]:
     equal = [name for name in plain if " = " in dict(goal.facts)[name]]
     yield from (f"rw [{arrow}{name}]" for name in equal for arrow in ("", "← "))
     yield from (f"apply {lemma}" for lemma in BACKWARD)
-    yield from (f"apply Nat.{lemma} {name}" for name in plain for lemma in ("le_trans", "lt_of_lt_of_le", "lt_of_le_of_lt"))
+    yield from (
+        f"apply Nat.{lemma} {name}" for name in plain for lemma in ("le_trans", "lt_of_lt_of_le", "lt_of_le_of_lt")
+    )
     yield from (f"rw [{lemma}]" for lemma in ("Nat.add_comm", "Nat.zero_add") if "+" in goal.target)
 
 

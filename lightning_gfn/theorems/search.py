@@ -38,7 +38,8 @@ def search(
     if not isinstance(start, TacticState):
         return []
     root = Node(start, 0)
-    nodes, queue, found = {start.goals: root}, [root], []
+    nodes, queue = {start.goals: root}, [root]
+    found: list[tuple[str, ...]] = []
     for node in queue:
         for tactic in dict.fromkeys(propose(node.state.text, node.depth)):
             if tries == 0 or len(found) >= enough:

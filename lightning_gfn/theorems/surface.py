@@ -113,7 +113,7 @@ def introduced(name: str, rest: list[str], random: Random) -> list[str]:
     """``intro``, taken together with what follows it where that is possible."""
     if rest[0].startswith("intro ") and random.random() < 0.7:
         return [f"intro {name} {rest[0].removeprefix('intro ')}", *rest[1:]]
-    pattern = f"obtain ⟨"
+    pattern = "obtain ⟨"
     if rest[0].startswith(pattern) and rest[0].endswith(f"⟩ := {name}") and random.random() < 0.4:
         return [f"intro {rest[0].removeprefix('obtain ').removesuffix(f' := {name}')}", *rest[1:]]
     return [f"intro {name}", *rest]
