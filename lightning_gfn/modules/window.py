@@ -84,7 +84,8 @@ class RolloutWindow:
         group_B = self.rollouts.problem_index_B.tolist()
         if not whole_groups:
             return [[b] for b in range(len(group_B))]
-        return [[b for b, group in enumerate(group_B) if group == p] for p in range(len(self.problem_ids))]
+        groups = [[b for b, group in enumerate(group_B) if group == p] for p in range(len(self.problem_ids))]
+        return [group for group in groups if group]  # a theorem that could not be stated has no trajectories
 
     def _order(self, units: list[list[int]], seed: int, epoch: int) -> list[list[int]]:
         group_B = self.rollouts.problem_index_B.tolist()
@@ -127,6 +128,7 @@ class RolloutWindow:
             "constants": dict(self.constants),
             "completions": list(self.rollouts.completions),
             "sources": list(self.rollouts.sources),
+            "are_proofs": self.rollouts.episodes is not None,
             "correct_B": self.rollouts.correct_B,
             "rollouts": {name: getattr(self.rollouts, name) for name in TENSORS},
         }
@@ -139,6 +141,7 @@ class RolloutWindow:
             completions=tuple(state["completions"]),
             sources=tuple(state["sources"]),
             correct_B=state["correct_B"],
+            episodes=(None,) * len(state["completions"]) if state.get("are_proofs") else None,
             **state["rollouts"],
         )
         return cls(
