@@ -38,11 +38,13 @@ class TacticPolicy(nn.Module, Policy):
         max_new_tokens: int = 1,
         min_new_tokens: int = 0,
         stop_bonus: float = 0.0,
+        end_bonus: float = 0.0,
         max_context: int = 10_000,
         rows: int = 2000,
     ) -> None:
         super().__init__()
-        self.tactics, self.stop_bonus, self.max_context = tuple(tactics), stop_bonus, max_context
+        self.tactics, self.max_context = tuple(tactics), max_context
+        self.stop_bonus, self.end_bonus = stop_bonus, end_bonus
         self.max_new_tokens, self.min_new_tokens = max_new_tokens, min_new_tokens
         self.table = nn.Parameter(torch.zeros(rows, len(tactics) + 1))
         self.rows: dict[tuple[tuple[int, ...], tuple[int, ...]], int] = {}
@@ -79,7 +81,7 @@ class TacticPolicy(nn.Module, Policy):
             self.rows[key] = len(self.rows)
             seed = int.from_bytes(hashlib.blake2b(repr(key).encode(), digest_size=4).digest(), "little")
             start = torch.randn(len(self.tactics) + 1, generator=torch.Generator().manual_seed(seed))
-            start[-1] += self.stop_bonus
+            start[-1] += self.stop_bonus + (self.end_bonus if prefix else 0.0)
             with torch.no_grad():
                 self.table[self.rows[key]] = start
                 if self.reference is not None:
