@@ -50,9 +50,10 @@ class FeedbackConditioned(ProblemDataModule):
 
     A small model has never read feedback, so that as its own teacher (``DistillationModule``) it would gain nothing
     from it. Supervised training on the twins teaches it what the words mean: the feedback is what the rules would say
-    about a spoiled solution (``verdict``) or the beginning of another right solution (``solution``), and the target is
-    a right solution. Use the template and the strength of the later distillation; prompts become longer, so raise
-    ``policy.max_prompt_tokens`` and the model's positions. Validation and test stay as they are.
+    about a solution, right or spoiled (``verdict``), or the beginning of another right solution (``solution``), and the
+    target is a right solution: the one that was judged, before it was spoiled. Use the template and the strength of the
+    later distillation; prompts become longer, so raise ``policy.max_prompt_tokens`` and the model's positions.
+    Validation and test stay as they are.
 
     Args:
         data: the data set.
@@ -60,6 +61,8 @@ class FeedbackConditioned(ProblemDataModule):
         share: share of the training problems that get a twin.
         strengths: the strengths of the feedback, one drawn for each twin.
         kinds: the kinds of feedback, one drawn for each twin.
+        right_share: share of the verdicts that judge a right solution. Without any, "The attempt is right." is new to
+            the teacher, which gets it about every right attempt of the student.
         feedback_seed: key of the draws.
         settings: arguments of ``ProblemDataModule``; limits count twins.
 
@@ -75,6 +78,7 @@ class FeedbackConditioned(ProblemDataModule):
         share: float = 0.5,
         strengths: tuple[float, ...] = (0.0, LOCATION, CORRECTION, ANSWER, SOLUTION),
         kinds: tuple[Kind, ...] = ("verdict",),
+        right_share: float = 0.5,
         feedback_seed: int = 0,
         **settings: Any,
     ) -> None:
@@ -82,6 +86,8 @@ class FeedbackConditioned(ProblemDataModule):
         check_template(template)
         if not 0.0 < share <= 1.0:
             raise ValueError(f"data.share is {share}, expected 0 < share <= 1")
+        if not 0.0 <= right_share <= 1.0:
+            raise ValueError(f"data.right_share is {right_share}, expected 0 <= right_share <= 1")
         if not strengths or not kinds or set(kinds) - {"verdict", "solution"}:
             raise ValueError(
                 f"data.strengths is {strengths} and data.kinds {kinds}: give one strength or more, and 'verdict', "
@@ -91,7 +97,7 @@ class FeedbackConditioned(ProblemDataModule):
             check_strength(strength)
         self.data = data
         self.template = template
-        self.share, self.strengths, self.kinds = share, strengths, kinds
+        self.share, self.strengths, self.kinds, self.right_share = share, strengths, kinds, right_share
         self.feedback_seed = feedback_seed
 
     def load_split(self, split: Split) -> list[Problem]:
@@ -112,7 +118,7 @@ class FeedbackConditioned(ProblemDataModule):
         if kind == "solution":
             text = f"A right solution: {leading_share(random.choice(problem.solutions), strength)}"
         else:
-            attempt = spoil(target, random)
+            attempt = target if random.random() < self.right_share else spoil(target, random)
             text = verdict(replace(problem, solutions=(target,)), attempt, attempt == target, strength)
         prompt = with_feedback(self.template, problem.prompt, text)
         return replace(problem, id=f"{problem.id}/feedback", prompt=prompt, solutions=(target,), solution_set=None)

@@ -41,10 +41,21 @@ def test_strength_and_kind_decide_what_is_said() -> None:
 
     assert all("The answer is" in prompt for prompt in prompts(strengths=(0.75,)))
     assert not any("The answer is" in prompt for prompt in prompts(strengths=(0.5,)))
-    located = prompts(strengths=(0.25,))
+    located = prompts(strengths=(0.25,), right_share=0.0)
     assert 0.2 < sum("is false" in prompt for prompt in located) / len(located) < 0.8, "some styles have no equations"
     assert all("A right solution: " in prompt for prompt in prompts(kinds=("solution",)))
     assert prompts() == prompts() != prompts(feedback_seed=1)
+
+
+@pytest.mark.parametrize(("right_share", "low", "high"), [(0.0, 0.0, 0.1), (0.5, 0.4, 0.6), (1.0, 1.0, 1.0)])
+def test_a_share_of_the_verdicts_judges_a_right_solution(right_share: float, low: float, high: float) -> None:
+    """The teacher reads "The attempt is right." about every right attempt: it must have seen it before."""
+    data = make(share=1.0, strengths=(0.75,), right_share=right_share)
+    prompts = [p.prompt for p in data.problems("train") if p.id.endswith("/feedback")]
+    right = ["The attempt is right." in prompt for prompt in prompts]
+    assert low <= sum(right) / len(right) <= high
+    assert all(("The attempt is wrong." in prompt) != said for prompt, said in zip(prompts, right, strict=True))
+    assert not any("is false" in prompt for prompt, said in zip(prompts, right, strict=True) if said)
 
 
 def test_a_spoiled_solution_is_wrong() -> None:
@@ -66,6 +77,7 @@ def test_a_spoiled_solution_is_wrong() -> None:
     ("settings", "message"),
     [
         ({"share": 0.0}, r"data\.share is 0"),
+        ({"right_share": -0.1}, r"data\.right_share is -0.1"),
         ({"strengths": ()}, r"data\.strengths is \(\)"),
         ({"strengths": (1.5,)}, "strength is 1.5"),
         ({"kinds": ("essay",)}, "data.kinds"),
