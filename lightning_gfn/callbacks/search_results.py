@@ -37,6 +37,7 @@ def search_row(result: SearchResult, branching: int) -> Row:
         "metrics": metrics,
         "unsound": result.unsound,
         "generated_tokens": result.generated_tokens,
+        "too_long": result.too_long,
         "seconds": result.seconds,
         "message": result.message,
         "proofs": [dataclasses.asdict(result.proofs[index]) for index in distinct],

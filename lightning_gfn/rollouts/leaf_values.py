@@ -13,6 +13,7 @@ from lightning_gfn.interfaces import Policy, RewardNetwork
 from lightning_gfn.proofs import ProofPrompt
 from lightning_gfn.rollouts.batching import pad_contexts
 from lightning_gfn.rollouts.search_tree import Leaf, LeafValue
+from lightning_gfn.rollouts.tactic_proposals import context_of
 from lightning_gfn.types import Problem
 
 if TYPE_CHECKING:
@@ -77,7 +78,7 @@ class HeadValue(LeafValue):
     Args:
         squash: brings the head's units to 0 to 1: ``exp`` for log rewards of which 0 is a proof, ``sigmoid`` for
             logits, ``identity`` for rewards between 0 and 1; all are cut off to [0, 1].
-        max_rows: states scored at once.
+        max_rows: states scored at once. A state that is too long for the policy has no tactics, and any value.
     """
 
     def __init__(self, *, squash: Squash = "exp", max_rows: int = 64) -> None:
@@ -112,7 +113,7 @@ class HeadValue(LeafValue):
         values: list[float] = []
         for start in range(0, len(leaves), self.max_rows):
             chunk = leaves[start : start + self.max_rows]
-            contexts = [policy.encode_prompt(self.prompt(leaf.state.text, leaf.script)) for leaf in chunk]
+            contexts = [context_of(policy, self.prompt(leaf.state.text, leaf.script)) or [0] for leaf in chunk]
             device = next(self.network.parameters()).device
             context_ids, context_mask = pad_contexts(contexts, device)
             nothing = torch.zeros((len(chunk), 0), dtype=torch.int64, device=device)

@@ -129,6 +129,7 @@ def _expand(policy: Policy, prompt: ProofPrompt, runs: Sequence[_Run], settings:
     for (run, leaf), proposed, value in zip(chosen, proposals, values, strict=True):
         run.policy_seconds += seconds
         run.generated_tokens += proposed.generated_tokens
+        run.too_long += proposed.too_long
         run.try_tactics(leaf, proposed.tactics, value)
 
 
@@ -163,7 +164,7 @@ class _Run:
         self.message = ""
         self.tree: SearchTree | None = None
         self.proofs: list[FoundProof] = []
-        self.nodes = self.environment_steps = self.errors = self.unsound = self.generated_tokens = 0
+        self.nodes = self.environment_steps = self.errors = self.unsound = self.generated_tokens = self.too_long = 0
         self.policy_seconds = self.environment_seconds = 0.0
         self._kept: list[Tried] | None = [] if keep_tried else None
         self._expansions: list[_Expansion] = []
@@ -238,6 +239,7 @@ class _Run:
             errors=self.errors,
             unsound=self.unsound,
             generated_tokens=self.generated_tokens,
+            too_long=self.too_long,
             states=len(self.tree.seen) if self.tree is not None else 0,
             policy_seconds=self.policy_seconds,
             environment_seconds=self.environment_seconds,

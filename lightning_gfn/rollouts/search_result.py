@@ -75,6 +75,7 @@ class SearchResult:
         errors: of them failed.
         unsound: of them closed the goals, but not by a proof that survived the check.
         generated_tokens: that the policy wrote for it.
+        too_long: states expanded in vain, since their prompts are longer than the policy takes.
         states: different states reached, by their goals.
         policy_seconds: its part of the policy's time; a call is shared equally among the states in it.
         environment_seconds: time from asking Lean to its last answer, waiting for other theorems' tactics included.
@@ -91,6 +92,7 @@ class SearchResult:
     errors: int
     unsound: int
     generated_tokens: int
+    too_long: int
     states: int
     policy_seconds: float
     environment_seconds: float

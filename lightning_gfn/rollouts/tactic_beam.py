@@ -12,7 +12,7 @@ from torch import Tensor
 
 from lightning_gfn.interfaces import Policy
 from lightning_gfn.rollouts.batching import pad_contexts
-from lightning_gfn.rollouts.tactic_proposals import ProposalRequest, Proposed, TacticProposals, merged
+from lightning_gfn.rollouts.tactic_proposals import ProposalRequest, Proposed, TacticProposals, context_of, merged
 from lightning_gfn.types import CandidateScores
 
 
@@ -91,7 +91,8 @@ class BeamTactics(TacticProposals):
                 f"BeamTactics needs a policy with candidate_scores, not {type(policy).__name__}: use SampledTactics"
             )
         width = self.width if self.width is not None else branching
-        beams = [_Beam(policy.encode_prompt(request.prompt)) for request in requests]
+        contexts = [context_of(policy, request.prompt) for request in requests]
+        beams = [_Beam(context) if context is not None else _Beam([], open=[]) for context in contexts]
         for length in range(policy.max_new_tokens + 1):
             active = [beam for beam in beams if not beam.is_finished(width)]
             if not active:
@@ -103,7 +104,10 @@ class BeamTactics(TacticProposals):
                 break
             self._advance(policy, active, width)
         best = [[(policy.decode(ids), log_prob) for log_prob, ids in heapq.nlargest(width, b.done)] for b in beams]
-        return [Proposed(merged(row, branching), beam.tokens) for row, beam in zip(best, beams, strict=True)]
+        return [
+            Proposed(merged(row, branching), beam.tokens, context is None)
+            for row, beam, context in zip(best, beams, contexts, strict=True)
+        ]
 
     def _advance(self, policy: NextActions, beams: Sequence[_Beam], width: int) -> None:
         """One more token for every open hypothesis."""

@@ -34,10 +34,12 @@ class Proposed:
     Args:
         tactics: different ones, most probable first.
         generated_tokens: that the policy wrote for them.
+        too_long: the prompt is longer than the policy takes, so that there are no tactics.
     """
 
     tactics: tuple[Proposal, ...]
     generated_tokens: int = 0
+    too_long: bool = False
 
 
 @dataclass(frozen=True)
@@ -69,6 +71,14 @@ class TacticProposals(ABC):
             seed: of the random numbers, if any are needed.
             step: further part of their key.
         """
+
+
+def context_of(policy: Policy, prompt: str) -> list[int] | None:
+    """Tokens of a prompt; None if it is longer than the policy takes, although ``ProofPrompt`` cut it."""
+    try:
+        return policy.encode_prompt(prompt)
+    except ValueError:
+        return None
 
 
 def merged(found: Iterable[tuple[str, float]], branching: int) -> tuple[Proposal, ...]:
@@ -127,8 +137,9 @@ class SampledTactics(TacticProposals):
         self, policy: Policy, requests: Sequence[ProposalRequest], branching: int, *, seed: int = 0, step: int = 0
     ) -> list[Proposed]:
         """Sample, merge and sort."""
-        contexts = [policy.encode_prompt(request.prompt) for request in requests]
-        rows = [(r, sample) for r in range(len(requests)) for sample in range(branching * self.oversampling)]
+        contexts = [context_of(policy, request.prompt) for request in requests]
+        possible = [r for r, context in enumerate(contexts) if context is not None]
+        rows = [(r, sample) for r in possible for sample in range(branching * self.oversampling)]
         found: list[dict[tuple[int, ...], float]] = [{} for _ in requests]
         tokens = [0] * len(requests)
         for start in range(0, len(rows), self.max_rows):
@@ -145,15 +156,22 @@ class SampledTactics(TacticProposals):
                 found[r].setdefault(action, log_prob)
                 tokens[r] += len(action)
         decoded = [[(policy.decode(action), log_prob) for action, log_prob in row.items()] for row in found]
-        return [Proposed(merged(row, branching), count) for row, count in zip(decoded, tokens, strict=True)]
+        return [
+            Proposed(merged(row, branching), count, context is None)
+            for row, count, context in zip(decoded, tokens, contexts, strict=True)
+        ]
 
     def _sample(
-        self, policy: Policy, contexts: Sequence[Sequence[int]], chunk: Sequence[tuple[int, int]], uniforms: object
+        self,
+        policy: Policy,
+        contexts: Sequence[Sequence[int] | None],
+        chunk: Sequence[tuple[int, int]],
+        uniforms: object,
     ) -> list[tuple[tuple[int, ...], float]]:
         """Action tokens and log q(action, stop) of each row."""
         tempered = torch.full((len(chunk),), self.temperature) if self.temperature != 1.0 else None
         sampled = policy.sample(
-            [contexts[r] for r, _ in chunk],
+            [context for r, _ in chunk if (context := contexts[r]) is not None],
             torch.as_tensor(uniforms),
             temperature_N=tempered,
             top_k=self.top_k,

@@ -8,12 +8,15 @@ from typing import Any
 
 import pytest
 
-from lightning_gfn.proofs import ProofPrompt
+from lightning_gfn.environments.fake import FakeLean
+from lightning_gfn.environments.pool import LeanPool
+from lightning_gfn.proofs import ProofPrompt, Theorem
 from lightning_gfn.rollouts.mcts import MCTS
 from lightning_gfn.rollouts.proof_search import SearchSettings, search_proofs
 from lightning_gfn.rollouts.search_result import SearchBudget, SearchResult
 from lightning_gfn.rollouts.search_tree import BestFirst
 from lightning_gfn.rollouts.tactic_proposals import ProposalRequest, SampledTactics
+from lightning_gfn.types import Problem
 
 STATE_ONLY = ProofPrompt(history=False)
 SETTINGS = SearchSettings(branching=5, budget=SearchBudget(nodes=30), seed=3)
@@ -188,6 +191,58 @@ def test_a_statement_that_fails_and_a_problem_without_theorem(worlds: Any) -> No
     assert results[1].problem is good and results[1].nodes > 0
     with pytest.raises(ValueError, match="'none' has no theorem"):
         search_proofs(policy, world, ProofPrompt(), [replace(good, id="none", theorem=None)], SETTINGS)
+
+
+def test_a_state_too_long_for_the_policy_is_passed_over_and_counted(worlds: Any) -> None:
+    class Short(worlds.LetterPolicy):  # type: ignore[name-defined,misc]
+        def encode_prompt(self, text: str) -> list[int]:
+            if "long" in text:
+                raise ValueError("a prompt has 9 tokens")
+            return super().encode_prompt(text)
+
+    table = {"s0": {"a": "long", "b": "s1"}, "s1": {"b": "proved"}, "long": {"a": "proved"}}
+    settings = replace(SETTINGS, proposals=SampledTactics(oversampling=50), branching=8)
+    for algorithm in (BestFirst(), MCTS()):
+        policy = Short(lambda text: [2.0, 1.0])
+        problem = worlds.make_problem("t")
+        [result] = search_proofs(
+            policy, worlds.World.of(table), STATE_ONLY, [problem], replace(settings, algorithm=algorithm)
+        )
+        assert [p.script for p in result.proofs] == [("b", "b")] and result.too_long == 1 and result.nodes == 3
+
+
+def test_fake_lean_is_searched_in_a_pool(worlds: Any) -> None:
+    """Propositional logic in worker threads; letters stand for tactics."""
+    tactics = dict(
+        zip("abcdefgh", ["intro h", "constructor", "assumption", "cases h", "left", "right", "x", "y"], strict=True)
+    )
+    theorems = [
+        Theorem("swap", "(p q : Prop) : p ∧ q → q ∧ p"),
+        Theorem("or", "(p q : Prop) (h : p ∨ q) : q ∨ p"),
+        Theorem("false", "(p q : Prop) : p → q"),
+        Theorem("broken", "(p : Prop) : p ∧"),
+    ]
+
+    class Tactics(worlds.LetterPolicy):  # type: ignore[name-defined,misc]
+        def decode(self, ids: Any) -> str:
+            return tactics[super().decode(ids)]
+
+    pool = LeanPool(FakeLean(), num_workers=2)
+    pool.setup()
+    try:
+        problems = [Problem(t.name, "prove", theorem=t) for t in theorems]
+        settings = SearchSettings(
+            proposals=SampledTactics(oversampling=50), branching=8, budget=SearchBudget(nodes=60), max_depth=8
+        )
+        for algorithm in (BestFirst(), MCTS(parallel=2)):
+            policy = Tactics(lambda text: [1.0] * 8)
+            results = search_proofs(policy, pool, ProofPrompt(), problems, replace(settings, algorithm=algorithm))
+            assert [r.status for r in results] == ["proved", "proved", "exhausted", "statement"]
+            for result, theorem in zip(results[:2], theorems, strict=False):
+                assert FakeLean().check(theorem, result.proofs[0].script).verified
+                assert result.environment_seconds > 0 and result.errors > 0
+    finally:
+        pool.close()
 
 
 def test_settings_out_of_range_are_refused() -> None:
