@@ -152,3 +152,30 @@ def test_two_processes_find_what_one_finds(make_trainer: Any, prover: Any, tmp_p
     assert without_times(read_rows(paths[0])) == without_times(read_rows(paths[1]))
     saved = json.loads((folder / "proofs" / "test" / "summary.json").read_text())
     assert saved["verified"] == saved["proofs"] > 0
+
+
+def test_yaml_chooses_algorithm_and_proposals() -> None:
+    from jsonargparse import ArgumentParser
+    from lightning.pytorch import Callback
+
+    rollouts = "lightning_gfn.rollouts"
+    search = {
+        "algorithm": {
+            "class_path": f"{rollouts}.mcts.MCTS",
+            "init_args": {"backup": "max", "value": {"class_path": f"{rollouts}.leaf_values.LogProbValue"}},
+        },
+        "proposals": {"class_path": f"{rollouts}.tactic_beam.BeamTactics", "init_args": {"width": 16}},
+        "budget": {"nodes": 256, "proofs": 2},
+        "max_depth": 8,
+    }
+    options = {"search": search, "branchings": [1, 2], "node_budgets": [1, 256]}
+    parser = ArgumentParser()
+    parser.add_argument("--callback", type=Callback)
+    config = {"class_path": "lightning_gfn.callbacks.proof_search.ProofSearch", "init_args": options}
+    callback = parser.instantiate(parser.parse_object({"callback": config})).callback
+    assert isinstance(callback, ProofSearch) and callback.branchings == (1, 2)
+    algorithm = callback.search.algorithm
+    assert (
+        isinstance(algorithm, MCTS) and algorithm.backup == "max" and type(algorithm.value).__name__ == "LogProbValue"
+    )
+    assert callback.search.budget == SearchBudget(nodes=256, proofs=2) and callback.search.max_depth == 8
