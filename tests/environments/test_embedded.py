@@ -180,7 +180,11 @@ def test_files_are_taken_apart(lean: EmbeddedLean) -> None:
     found = lean.read_source(source)
     assert not isinstance(found, LeanError) and found[0].name == "Nat.t" and found[0].imports == ("Init",)
     assert lean.check(*found).verified
-    for text in ("example (p : Prop) (h : p) : p :=\n  h", "theorem t : 1 = 1 := rfl"):
+    for text in (
+        "example (p : Prop) (h : p) : p :=\n  h",
+        "theorem t : 1 = 1 := rfl",
+        "theorem t : 0 < 2 :=\n  have h : 0 < 1 := Nat.one_pos\n  Nat.lt_succ_of_lt h",
+    ):
         term = lean.read_source(text)
         assert not isinstance(term, LeanError) and lean.check(*term).verified
     wrong = lean.read_source("theorem t : 1 = 2 := by\n  rfl")

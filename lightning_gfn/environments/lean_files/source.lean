@@ -38,7 +38,9 @@ def theoremParts (fileMap : FileMap) (cmd : Syntax) : Except Failure (List (Stri
   let proof ← if val[1].isOfKind ``Parser.Term.byTactic then do
       let (t, column) ← text val[1][1]
       pure ("".pushn ' ' column ++ t)
-    else pure ("exact (\n" ++ (← text val[1]).1 ++ "\n)")
+    else do
+      let (t, column) ← text val[1]
+      pure ("exact (\n" ++ "".pushn ' ' column ++ t ++ "\n)")
   return [("name", name), ("statement", (Substring.Raw.mk src a b).toString), ("tactics", proof)]
 
 /-- Elaborate all that stands before the last theorem, and take that apart. -/
