@@ -17,7 +17,7 @@ class FakeLean(LeanBackend):
 
     It knows ``intro``, ``exact``, ``apply`` (with terms: application, ``⟨a, b⟩``, ``fun``, ``h.1``, ``Or.inl h``),
     ``constructor``, ``left``, ``right``, ``cases h``, ``rcases h with a | b``, ``obtain ⟨a, b⟩ := h``, ``assumption``,
-    ``contradiction``, ``trivial`` and ``exfalso``. What it accepts for statements of this fragment, Lean accepts.
+    ``contradiction``, ``trivial`` and ``exfalso``. It is meant to accept nothing that Lean refuses.
 
     Args:
         latency: seconds that every call takes.
