@@ -102,6 +102,7 @@ class ProofFiles(EvaluatedStep):
             {
                 "problem_id": proof.problem.id,
                 "theorem": proof.problem.theorem.name if proof.problem.theorem is not None else "",
+                "statement": proof.problem.theorem.statement if proof.problem.theorem is not None else "",
                 "script": list(proof.script),
                 "source": proof.source,
                 "verified": verdicts[n].verified,
