@@ -158,7 +158,7 @@ class LeanDojoBenchmark4(TheoremDataModule):
         script = whole_script(trace)
         theorem = Theorem(
             name=text_of(row, "full_name"),
-            statement="",
+            statement=text_of(row, "statement") if "statement" in row.fields else "",
             proofs=(script,) if script is not None else (),
             location=location_of(row),
         )

@@ -79,6 +79,7 @@ def test_wheel_holds_both_packages_and_nothing_else(tmp_path: Path) -> None:
     assert "lightning_gfn/reports/templates/page.js" in expected
     assert "lightning_gfn/environments/lean_files/proof.lean" in expected
     assert expected and expected <= set(names)
+    assert "datamodules/lean_theorems/train.json.gz" in names
     assert f"Version: {lightning_gfn.__version__}" in metadata and "License-Expression: Apache-2.0" in metadata
     assert any(name.endswith("licenses/LICENSE") for name in names)
     assert "lightning-gfn = lightning_gfn.cli:main" in scripts

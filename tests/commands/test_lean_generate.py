@@ -19,7 +19,7 @@ from lightning_gfn.theorems import equations, sequents
 from lightning_gfn.theorems.attempts import Draft, attempt, drafts
 from lightning_gfn.theorems.canonical import canonical, clashes, group, take_apart
 from lightning_gfn.theorems.dataset import Quota, split_rows
-from lightning_gfn.theorems.formulas import FALSE, Formula, atom, bound, join, quantify, write
+from lightning_gfn.theorems.formulas import Formula, atom, bound, join, quantify, write
 from lightning_gfn.theorems.natural import Goal, Prover
 from lightning_gfn.theorems.search import merged, search
 from lightning_gfn.theorems.surface import different, script, term, wordings
