@@ -21,6 +21,7 @@ from lightning_gfn.callbacks.run_files import (
 )
 from lightning_gfn.callbacks.spending import PEAK, peak_memory_mib, reset_peak_memory, sampling_cost
 from lightning_gfn.proofs import Episode, ProofPrompt
+from lightning_gfn.rollouts.resampling import tactics_asked
 from lightning_gfn.types import EvalRecord
 
 if TYPE_CHECKING:
@@ -88,6 +89,7 @@ class PredictionWriter(Callback):
         self._file: IO[str] | None = None
         self._generated_tokens = 0
         self._reward_calls = 0
+        self._environment_steps = 0
         self._start = 0.0
 
     def on_predict_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -99,7 +101,7 @@ class PredictionWriter(Callback):
                 stale.unlink()
         trainer.strategy.barrier("lightning_gfn.predictions_start")
         self._file = (folder / f"rank{trainer.global_rank}.jsonl").open("w", encoding="utf-8")
-        self._generated_tokens = self._reward_calls = 0
+        self._generated_tokens = self._reward_calls = self._environment_steps = 0
         self._start = time.monotonic()
         reset_peak_memory(pl_module.device)
 
@@ -116,7 +118,11 @@ class PredictionWriter(Callback):
             raise RuntimeError("PredictionWriter saw a batch before on_predict_start: run it by trainer.predict")
         proving = getattr(pl_module, "proving", None)
         prompt = proving.proof_prompt if proving is not None else None
-        rows = [row for record in records_of(outputs, "predict_step") for row in prediction_rows(record, prompt)]
+        records = records_of(outputs, "predict_step")
+        rows = [row for record in records for row in prediction_rows(record, prompt)]
+        self._environment_steps += sum(
+            tactics_asked((record.problem.id, episode) for episode in record.episodes) for record in records
+        )
         self._generated_tokens += sum(row["length"] for row in rows)
         self._reward_calls += len(rows)
         self._file.write("".join(json_line(row) for row in rows))
@@ -142,6 +148,7 @@ class PredictionWriter(Callback):
         return {
             "generated_tokens": self._generated_tokens,
             "reward_calls": self._reward_calls,
+            "environment_steps": self._environment_steps,
             "wall_seconds": time.monotonic() - self._start,
             PEAK: peak_memory_mib(pl_module.device),
         }

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 import torch
 
 from lightning_gfn.interfaces import Buffer, Objective, Policy, Reward
 from lightning_gfn.objectives.advantages import in_mixed_group
+from lightning_gfn.proofs import Episode
 from lightning_gfn.rollouts.batching import concatenated, select_trajectories
 from lightning_gfn.rollouts.behaviour import BehaviourMix
 from lightning_gfn.rollouts.groups import GroupSampler
@@ -253,11 +254,21 @@ def sampled_tokens(rollouts: Rollouts) -> int:
 
 
 def environment_steps(rollouts: Rollouts) -> int:
-    """Tactics that a proof environment was asked about: equal ones in one state count once, replayed ones never."""
-    asked = {
-        (p, episode.tactics[: k + 1])
-        for p, episode in zip(rollouts.problem_index_B.tolist(), rollouts.episodes or (), strict=False)
-        if episode is not None
-        for k in range(len(episode.tactics))
-    }
-    return len(asked)
+    """Tactics of a batch that a proof environment was asked about; replayed ones never are."""
+    return tactics_asked(zip(rollouts.problem_index_B.tolist(), rollouts.episodes or (), strict=False))
+
+
+def tactics_asked(attempts: Iterable[tuple[Hashable, Episode | None]]) -> int:
+    """Tactics that attempts asked an environment about: equal ones in one state of a problem count once.
+
+    Args:
+        attempts: the problem of each, and its episode.
+    """
+    return len(
+        {
+            (problem, episode.tactics[: k + 1])
+            for problem, episode in attempts
+            if episode is not None
+            for k in range(len(episode.tactics))
+        }
+    )

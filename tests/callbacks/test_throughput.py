@@ -18,7 +18,7 @@ def test_counts_are_summed_logged_and_written(make_trainer: Any, replay: Any, tm
     budget = Budget()
     trainer = make_trainer(budget, max_steps=5)
     trainer.fit(replay.ReplayModule(), replay.make_loader(replay.make_problems(6)))
-    assert budget.spent == {"generated_tokens": 50, "reward_calls": 10, "gradient_tokens": 500}
+    assert budget.spent == {"generated_tokens": 50, "reward_calls": 10, "gradient_tokens": 500, "environment_steps": 0}
     logged = {key: value for row in trainer.logger.metrics for key, value in row.items()}
     assert logged["budget/generated_tokens"] == 50
     assert logged["budget/optimizer_steps"] == 5
