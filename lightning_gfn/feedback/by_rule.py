@@ -33,18 +33,26 @@ class VerifierFeedback(FeedbackSource):
         strength: 0 says right or wrong; from 0.25 also the first wrong equation, from 0.5 its correction, from 0.75
             the answer, and at 1 the first reference solution.
         on_correct: also say of right attempts that they are right; otherwise they get no feedback.
+        on_wrong: say of wrong attempts what is wrong. From strength 0.75 on the teacher knows the answer, and behind a
+            student's error it goes on to that answer, which contradicts what stands there; a small student learns
+            to contradict itself. Without, it learns from right attempts alone.
+
+    Raises:
+        ValueError: if no attempt would get feedback, or the strength lies outside [0, 1].
     """
 
-    def __init__(self, *, strength: float = 0.5, on_correct: bool = True) -> None:
+    def __init__(self, *, strength: float = 0.5, on_correct: bool = True, on_wrong: bool = True) -> None:
         check_strength(strength)
-        self.strength, self.on_correct = strength, on_correct
+        if not (on_correct or on_wrong):
+            raise ValueError("on_correct and on_wrong are false: no attempt would get feedback; set one to true")
+        self.strength, self.on_correct, self.on_wrong = strength, on_correct, on_wrong
 
     def give(self, rollouts: Rollouts, policy: Policy, chosen: Sequence[int]) -> Feedback:
         """One verdict a trajectory."""
         correct = verdicts_of(rollouts, self)
         texts = [
             verdict(rollouts.problem_of(b), rollouts.completions[b], correct[b], self.strength)
-            if self.on_correct or not correct[b]
+            if (self.on_correct if correct[b] else self.on_wrong)
             else None
             for b in chosen
         ]

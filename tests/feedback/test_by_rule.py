@@ -27,6 +27,7 @@ def test_verifier(rollouts: Rollouts) -> None:
         right, f"{wrong} 2 + 3 = 6 is false. 2 + 3 = 5.", right, f"{wrong} 4 * 2 = 9 is false. 4 * 2 = 8.", wrong,
     ]  # fmt: skip
     assert ask(VerifierFeedback(strength=0.0, on_correct=False), rollouts, [2, 4]) == [None, wrong]
+    assert ask(VerifierFeedback(strength=0.0, on_wrong=False), rollouts) == [right, None, right, None, None]
 
 
 def test_sibling_is_the_next_right_one_of_the_group(rollouts: Rollouts) -> None:
@@ -101,6 +102,8 @@ def test_unchecked_answers_and_wrong_settings_name_themselves(rollouts: Rollouts
     ):
         with pytest.raises(ValueError, match=f"^{name} is "):
             build()
+    with pytest.raises(ValueError, match="no attempt would get feedback"):
+        VerifierFeedback(on_correct=False, on_wrong=False)
 
 
 def test_sources_are_built_from_class_paths() -> None:
