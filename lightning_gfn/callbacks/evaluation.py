@@ -29,6 +29,14 @@ from lightning_gfn.metrics.accuracy import MajorityAtK, PassAtK, SolveRate
 from lightning_gfn.metrics.base import PerProblemMetric
 from lightning_gfn.metrics.completions import CompletionStatistics
 from lightning_gfn.metrics.diversity import Coverage, DistinctCorrect, Rule
+from lightning_gfn.metrics.proofs import (
+    DistinctProofs,
+    EnvironmentSeconds,
+    ProofLength,
+    StatesCovered,
+    TacticErrors,
+    TacticVariety,
+)
 from lightning_gfn.metrics.references import ReferenceNll
 
 if TYPE_CHECKING:
@@ -42,7 +50,7 @@ class Evaluation(EvaluatedStep):
     but the first, and ``_ci95_low`` and ``_ci95_high`` (percentile bootstrap over problems) for the headline metrics.
     Rank 0 writes ``results/<stage>_problems.jsonl`` (a row for each problem and temperature) and, when that is
     complete, ``results/<stage>_metrics.json`` into the run folder, and hands both to the loggers. Ranks are merged
-    exactly: each problem counts once, however they shared the work.
+    exactly: each problem counts once, however they shared the work. Attempts at theorems are measured as proofs, too.
 
     Args:
         ks: pass@k is reported for these k.
@@ -119,7 +127,9 @@ class Evaluation(EvaluatedStep):
         if temperature not in self._metrics:
             bank: list[PerProblemMetric] = [SolveRate(), PassAtK(self.ks), MajorityAtK(self.majority_ks)]
             bank += [DistinctCorrect(self.thresholds, rule) for rule in self.distinct_rules]
-            bank += [Coverage(), CompletionStatistics(), ReferenceNll(), *deepcopy(self.extra_metrics)]
+            bank += [Coverage(), CompletionStatistics(), ReferenceNll()]
+            bank += [DistinctProofs(), ProofLength(), TacticErrors(), StatesCovered(), TacticVariety()]
+            bank += [EnvironmentSeconds(), *deepcopy(self.extra_metrics)]
             self._metrics[temperature] = [metric.to(pl_module.device) for metric in bank]
         return self._metrics[temperature]
 
