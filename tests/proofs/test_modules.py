@@ -108,14 +108,14 @@ def test_a_resumed_run_is_the_same_run_bit_for_bit(world, tmp_path: Path) -> Non
     assert not all(torch.equal(expected[name], value) for name, value in other.state_dict().items())
 
 
-def test_counts_figures_and_evaluation(world) -> None:
+def test_counts_figures_and_evaluation(world, tmp_path: Path) -> None:
     environment = world()
     budget = Budget(max_environment_steps=40)
     module = PolicyGradientModule(
         policy(), GRPO(), ProofSuccess(), num_samples=6, proving=proving(environment),
         evaluation=EvaluationSettings(num_samples=5),
     )  # fmt: skip
-    runner = fit(module, 50, settings={"callbacks": [budget], "default_root_dir": None, "logger": False})
+    runner = fit(module, 50, settings={"callbacks": [budget], "default_root_dir": tmp_path, "logger": False})
     assert budget.spent["environment_steps"] == len(environment.asked) >= 40
     assert runner.global_step < 50, "the limit on tactics stopped it"
     logged = {name: float(value) for name, value in runner.callback_metrics.items()}
