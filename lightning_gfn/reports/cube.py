@@ -33,8 +33,7 @@ class Cube:
         self.problems = sorted(runs[0].samples)
         self.temperature = runs[0].temperature
         self.temperatures: list[float] = [float(t) for t in runs[0].identity["decoding"]["temperatures"]]
-        found = runs[0].values[self.temperature]
-        self.metrics = [name for name in found if any(run.values[self.temperature][name] for run in runs)]
+        self.metrics = list(dict.fromkeys(name for run in runs for name in run.values[self.temperature]))
         self._arrays: dict[tuple[str, str, float], Array] = {}
 
     def matrix(

@@ -209,6 +209,12 @@ def differences(first: EvaluatedRun, other: EvaluatedRun, setting: str) -> list[
     ]
 
 
+def measured_everywhere(run: EvaluatedRun) -> set[str]:
+    """Metrics that have a value for every problem; others depend on what a run solved, which may be nothing."""
+    values = run.values[run.temperature]
+    return {name for name, found in values.items() if len(found) == len(run.samples)}
+
+
 def problem_differences(first: EvaluatedRun, other: EvaluatedRun) -> list[str]:
     """Lines that say in which problems or metrics two runs differ."""
     lines = []
@@ -218,7 +224,8 @@ def problem_differences(first: EvaluatedRun, other: EvaluatedRun) -> list[str]:
             f"{first.folder} covers {len(left)} problems but {other.folder} {len(right)} "
             f"({min(left ^ right)!r} is in one only)"
         )
-    unlike = first.values[first.temperature].keys() ^ other.values[other.temperature].keys()
+    unlike = measured_everywhere(first) ^ measured_everywhere(other)
+    unlike -= first.values[first.temperature].keys() & other.values[other.temperature].keys()
     if unlike and first.identity["metric_settings"] == other.identity["metric_settings"]:
         lines.append(f"{', '.join(sorted(unlike))}: measured in only one of {first.folder} and {other.folder}")
     return lines

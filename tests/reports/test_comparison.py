@@ -136,3 +136,18 @@ def test_comparing_needs_neither_torch_nor_lightning(make_run: MakeRun, tmp_path
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
+
+
+def test_a_run_that_solved_nothing_is_compared(make_run: MakeRun, tmp_path: Path) -> None:
+    """What is measured on solved problems alone has no value in it."""
+    better, nothing = make_run("better"), make_run("nothing", level=-9.0)
+    path = better / "results" / "test_problems.jsonl"
+    rows = [json.loads(line) for line in path.read_text().splitlines()]
+    for row in rows[:10:2]:
+        row["metrics"]["proof_length_mean"] = 2.0
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    for number, order in enumerate(((better, nothing), (nothing, better))):
+        write_comparison(order, tmp_path / str(number), options=Options(baseline="better"))
+        found = json.loads((tmp_path / str(number) / "comparison.json").read_text())
+        assert found["further"]["better"]["proof_length_mean"]["value"] == 2.0
+        assert found["further"]["nothing"]["proof_length_mean"]["value"] is None
