@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from lightning_gfn.environments.copies import ConfigurationCopies
 from lightning_gfn.environments.install import find
 from lightning_gfn.environments.lean_process import LeanProcess, lean_command
 from lightning_gfn.environments.rules import without_comments
@@ -28,7 +29,7 @@ def split_imports(source: str) -> tuple[tuple[str, ...], str]:
     return tuple(names) or ("Init",), blank + source[header.end() :]
 
 
-class EmbeddedLean(LeanBackend):
+class EmbeddedLean(ConfigurationCopies, LeanBackend):
     """Lean 4.28 compiled to WebAssembly, in one Node process: modules of Init, Std and Lean, no Mathlib.
 
     The process starts with the first call (about 10 s, 1.6 GB). A proof counts when the kernel has checked it again,
@@ -75,6 +76,9 @@ class EmbeddedLean(LeanBackend):
             cached_contexts,
         )
         self.folder = folder
+        self._forget()
+
+    def _forget(self) -> None:
         self._process: LeanProcess | None = None
         self._version = ""
         self._generation = 0

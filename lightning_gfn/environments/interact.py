@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import importlib.util
 import secrets
-import shutil
 from collections.abc import Sequence
 from typing import Any
 
+from lightning_gfn.environments.copies import ConfigurationCopies, missing_tools
 from lightning_gfn.environments.whole_proofs import judge_axioms, refusal, source, tactic_error
 from lightning_gfn.proofs import CheckResult, LeanError, ProofFinished, StepResult, TacticState, Theorem
 from lightning_gfn.proving import BackendFault, BackendTimeout, BackendUnavailable, LeanBackend
 
 
-class LeanInteractBackend(LeanBackend):
+class LeanInteractBackend(ConfigurationCopies, LeanBackend):
     """The Lean REPL in a project of this machine, or with Lean alone.
 
     Needs the extra ``lean`` (``pip install 'lightning-gfn[lean]'``) and ``elan``; the REPL is built at its first use.
@@ -54,23 +53,10 @@ class LeanInteractBackend(LeanBackend):
         self._environments: dict[tuple[tuple[str, ...], tuple[str, ...]], int | LeanError] = {}
         self._scripts: dict[int, tuple[Theorem, tuple[str, ...]]] = {}
 
-    def __getstate__(self) -> dict[str, Any]:
-        return {name: value for name, value in self.__dict__.items() if not name.startswith("_")}
-
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        self.__dict__.update(state)
-        self._forget()
-
     @classmethod
     def unavailable(cls) -> str | None:
         """Why it cannot work here; None if it can, given a network for the first build of the REPL."""
-        missing = []
-        if importlib.util.find_spec("lean_interact") is None:
-            missing.append("the package lean-interact (pip install 'lightning-gfn[lean]')")
-        if shutil.which("git") is None:
-            missing.append("git")
-        if shutil.which("lake") is None:
-            missing.append("elan with lake on the PATH (https://github.com/leanprover/elan)")
+        missing = missing_tools("lean_interact", "the package lean-interact (pip install 'lightning-gfn[lean]')")
         return f"missing: {'; '.join(missing)}" if missing else None
 
     @property

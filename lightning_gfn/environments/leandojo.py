@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import importlib.util
-import shutil
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+from lightning_gfn.environments.copies import ConfigurationCopies, missing_tools
 from lightning_gfn.environments.whole_proofs import refusal, tactic_error
 from lightning_gfn.proofs import (
     NO_GOALS,
@@ -27,7 +26,7 @@ _ENTERING = threading.Lock()
 """``Dojo.__enter__`` changes the working directory of this process."""
 
 
-class LeanDojoBackend(LeanBackend):
+class LeanDojoBackend(ConfigurationCopies, LeanBackend):
     """Lean as LeanDojo runs it: one process per theorem, of which some are kept open.
 
     The theorem's repository must have been traced, or is traced (or fetched traced) at its first use, which takes a
@@ -61,23 +60,10 @@ class LeanDojoBackend(LeanBackend):
         self._count = 0
         self._lean_version = ""
 
-    def __getstate__(self) -> dict[str, Any]:
-        return {name: value for name, value in self.__dict__.items() if not name.startswith("_")}
-
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        self.__dict__.update(state)
-        self._forget()
-
     @classmethod
     def unavailable(cls) -> str | None:
         """Why it cannot work here; None if everything but the traced repository is there."""
-        missing = []
-        if importlib.util.find_spec("lean_dojo") is None:
-            missing.append("the package lean-dojo (pip install lean-dojo)")
-        if shutil.which("git") is None:
-            missing.append("git 2.25 or newer")
-        if shutil.which("lake") is None:
-            missing.append("elan with lake on the PATH (https://github.com/leanprover/elan)")
+        missing = missing_tools("lean_dojo", "the package lean-dojo (pip install lean-dojo)", "git 2.25 or newer")
         if not missing:
             return None
         return f"missing: {'; '.join(missing)}. A network is needed until the repository is traced"

@@ -11,6 +11,7 @@ from concurrent.futures import Future
 from typing import Any
 
 from lightning_gfn.environments.cache import Answer, ResultCache, Strikes, Tally
+from lightning_gfn.environments.copies import ConfigurationCopies
 from lightning_gfn.environments.rules import TacticRules
 from lightning_gfn.environments.scheduler import Scheduler
 from lightning_gfn.environments.workers import LeanWorker, Request, WorkerLimits
@@ -21,7 +22,7 @@ TRIAL = Theorem("lightning_gfn_trial", "(p : Prop) (hp : p) : p")
 TRIAL_TACTIC = "exact hp"
 
 
-class LeanPool(ProofEnvironment):
+class LeanPool(ConfigurationCopies, ProofEnvironment):
     """Lean processes that work in parallel, start again after a crash, and check every finished proof.
 
     States are named by theorem and script: a worker that does not hold a state runs its script again, so that answers
@@ -85,13 +86,6 @@ class LeanPool(ProofEnvironment):
         self._results = ResultCache(self.cache_size, self.cache_timeouts)
         self._strikes, self._tally = Strikes(), Tally()
         self._version = ""
-
-    def __getstate__(self) -> dict[str, Any]:
-        return {name: value for name, value in self.__dict__.items() if not name.startswith("_")}
-
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        self.__dict__.update(state)
-        self._forget()
 
     def _running(self) -> Scheduler:
         """The workers, which are started if there are none in this process."""
