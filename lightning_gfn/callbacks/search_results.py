@@ -58,10 +58,11 @@ def grid_table(
         seed: of the resamples.
 
     Returns:
-        Rows of ``branching``, ``nodes``, ``solve_rate``, ``ci95``, ``proved`` and ``theorems``, for plots.
+        Rows of ``branching``, ``nodes``, ``solve_rate``, ``ci95``, ``proved`` and ``theorems``, in order of branching,
+        for plots.
     """
     table = []
-    for branching in dict.fromkeys(row["branching"] for row in rows):
+    for branching in sorted({row["branching"] for row in rows}):
         firsts = [row["solved_at_nodes"] for row in rows if row["branching"] == branching]
         for nodes in node_budgets:
             solved = [float(first is not None and first <= nodes) for first in firsts]

@@ -1,4 +1,4 @@
-"""Install, examine and use Lean: install, doctor, check, generate."""
+"""Install, examine and use Lean: install, doctor, check, generate, rewards."""
 
 from __future__ import annotations
 

@@ -75,7 +75,7 @@ def test_the_grid_is_what_separate_searches_say(make_trainer: Any, prover: Any, 
 
     found = json.loads((tmp_path / "results" / "test_search.json").read_text())
     assert [(cell["branching"], cell["nodes"]) for cell in found["table"]] == [
-        (b, n) for b in (4, 1, 2) for n in (1, 4, 16)
+        (b, n) for b in (1, 2, 4) for n in (1, 4, 16)
     ]
     assert found["environment"] == {"backend": "world", "version": "1"} and found["method"] == "prover"
     assert found["search"]["algorithm"] == {"class": "BestFirst", "transposition": True}
