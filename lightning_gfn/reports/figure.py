@@ -13,7 +13,20 @@ from lightning_gfn.reports.titles import metric_title
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-COLOURS = ("#4c72b0", "#dd8452", "#55a868", "#c44e52", "#8172b3", "#937860", "#da8bc3", "#8c8c8c")
+COLOURS = (
+    "#4c72b0",
+    "#dd8452",
+    "#55a868",
+    "#c44e52",
+    "#8172b3",
+    "#937860",
+    "#da8bc3",
+    "#8c8c8c",
+    "#ccb974",
+    "#64b5cd",
+    "#2f2f2f",
+    "#1b7837",
+)
 DIVERSITY = "distinct_correct_rouge_0.7"
 THRESHOLD = re.compile(r"distinct_correct_rouge_([\d.]+)")
 
