@@ -35,7 +35,7 @@ ALLOWED: dict[str, set[str]] = {
     "stage_worker": {"cli", "commands"},
     "lightning_cli": GROUND | L3 | {"guards"},
 }
-DATAMODULES_MAY = {"proofs", "types", "examples", "answers"}
+DATAMODULES_MAY = {"proofs", "types", "examples", "answers", "feedback"}
 OWNERS: dict[str, set[str]] = {
     "lean_dojo": {"environments"},
     "lean_interact": {"environments"},
