@@ -12,7 +12,7 @@ from datamodules.theorem_rows import Trace, whole_script
 from datamodules.theorems import TheoremDataModule, TracedTheorem
 from datamodules.wrapped import WrappedProblems
 from lightning_gfn.answers.hints import DEFAULT_TEMPLATE, check_template, with_feedback
-from lightning_gfn.feedback.lean_messages import LeanFeedback
+from lightning_gfn.answers.lean_words import LeanWords
 from lightning_gfn.proofs import Episode
 from lightning_gfn.types import Problem
 
@@ -22,19 +22,21 @@ class LeanFeedbackTactics(WrappedProblems):
 
     The feedback is what ``LeanFeedback`` says of an attempt at the theorem that is made up from its known proofs: the
     proof itself, its beginning, or its beginning and then a tactic of another theorem that is said to have failed. No
-    Lean runs, so that Lean's words on the failure are left out. Where feedback shows a proof it is the one whose
-    tactics are the targets. Use the feedback and the template of the later distillation; validation and test stay.
+    Lean runs, so that Lean's message on the failure is left out. Where feedback shows a proof it is the one whose
+    tactics are the targets. Use the strength, the length and the template of the later distillation; validation and
+    test stay.
 
     Args:
         problems: theorems; those of its training split are read tactic by tactic.
-        feedback: what the teacher of the distillation gets to read.
+        strength: of the feedback, in [0, 1], as in ``LeanFeedback``.
+        max_chars: of a state in the feedback; the rest is cut.
         template: the prompt with feedback; must hold ``{prompt}`` and ``{feedback}``.
         share: share of the known proofs that get twins.
         feedback_seed: key of the draws.
         settings: further arguments of ``WrappedProblems``.
 
     Raises:
-        ValueError: the share or the template makes no sense.
+        ValueError: the share, the strength, the length or the template makes no sense.
 
     Source: Feedback Distillation, arXiv:2605.30861, whose models can read feedback from the start.
     """
@@ -43,7 +45,8 @@ class LeanFeedbackTactics(WrappedProblems):
         self,
         problems: TheoremDataModule,
         *,
-        feedback: LeanFeedback,
+        strength: float = 0.5,
+        max_chars: int = 300,
         template: str = DEFAULT_TEMPLATE,
         share: float = 0.5,
         feedback_seed: int = 0,
@@ -54,7 +57,8 @@ class LeanFeedbackTactics(WrappedProblems):
         if not 0.0 < share <= 1.0:
             raise ValueError(f"data.share is {share}, expected 0 < share <= 1")
         self.theorems = problems
-        self.feedback, self.template, self.share, self.feedback_seed = feedback, template, share, feedback_seed
+        self.words, self.template, self.share = LeanWords(strength, max_chars), template, share
+        self.feedback_seed = feedback_seed
 
     def load_split(self, split: Split) -> list[Problem]:
         """The theorems; in training all their tactics, and the twins behind them."""
@@ -72,7 +76,7 @@ class LeanFeedbackTactics(WrappedProblems):
             script = whole_script(trace)
             if script is None or random.random() >= self.share:
                 continue
-            text = self.feedback.text(replace(traced.theorem, proofs=(script,)), attempt(trace, strangers, random))
+            text = self.words(replace(traced.theorem, proofs=(script,)), attempt(trace, strangers, random))
             for problem in self.theorems.tactic_problems(replace(traced, traces=(trace,))):
                 prompt = with_feedback(self.template, problem.prompt, text)
                 yield replace(problem, id=f"{problem.id}/{number}/feedback", prompt=prompt)

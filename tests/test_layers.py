@@ -22,7 +22,7 @@ ALLOWED: dict[str, set[str]] = {
     "proving": {"proofs"},
     "interfaces": {"types"},
     "teaching": {"types", "interfaces"},
-    "answers": {"types", "interfaces"},
+    "answers": {"proofs", "types", "interfaces"},
     **{name: set(GROUND) for name in L1},
     "rollouts": GROUND | L1,
     "modules": GROUND | L1 | L2,
@@ -35,7 +35,7 @@ ALLOWED: dict[str, set[str]] = {
     "stage_worker": {"cli", "commands"},
     "lightning_cli": GROUND | L3 | {"guards"},
 }
-DATAMODULES_MAY = {"proofs", "types", "examples", "answers", "feedback"}
+DATAMODULES_MAY = {"proofs", "types", "examples", "answers"}
 OWNERS: dict[str, set[str]] = {
     "lean_dojo": {"environments"},
     "lean_interact": {"environments"},

@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
+from random import Random
 from typing import Any
 
 import pytest
 
-from datamodules.lean_feedback import LeanFeedbackTactics
+from datamodules.lean_feedback import LeanFeedbackTactics, attempt
 from datamodules.lean_synthetic import LeanSynthetic
-from lightning_gfn.feedback.lean_messages import LeanFeedback
 
 TEMPLATE = "{feedback}\n{prompt}"
 
 
 def make(strength: float = 1.0, **settings: Any) -> LeanFeedbackTactics:
     inner = LeanSynthetic(families=["propositional"], max_train_theorems=40)
-    return LeanFeedbackTactics(inner, feedback=LeanFeedback(strength=strength), **{"template": TEMPLATE, **settings})
+    return LeanFeedbackTactics(inner, strength=strength, **{"template": TEMPLATE, **settings})
 
 
 def split(data: LeanFeedbackTactics) -> tuple[list[Any], list[Any]]:
@@ -37,11 +37,37 @@ def test_every_tactic_is_there_and_twins_end_in_a_known_prompt_with_its_tactic()
 
 
 def test_a_shown_proof_is_the_one_that_is_followed() -> None:
-    _, twins = split(make(share=1.0))
-    assert twins
-    for twin in twins:
+    data = make(share=1.0)
+    traces = {f"{t.id}/{n}": trace for t in data.theorems.theorems("train") for n, trace in enumerate(t.traces)}
+    followed: dict[str, list[str]] = {}
+    for twin in split(data)[1]:
+        theorem, _, step, number = twin.id.removesuffix("/feedback").rsplit("/", 3)
+        trace = traces[f"{theorem}/{number}"]
+        script = "\n".join(one.tactic for one in trace)
         shown = twin.prompt.partition("A proof: ")[2]
-        assert twin.solutions[0] in shown
+        assert shown.startswith(f"{script}\n{trace[int(step)].state_before}"), twin.id
+        followed.setdefault(f"{theorem}/{number}", []).append(twin.solutions[0])
+    assert followed == {name: [one.tactic for one in trace] for name, trace in traces.items()}
+    assert any(name.endswith("/1") for name in traces), "no theorem has a second proof"
+
+
+def test_a_made_up_attempt_follows_its_proof_until_it_stops_or_fails() -> None:
+    traces = [t.traces[0] for t in make().theorems.theorems("train") if len(t.traces[0]) > 1]
+    kept: dict[str, set[int]] = {}
+    for number, trace in enumerate(traces * 10):
+        made = attempt(trace, ["a stranger"], Random(number))
+        states, tactics = [step.state_before for step in trace], [step.tactic for step in trace]
+        right = len(made.tactics) - (made.outcome == "error")
+        kept.setdefault(made.outcome, set()).add(right if made.outcome != "proved" else -1)
+        assert list(made.tactics[:right]) == tactics[:right]
+        assert list(made.states) == states[: len(made.tactics)]
+        if made.outcome == "proved":
+            assert right == len(trace) and made.final_state == ""
+        elif made.outcome == "unfinished":
+            assert right < len(trace) and made.final_state == states[right]
+        else:
+            assert made.tactics[right] == "a stranger" and made.error_kind == "tactic"
+    assert {0, 1} <= kept["unfinished"] and {0, 1} <= kept["error"] and "proved" in kept
 
 
 def test_all_outcomes_occur_and_weak_feedback_shows_no_proof() -> None:
