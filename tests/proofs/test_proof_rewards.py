@@ -10,10 +10,10 @@ import torch
 
 from lightning_gfn.feedback.lean_messages import LeanFeedback
 from lightning_gfn.interfaces import RewardNetwork
-from lightning_gfn.proofs import Episode, ProofPrompt
+from lightning_gfn.proofs import ProofPrompt
 from lightning_gfn.rewards import proof as proof_module
 from lightning_gfn.rewards.proof import ProofReward, ProofSuccess
-from lightning_gfn.types import Problem, Rollouts
+from lightning_gfn.types import Rollouts
 
 
 @pytest.fixture
