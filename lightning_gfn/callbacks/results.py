@@ -54,6 +54,7 @@ def problem_row(record: EvalRecord, *, keep_completions: bool) -> Row:
     """What is kept of one problem at one temperature; ``metrics`` is filled by the metrics.
 
     ``metadata`` holds the problem's columns that are a text, a number, a truth value or nothing: strata of reports.
+    Attempts at a theorem also have their outcome and their number of tactics.
     """
     problem = record.problem
     row: Row = {
@@ -71,6 +72,9 @@ def problem_row(record: EvalRecord, *, keep_completions: bool) -> Row:
         "content": problem_digest(problem),
         "metadata": {name: value for name, value in problem.metadata.items() if isinstance(value, PLAIN)},
     }
+    if record.episodes:
+        row["outcomes"] = [episode.outcome for episode in record.episodes]
+        row["num_tactics"] = [len(episode.tactics) for episode in record.episodes]
     if keep_completions:
         row |= {"prompt": problem.prompt, "answer": problem.answer, "completions": list(record.completions)}
     return row

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from lightning_gfn.reports.bootstrap import Interval
+from lightning_gfn.reports.canvas import new_figure, save_figure
 from lightning_gfn.reports.comparison import Comparison
 from lightning_gfn.reports.titles import metric_title
 
@@ -100,13 +101,9 @@ def draw_comparison(comparison: Comparison, path: Path) -> None:
         comparison: what was found.
         path: file to write.
     """
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
     metrics = list(next(iter(comparison.headline.values())))
     colours = {name: COLOURS[i % len(COLOURS)] for i, name in enumerate(comparison.headline)}
-    figure = Figure(figsize=(2.9 * max(len(metrics), 4), 4.6 + 1.4 + 0.34 * len(colours)), layout="constrained")
-    FigureCanvasAgg(figure)
+    figure = new_figure(2.9 * max(len(metrics), 4), 4.6 + 1.4 + 0.34 * len(colours))
     halves = figure.add_gridspec(2, 1, height_ratios=[4.6, 1.4 + 0.34 * len(colours)])
     plane, curve = figure.add_subfigure(halves[0]).subplots(1, 2)
     up = DIVERSITY if DIVERSITY in metrics else metrics[-1]
@@ -119,4 +116,4 @@ def draw_comparison(comparison: Comparison, path: Path) -> None:
         axes.spines[["top", "right"]].set_visible(False)
         axes.grid(alpha=0.25)
         axes.set_axisbelow(True)
-    figure.savefig(path, dpi=130)
+    save_figure(figure, path)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from lightning_gfn.reports.canvas import new_figure, save_figure
 from lightning_gfn.reports.runs import read_json
 
 if TYPE_CHECKING:
@@ -62,16 +63,11 @@ def draw_reliability(content: dict[str, Any], path: Path) -> None:
         content: of ``load_reliability``.
         path: file to write.
     """
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(10, 4.8), layout="constrained")
-    FigureCanvasAgg(figure)
+    figure = new_figure(10, 4.8)
     for axes, (scheme, title) in zip(figure.subplots(1, 2), SCHEMES.items(), strict=True):
         draw_curve(axes, content["bins"][scheme], title)
     figure.suptitle(summary(content))
-    path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path, dpi=130)
+    save_figure(figure, path)
 
 
 def summary(content: dict[str, Any]) -> str:

@@ -9,8 +9,9 @@ from typing import Any
 
 import pytest
 
+from lightning_gfn.callbacks.results import problem_row
 from lightning_gfn.metrics import proofs
-from lightning_gfn.metrics.partial_rewards import reward_separation, separation_of_records, separation_of_rows
+from lightning_gfn.metrics.partial_rewards import OUTCOMES, reward_separation, separation_of_rows
 from lightning_gfn.metrics.tactic_scripts import distinct_scripts, entropy, head_words, normal_script
 from lightning_gfn.proofs import Episode, Theorem
 from lightning_gfn.types import EvalRecord, Problem
@@ -158,14 +159,19 @@ def test_heads() -> None:
 
 
 def test_separation_against_all_pairs() -> None:
-    scores, proved = [0.1, 0.5, 0.5, 0.9, 0.3, 0.2], [False, True, False, True, True, False]
-    groups = ["a", "a", "a", "b", "b", "c"]
-    pairs = [(s, t) for (s, p), (t, q) in product(zip(scores, proved, strict=True), repeat=2) if p and not q]
-    expected = sum(1.0 if s > t else 0.5 if s == t else 0.0 for s, t in pairs) / len(pairs)
-    found = reward_separation(scores, proved, groups)
-    assert found["auroc"] == pytest.approx(expected)
+    scores, groups = [0.1, 0.5, 0.5, 0.9, 0.3, 0.2], ["a", "a", "a", "b", "b", "c"]
+    outcomes: list[Any] = ["error", "proved", "unfinished", "proved", "proved", "error"]
+
+    def auroc(worse: set[str]) -> float:
+        pairs = [(s, t) for (s, p), (t, q) in product(zip(scores, outcomes, strict=True), repeat=2)
+                 if p == "proved" and q in worse]  # fmt: skip
+        return sum(1.0 if s > t else 0.5 if s == t else 0.0 for s, t in pairs) / len(pairs)
+
+    found = reward_separation(scores, outcomes, groups)
+    assert found["auroc"] == pytest.approx(auroc({"error", "unfinished"}))
+    assert found["auroc_unfinished"] == pytest.approx(auroc({"unfinished"}))
     assert found["auroc_within"] == pytest.approx(0.75) and found["theorems_with_both"] == 1
-    assert found["proved"]["count"] == 3 and found["unproved"]["scores"] == [0.1, 0.2, 0.5]
+    assert found["proved"]["count"] == 3 and found["error"]["scores"] == [0.1, 0.2]
     assert found["proved"]["mean"] == pytest.approx(1.7 / 3) and found["proved"]["median"] == 0.5
     empty = reward_separation([], [], [])
     assert math.isnan(empty["auroc"]) and empty["proved"]["count"] == 0
@@ -173,9 +179,10 @@ def test_separation_against_all_pairs() -> None:
         reward_separation([1.0], [], ["a"])
 
 
-def test_separation_of_records_and_of_rows() -> None:
-    found = separation_of_records([RECORD])
+def test_separation_of_rows_counts_tokens_and_stops() -> None:
+    row = problem_row(RECORD, keep_completions=False)
+    found = separation_of_rows([row])
     scores = [value / (4 + len(e.tactics)) for value, e in zip(RECORD.log_probs, RECORD.episodes, strict=True)]
-    assert found["proved"]["scores"] == pytest.approx(sorted(scores[:4]))
-    row = {"problem_id": "t", "log_probs": [-4.0, -8.0], "lengths": [4, 4], "correct": [True, False]}
-    assert separation_of_rows([row])["auroc"] == 1.0
+    proved = [score for score, e in zip(scores, RECORD.episodes, strict=True) if e.outcome == "proved"]
+    assert found["proved"]["scores"] == pytest.approx(sorted(proved)) and proved
+    assert sum(found[kind]["count"] for kind in OUTCOMES) == len(scores)
