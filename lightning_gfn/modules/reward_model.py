@@ -181,4 +181,4 @@ class RewardModelModule(TrainedModule):
 
     def extra_state(self) -> dict[str, Any]:
         """What a reward needs to load the network from the checkpoint alone."""
-        return {"network": {**self.network.settings(), "is_calibrated": self.network.is_calibrated}}
+        return {"network": {**self.network.settings(), **self.network.kind()}}

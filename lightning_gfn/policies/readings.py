@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -34,6 +35,23 @@ class Reading:
         mask_PC1 = self.context_mask_PC[:, :, None]
         pooled_PH = torch.where(mask_PC1, self.context_PCH.float(), 0.0).sum(1) / mask_PC1.sum(1)
         return pooled_PH if self.passage_N is None else pooled_PH.index_select(0, self.passage_N)
+
+
+def padded_rows(contexts: Sequence[Sequence[int]], actions: Sequence[Sequence[int]], device: torch.device) -> Rows:
+    """Ids and masks of N rows; the filler is token 0.
+
+    Args:
+        contexts: token ids.
+        actions: token ids.
+        device: of the tensors.
+    """
+    widths = max(map(len, contexts)), max(map(len, actions))
+    context_mask_NC = torch.tensor([[False] * (widths[0] - len(row)) + [True] * len(row) for row in contexts])
+    action_mask_NT = torch.tensor([[True] * len(row) + [False] * (widths[1] - len(row)) for row in actions])
+    context_ids_NC = torch.tensor([[0] * (widths[0] - len(row)) + list(row) for row in contexts])
+    action_ids_NT = torch.tensor([list(row) + [0] * (widths[1] - len(row)) for row in actions], dtype=torch.int64)
+    tensors = (context_ids_NC, context_mask_NC, action_ids_NT, action_mask_NT)
+    return tuple(tensor.to(device) for tensor in tensors)  # type: ignore[return-value]
 
 
 def pad_right(ids_NS: Tensor, mask_NS: Tensor, pad_id: int) -> Tensor:

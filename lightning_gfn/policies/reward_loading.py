@@ -12,7 +12,12 @@ import torch
 from lightning_gfn.interfaces import RewardNetwork
 from lightning_gfn.policies.adapters import LoraSettings
 from lightning_gfn.policies.decoders import DTypeName
-from lightning_gfn.policies.reward_network import HEAD_FILE, SETTINGS_FILE, LanguageRewardNetwork
+from lightning_gfn.policies.reward_network import (
+    HEAD_FILE,
+    SETTINGS_FILE,
+    LanguageRewardNetwork,
+    Seq2SeqRewardNetwork,
+)
 from lightning_gfn.policies.tokenizers import TokenizerSettings
 
 STATE_KEY, MODEL_NAME = "lightning_gfn", "network"
@@ -85,6 +90,13 @@ def read_saved(path: Path) -> dict[str, Any]:
     return dict(state["network"])
 
 
+def class_and_settings(saved: Mapping[str, Any]) -> tuple[type[LanguageRewardNetwork], dict[str, Any]]:
+    """The class of a saved network, and the settings that it takes; older folders are decoder-only."""
+    settings = dict(saved)
+    settings.pop("is_calibrated")
+    return Seq2SeqRewardNetwork if settings.pop("encoder_decoder", False) else LanguageRewardNetwork, settings
+
+
 def from_folder(folder: Path, saved: Mapping[str, Any], *, dtype: DTypeName, max_rows: int) -> LanguageRewardNetwork:
     """The network of a folder that ``save_pretrained`` wrote.
 
@@ -94,8 +106,8 @@ def from_folder(folder: Path, saved: Mapping[str, Any], *, dtype: DTypeName, max
         dtype: of the language model's weights.
         max_rows: solutions judged at once.
     """
-    settings = {name: value for name, value in saved.items() if name != "is_calibrated"}
-    network = LanguageRewardNetwork(pretrained=str(folder), dtype=dtype, max_rows=max_rows, **settings)
+    make, settings = class_and_settings(saved)
+    network = make(pretrained=str(folder), dtype=dtype, max_rows=max_rows, **settings)
     network.build(())
     network.output.load_state_dict(torch.load(folder / HEAD_FILE, map_location="cpu", weights_only=True))
     return network
@@ -114,12 +126,13 @@ def from_checkpoint(file: Path, saved: Mapping[str, Any], *, dtype: DTypeName, m
         ValueError: trained weights are missing.
     """
     checkpoint = torch.load(file, map_location="cpu", weights_only=True)
-    settings = {name: value for name, value in saved.items() if name != "is_calibrated"} | {"dtype": dtype}
+    make, settings = class_and_settings(saved)
+    settings["dtype"] = dtype
     if isinstance(settings["tokenizer"], dict):
         settings["tokenizer"] = TokenizerSettings(**settings["tokenizer"])
     if settings["lora"] is not None:
         settings["lora"] = LoraSettings(**settings["lora"])
-    network = LanguageRewardNetwork(max_rows=max_rows, **settings)
+    network = make(max_rows=max_rows, **settings)
     network.load_tokenizer_state(checkpoint[STATE_KEY]["tokenizer"])
     network.build(())
     start = f"{MODEL_NAME}."

@@ -14,9 +14,11 @@ from torch import Tensor
 from lightning_gfn.interfaces import RewardNetwork, TextModel
 from lightning_gfn.policies.adapters import LoraSettings
 from lightning_gfn.policies.decoders import DTypeName
+from lightning_gfn.policies.encoder_decoder import EncoderDecoder
 from lightning_gfn.policies.heads import output_network
 from lightning_gfn.policies.language_model import LanguageModel
 from lightning_gfn.policies.modes import no_dropout_and_gradient
+from lightning_gfn.policies.readings import padded_rows
 from lightning_gfn.policies.tokenizers import TokenizerSettings
 
 SETTINGS_FILE, HEAD_FILE = "reward_network.json", "reward_head.pt"
@@ -116,32 +118,35 @@ class LanguageRewardNetwork(LanguageModel, RewardNetwork, TextModel):
             "max_completion_tokens": self.max_new_tokens,
         }
 
+    def kind(self) -> dict[str, bool]:
+        """What a folder or a checkpoint says of the network beside its settings."""
+        return {"is_calibrated": self.is_calibrated, "encoder_decoder": isinstance(self, Seq2SeqRewardNetwork)}
+
     # ---------------------------------------------------------------- judging
 
-    def encode(self, prompt: str, steps: Sequence[str]) -> tuple[list[int], list[int]]:
-        """Token ids of prompt and steps, and the position of the last token of each step.
+    def encode(self, prompt: str, steps: Sequence[str]) -> tuple[list[int], list[int], list[int]]:
+        """Token ids of the prompt and of the solution, and how many of the latter stand up to the end of each step.
 
         Raises:
             ValueError: a step has no token, or prompt or solution are too long.
         """
-        ids = self.codec.encode_prompt(prompt)
-        num_prompt, ends = len(ids), []
+        context, solution, ends = self.codec.encode_prompt(prompt), list[int](), list[int]()
         for step in steps:
             tokens = self.codec.encode_completion(step)
             if not tokens:
                 raise ValueError(f"a step is empty (prompt begins {prompt[:60]!r}): leave it out")
-            ids = ids + tokens
-            ends.append(len(ids) - 1)
+            solution += tokens
+            ends.append(len(solution))
         for name, length, limit in (
-            ("prompt", num_prompt, self.max_prompt_tokens),
-            ("completion", len(ids) - num_prompt, self.max_new_tokens),
+            ("prompt", len(context), self.max_prompt_tokens),
+            ("completion", len(solution), self.max_new_tokens),
         ):
             if length > limit:
                 raise ValueError(
                     f"a {name} has {length} tokens, max_{name}_tokens of the reward network is {limit}: raise it or "
                     f"drop the row; its prompt begins {prompt[:60]!r}"
                 )
-        return ids, ends
+        return context, solution, ends
 
     def forward(self, prompts: Sequence[str], steps: Sequence[Sequence[str]]) -> tuple[Tensor, Tensor, int]:
         """Scores with gradient.
@@ -155,19 +160,18 @@ class LanguageRewardNetwork(LanguageModel, RewardNetwork, TextModel):
             tokens read.
         """
         encoded = [self.encode(prompt, solution) for prompt, solution in zip(prompts, steps, strict=True)]
-        longest = max(len(ids) for ids, _ in encoded)
-        most = max(len(ends) for _, ends in encoded)
-        # Padding at the end: positions count from 0, and causal attention alone keeps padding unseen.
-        rows = [ids + [self.pad_id] * (longest - len(ids)) for ids, _ in encoded]
-        ids_BL = torch.tensor(rows, device=self.device)
-        ends_BS = torch.tensor([ends + [0] * (most - len(ends)) for _, ends in encoded], device=self.device)
-        counts_B = torch.tensor([len(ends) for _, ends in encoded], device=self.device)
-        mask_BS = torch.arange(most, device=self.device) < counts_B[:, None]
-        hidden_BLH = self.hugging_face.base_model(input_ids=ids_BL, use_cache=False).last_hidden_state
-        hidden_BSH = hidden_BLH.gather(1, ends_BS[:, :, None].expand(-1, -1, hidden_BLH.shape[-1])).float()
+        contexts, solutions = ([row[part] for row in encoded] for part in range(2))
+        rows = padded_rows(contexts, solutions, self.device)
+        most = max(len(ends) for *_, ends in encoded)
+        ends_BS = torch.tensor([ends + [0] * (most - len(ends)) for *_, ends in encoded], device=self.device)
+        mask_BS = ends_BS > 0
+        model = self.hugging_face
+        reading = self.architecture.read(self.architecture.backbone(model), rows, pad_id=self.pad_id)
+        hidden_BSH = reading.hidden_SH[reading.flat_NT1.gather(1, ends_BS)].float()
         with torch.autocast(hidden_BSH.device.type, enabled=False):
             score_BS = self.output(hidden_BSH).squeeze(-1)
-        return torch.where(mask_BS, score_BS, 0.0), mask_BS, sum(len(ids) for ids, _ in encoded)
+        tokens = sum(len(context) + len(solution) for context, solution, _ in encoded)
+        return torch.where(mask_BS, score_BS, 0.0), mask_BS, tokens
 
     def score_steps(self, prompts: Sequence[str], steps: Sequence[Sequence[str]], device: Any) -> list[list[float]]:
         """Scores of B solutions, one for each step, dropout off and without gradient; none for one without steps."""
@@ -192,5 +196,14 @@ class LanguageRewardNetwork(LanguageModel, RewardNetwork, TextModel):
         """
         super().save_pretrained(folder)
         torch.save(self.output.state_dict(), Path(folder) / HEAD_FILE)
-        content = {**self.limits(), "is_calibrated": self.is_calibrated}
+        content = {**self.limits(), **self.kind()}
         (Path(folder) / SETTINGS_FILE).write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+
+
+class Seq2SeqRewardNetwork(LanguageRewardNetwork):
+    """The same on an encoder-decoder model (T5, ByT5, …): the encoder reads the prompt, the decoder the solution.
+
+    ``pretrained`` may be the folder of a tactic model, whose states then are where learning begins.
+    """
+
+    architecture = EncoderDecoder()

@@ -69,10 +69,9 @@ def test_the_position_matters(make: Maker) -> None:
 
 def test_special_texts_in_a_step_change_nothing_about_positions(make: Maker) -> None:
     network = make()
-    _, ends = network.encode("p\n", ["a +", " - ки", "<eos>\n"])
+    _, solution, ends = network.encode("p\n", ["a +", " - ки", "<eos>\n"])
     lengths = [len("a +"), len(" - ки".encode()), len("<eos>\n")]
-    start = len(network.codec.encode_prompt("p\n"))
-    assert ends == [start + sum(lengths[: k + 1]) - 1 for k in range(3)]
+    assert ends == [sum(lengths[: k + 1]) for k in range(3)] and len(solution) == ends[-1]
 
 
 def test_later_steps_and_other_rows_do_not_matter(make: Maker) -> None:
