@@ -69,7 +69,7 @@ class ImplicitReward(RewardNetwork):
                     pretrained=path, max_prompt_tokens=self.max_prompt_tokens, max_new_tokens=self.max_new_tokens
                 )
                 policy.build(())
-                self.policies.append(policy.requires_grad_(False).eval())
+                self.policies.append(policy.requires_grad_(False))
         return self.policies
 
     def score_steps(self, prompts: Sequence[str], steps: Sequence[Sequence[str]], device: Any) -> list[list[float]]:

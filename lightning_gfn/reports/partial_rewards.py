@@ -28,8 +28,7 @@ def load_separation(folders: Sequence[Path], stage: str, temperature: float | No
 
     Raises:
         FileNotFoundError: a run has not been evaluated.
-        ValueError: a file is malformed, a run was not evaluated at that temperature, or no attempt became a proof, or
-            all did.
+        ValueError: a file is malformed, or a run was not evaluated at that temperature.
     """
     rows = []
     for folder in folders:
@@ -40,19 +39,22 @@ def load_separation(folders: Sequence[Path], stage: str, temperature: float | No
                     "missing; give runs on theorems, and evaluate older ones again"
                 )
             rows.append({**row, "problem_id": f"{folder}/{problem}"})
-    found = separation_of_rows(rows)
-    if math.isnan(found["auroc"]):
-        raise ValueError(f"{', '.join(map(str, folders))}: proofs and failures are both needed to compare them")
-    return found
+    return separation_of_rows(rows)
 
 
-def draw_separation(found: dict[str, Any], path: Path) -> None:
+def draw_separation(found: dict[str, Any], path: Path, label: str) -> None:
     """Draw the distribution of each outcome and save them as PNG.
 
     Args:
-        found: of ``load_separation``.
+        found: of ``metrics.partial_rewards.reward_separation``.
         path: file to write.
+        label: what the scores are, in nats.
+
+    Raises:
+        ValueError: no attempt became a proof, or all did.
     """
+    if math.isnan(found["auroc"]):
+        raise ValueError("proofs and failures are both needed to compare them: give runs that have both")
     figure = new_figure(7, 4.2)
     axes = figure.subplots()
     scores = sorted(score for kind in COLOURS for score in found[kind]["scores"])
@@ -63,11 +65,11 @@ def draw_separation(found: dict[str, Any], path: Path) -> None:
     for kind, colour in COLOURS.items():
         if not found[kind]["count"]:
             continue
-        label = f"{kind} ({found[kind]['count']} attempts)"
+        name = f"{kind} ({found[kind]['count']} attempts)"
         shown = [max(low, score) for score in found[kind]["scores"]]
-        axes.hist(shown, bins=edges, density=True, color=colour, histtype="step", linewidth=1.6, label=label)
+        axes.hist(shown, bins=edges, density=True, color=colour, histtype="step", linewidth=1.6, label=name)
         axes.axvline(found[kind]["median"], color=colour, linestyle="--", linewidth=1)
-    axes.set_xlabel("log-probability of an action (nats; dashed: medians)")
+    axes.set_xlabel(f"{label} (nats; dashed: medians)")
     axes.set_ylabel("density")
     axes.set_title(report(found)[-1], fontsize="medium")
     axes.legend(frameon=False, loc="upper left")

@@ -168,13 +168,28 @@ class ProofReward(Reward):
             for b in sorted(chosen)
             for k, (state, tactic) in enumerate(zip(episodes[b].states, episodes[b].tactics, strict=True))
         ]
-        device = rollouts.problem_index_B.device
-        scores = self.network.score_steps([prompt for _, prompt, _ in rows], [[tactic] for *_, tactic in rows], device)
+        prompts, tactics = [prompt for _, prompt, _ in rows], [tactic for *_, tactic in rows]
+        found = verifier_values(self.network, prompts, tactics, rollouts.problem_index_B.device)
         values: dict[int, list[float]] = {b: [] for b in chosen}
-        for (b, _, _), row in zip(rows, scores, strict=True):
-            # An empty tactic has no step to judge.
-            values[b].append(float(torch.nn.functional.logsigmoid(torch.tensor(row[-1]))) if row else 0.0)
+        for (b, _, _), value in zip(rows, found, strict=True):
+            values[b].append(value)
         return values
+
+
+def verifier_values(
+    network: RewardNetwork, prompts: Sequence[str], tactics: Sequence[str], device: torch.device
+) -> list[float]:
+    """log σ of a verifier's score of each tactic, nats; 0 for an empty tactic, which has nothing to judge.
+
+    Args:
+        network: judges a tactic as a solution of one step.
+        prompts: what it reads of the state before each tactic.
+        tactics: texts.
+        device: where it works.
+    """
+    scores = network.score_steps(prompts, [[tactic] if tactic.strip() else [] for tactic in tactics], device)
+    values = torch.tensor([row[-1] if row else math.inf for row in scores])
+    return list(torch.nn.functional.logsigmoid(values).tolist())
 
 
 @torch.no_grad()
