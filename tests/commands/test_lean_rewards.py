@@ -100,7 +100,8 @@ def test_a_verifier_scores_attempts_by_the_mean_over_their_tactics(tmp_path: Pat
     assert found["proved"]["scores"] == pytest.approx([(log_sigma[0] + log_sigma[1]) / 2])
     assert found["unfinished"]["scores"] == pytest.approx([log_sigma[2] / 2])
     assert found["error"]["scores"] == pytest.approx([log_sigma[3]])
-    assert len(read_attempts([folder, folder], 0.5)) == 2
+    other = write_predictions(tmp_path / "other", rows)
+    assert [row["problem_id"] for row in read_attempts([folder, other], 0.5)] == [f"{folder}/b", f"{other}/b"]
     with pytest.raises(ValueError, match="line 1: field 'steps' is missing"):
         read_attempts([write_predictions(tmp_path / "math", [{"problem_id": "a", "outcome": "x"}])], None)
     with pytest.raises(FileNotFoundError, match="lightning-gfn predict"):
