@@ -65,13 +65,13 @@ def draw_separation(found: dict[str, Any], path: Path, label: str) -> None:
     for kind, colour in COLOURS.items():
         if not found[kind]["count"]:
             continue
-        name = f"{kind} ({found[kind]['count']} attempts)"
+        name = f"{kind} (n = {found[kind]['count']})"
         shown = [max(low, score) for score in found[kind]["scores"]]
         axes.hist(shown, bins=edges, density=True, color=colour, histtype="step", linewidth=1.6, label=name)
         axes.axvline(found[kind]["median"], color=colour, linestyle="--", linewidth=1)
     axes.set_xlabel(f"{label} (nats; dashed: medians)")
     axes.set_ylabel("density")
-    axes.set_title(report(found)[-1], fontsize="medium")
+    axes.set_title(report(found)[-1].replace("; within", "\nwithin"), fontsize="medium")
     axes.legend(frameon=False, loc="upper left")
     save_figure(figure, path)
 
@@ -79,7 +79,7 @@ def draw_separation(found: dict[str, Any], path: Path, label: str) -> None:
 def report(found: dict[str, Any]) -> list[str]:
     """A line for each outcome, and one with the AUROCs."""
     lines = [
-        f"{kind}: {part['count']} attempts, mean {part['mean']:.3f}, median {part['median']:.3f} nats"
+        f"{kind}: n = {part['count']}, mean {part['mean']:.3f}, median {part['median']:.3f} nats"
         for kind, part in ((kind, found[kind]) for kind in COLOURS)
         if part["count"]
     ]

@@ -133,7 +133,7 @@ def test_the_command_draws_and_prints(tmp_path: Path, capsys: pytest.CaptureFixt
     assert main(["rewards", str(write_run(tmp_path / "one", [A, B])), "--temperature", "1"]) == 0
     assert (tmp_path / "one" / "results" / "test_partial_rewards.png").stat().st_size > 5_000
     printed = capsys.readouterr().out
-    assert "proved: 2 attempts, mean -0.875, median -0.875 nats" in printed and "AUROC 0.750; against" in printed
+    assert "proved: n = 2, mean -0.875, median -0.875 nats" in printed and "AUROC 0.750; against" in printed
 
 
 def test_errors_name_the_file_and_the_remedy(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
