@@ -1,4 +1,4 @@
-"""Preference, reward-model and distillation training on two gloo processes: the weights are those of one process."""
+"""Training on preferences, labels, feedback and proofs on two gloo processes: the weights are those of one process."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def distance(one: dict[str, Tensor], other: dict[str, Tensor]) -> float:
 
 
 @pytest.mark.ddp
-@pytest.mark.parametrize("name", ["preference", "single", "reward_model", "distillation"])
+@pytest.mark.parametrize("name", ["preference", "single", "reward_model", "distillation", "proofs"])
 def test_two_processes_train_as_one(name: str, reports: Reports, script: ModuleType) -> None:
     """Shares of different size. KTO has a reference point a micro-batch, so one process takes two of them a step."""
     first, second = reports[name]

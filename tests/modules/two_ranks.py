@@ -1,10 +1,12 @@
-"""Train from preferences, from step labels and from an own teacher on two processes: ``python two_ranks.py FOLDER``."""
+"""Train from preferences, step labels, an own teacher and proofs on two processes: ``python two_ranks.py FOLDER``."""
 
 from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
+from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import lightning as L
@@ -14,14 +16,21 @@ from torch.utils.data import DataLoader
 from lightning_gfn.examples import JudgedSolution, LabelledCompletion, Preference
 from lightning_gfn.interfaces import Policy
 from lightning_gfn.modules.distillation import DistillationModule, TeacherSettings
+from lightning_gfn.modules.gflownet import GFlowNetModule
 from lightning_gfn.modules.preference import PreferenceModule
 from lightning_gfn.modules.reward_model import RewardModelModule
 from lightning_gfn.modules.settings import OptimizerSettings
 from lightning_gfn.objectives.preference import DPO, KTO
+from lightning_gfn.objectives.trajectory_balance import TrajectoryBalance
 from lightning_gfn.policies.causal_lm import CausalLM
+from lightning_gfn.policies.heads import LogZHead
 from lightning_gfn.policies.reward_network import LanguageRewardNetwork
 from lightning_gfn.policies.tokenizers import TokenizerSettings
+from lightning_gfn.proofs import Theorem
 from lightning_gfn.rewards.answer_match import AnswerMatch
+from lightning_gfn.rewards.proof import ProofReward
+from lightning_gfn.rollouts.behaviour import BehaviourMix
+from lightning_gfn.rollouts.proving import Proving
 from lightning_gfn.teaching import FeedbackSource
 from lightning_gfn.types import Feedback, Problem, Rollouts
 
@@ -53,8 +62,12 @@ PROBLEMS = [
 ]
 QUIET = ("p2", "p3", "p5")
 """Problems without feedback: the second process has none at all in the first step."""
+THEOREMS = [
+    [Problem(f"t{i}", "", theorem=Theorem(f"t{i}", "s", proofs=(("a",),))) for i in names]
+    for names in ("01", "2", "3", "45")
+]
 EXAMPLES: dict[str, list[list[Any]]] = {
-    "preference": PAIRS, "single": SINGLE, "reward_model": LABELS, "distillation": PROBLEMS,
+    "preference": PAIRS, "single": SINGLE, "reward_model": LABELS, "distillation": PROBLEMS, "proofs": THEOREMS,
 }  # fmt: skip
 
 
@@ -74,8 +87,35 @@ def make_policy() -> CausalLM:
     )  # fmt: skip
 
 
+def make_prover() -> GFlowNetModule:
+    """Trajectory balance on attempts of up to three one-letter tactics in a random world."""
+    policy = CausalLM(
+        config={**LLAMA, "max_position_embeddings": 128}, tokenizer=TokenizerSettings(kind="byte"),
+        max_prompt_tokens=40, max_new_tokens=1, min_new_tokens=1, allowed_tokens=list("abcdefgh"),
+    )  # fmt: skip
+    return GFlowNetModule(
+        policy, TrajectoryBalance(), ProofReward(base=3.0), head=LogZHead(pool=True), num_samples=4,
+        behaviour=BehaviourMix(on_policy=0.5, tempered=0.5, always_reference=True), optimizer=OPTIMIZER,
+        proving=Proving(worlds().random_world(3, errors=0.3, proofs=0.2), max_steps=3),
+    )  # fmt: skip
+
+
+def worlds() -> ModuleType:
+    """tests/helpers/proof_worlds.py."""
+    spec = spec_from_file_location(
+        "tests_helper_proof_worlds", Path(__file__).parents[1] / "helpers" / "proof_worlds.py"
+    )
+    assert spec is not None and spec.loader is not None
+    module = module_from_spec(spec)
+    sys.modules[spec.name] = module
+    spec.loader.exec_module(module)
+    return module
+
+
 def make_module(name: str) -> L.LightningModule:
     """The module that trains on ``EXAMPLES[name]``."""
+    if name == "proofs":
+        return make_prover()
     if name == "preference":
         return PreferenceModule(make_policy(), DPO(beta=0.5), optimizer=OPTIMIZER)
     if name == "single":
