@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from statistics import fmean
 
@@ -13,7 +14,8 @@ from lightning_gfn.types import EvalRecord
 class CompletionStatistics(PerProblemMetric):
     """Mean length (tokens), mean entropy per action (nats), share of truncated samples and of samples with an answer.
 
-    Keys: ``completion_length_mean``, ``entropy_mean``, ``truncated_share``, ``answered_share``.
+    Keys: ``completion_length_mean``, ``entropy_mean``, ``truncated_share``, ``answered_share``; proofs have no answers,
+    so that theorems are left out of the last one.
     """
 
     @property
@@ -21,6 +23,12 @@ class CompletionStatistics(PerProblemMetric):
         return ("completion_length_mean", "entropy_mean", "truncated_share", "answered_share")
 
     def row(self, record: EvalRecord) -> Sequence[float]:
+        return [fmean(record.lengths), fmean(record.entropies), fmean(record.truncated), self.answered(record)]
+
+    @staticmethod
+    def answered(record: EvalRecord) -> float:
+        """Share of the samples that hold an answer; NaN for a theorem."""
+        if record.problem.theorem is not None:
+            return math.nan
         style = record.problem.answer_style
-        answered = [extract_answer(text, style) is not None for text in record.completions]
-        return [fmean(record.lengths), fmean(record.entropies), fmean(record.truncated), fmean(answered)]
+        return fmean(extract_answer(text, style) is not None for text in record.completions)

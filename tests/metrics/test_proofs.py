@@ -11,6 +11,8 @@ import pytest
 
 from lightning_gfn.callbacks.results import problem_row
 from lightning_gfn.metrics import proofs
+from lightning_gfn.metrics.accuracy import MajorityAtK
+from lightning_gfn.metrics.completions import CompletionStatistics
 from lightning_gfn.metrics.partial_rewards import OUTCOMES, reward_separation, separation_of_rows
 from lightning_gfn.metrics.tactic_scripts import distinct_scripts, entropy, head_words, normal_script
 from lightning_gfn.proofs import Episode, Theorem
@@ -186,3 +188,11 @@ def test_separation_of_rows_counts_tokens_and_stops() -> None:
     proved = [score for score, e in zip(scores, RECORD.episodes, strict=True) if e.outcome == "proved"]
     assert found["proved"]["scores"] == pytest.approx(sorted(proved)) and proved
     assert sum(found[kind]["count"] for kind in OUTCOMES) == len(scores)
+
+
+def test_proofs_have_no_answers_to_count_or_to_vote_on() -> None:
+    statistics = dict(zip(CompletionStatistics().keys, CompletionStatistics().row(RECORD), strict=True))
+    assert math.isnan(statistics["answered_share"]) and not math.isnan(statistics["entropy_mean"])
+    assert all(map(math.isnan, MajorityAtK((2,)).row(RECORD)))
+    problem = replace(RECORD, problem=Problem("p", "1 + 1?", answer="2"))
+    assert CompletionStatistics().row(problem)[3] == 0.0
