@@ -48,7 +48,6 @@ def draw_plane(axes: Axes, comparison: Comparison, colours: dict[str, str], metr
     axes.set_xlabel(metric_title(across))
     axes.set_ylabel(metric_title(up))
     axes.set_title("Accuracy against diversity")
-    axes.legend(frameon=False)
     axes.margins(0.12)
 
 
@@ -76,6 +75,7 @@ def draw_thresholds(axes: Axes, comparison: Comparison, colours: dict[str, str])
     axes.set_xlabel("ROUGE-L threshold (different if below)")
     axes.set_ylabel(f"distinct correct of {comparison.decoding['num_samples']}")
     axes.set_title("Diversity by threshold")
+    axes.legend(frameon=False, loc="center left", bbox_to_anchor=(1.0, 0.5))
 
 
 def draw_bars(axes: Axes, comparison: Comparison, colours: dict[str, str], metric: str) -> None:
