@@ -61,7 +61,7 @@ def read_attempts(folders: Sequence[Path], temperature: float | None) -> list[di
         FileNotFoundError: a run has no predictions.
         ValueError: names file, line and field of a row that is no attempt at a theorem.
     """
-    from lightning_gfn.reports.runs import json_rows
+    from lightning_gfn.reports.rows import json_rows
 
     found = []
     for folder in folders:

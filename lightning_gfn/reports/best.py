@@ -10,7 +10,7 @@ import numpy as np
 from lightning_gfn.reports.bootstrap import HierarchicalBootstrap, Interval
 from lightning_gfn.reports.contrasts import contrast, equality
 from lightning_gfn.reports.cube import ACCURACY, Cube
-from lightning_gfn.reports.runs import json_rows
+from lightning_gfn.reports.rows import json_rows
 from lightning_gfn.reports.significance import Difference, Equality
 
 

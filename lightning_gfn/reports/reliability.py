@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lightning_gfn.reports.canvas import new_figure, save_figure
-from lightning_gfn.reports.runs import read_json
+from lightning_gfn.reports.rows import read_json
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-import json
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+from lightning_gfn.reports.rows import json_rows, read_json
+from lightning_gfn.reports.searches import PREFIX, read_searches
 
 COMPARED_SETTINGS = ("problems", "decoding", "metric_settings")
 
@@ -42,24 +44,6 @@ class EvaluatedRun:
     budget: Mapping[str, float]
 
 
-def read_json(path: Path, remedy: str) -> dict[str, Any]:
-    """One JSON object.
-
-    Raises:
-        FileNotFoundError: there is no such file; ``remedy`` says what makes it.
-        ValueError: the file is not a JSON object.
-    """
-    if not path.is_file():
-        raise FileNotFoundError(f"{path} does not exist: {remedy}")
-    try:
-        value = json.loads(path.read_text(encoding="utf-8"))
-    except json.JSONDecodeError as error:
-        raise ValueError(f"{path}, line {error.lineno}: not JSON ({error.msg}); evaluate the run again") from error
-    if not isinstance(value, dict):
-        raise ValueError(f"{path}: expected a JSON object, found {type(value).__name__}; evaluate the run again")
-    return value
-
-
 def find_runs(path: Path, stage: str) -> list[Path]:
     """The folder itself if it is a run, or every evaluated run below it, in order of name.
 
@@ -90,6 +74,8 @@ def load_run(
 ) -> EvaluatedRun:
     """Read ``results/<stage>_metrics.json``, ``results/<stage>_problems.jsonl`` and ``budget.json`` of a run folder.
 
+    Proof searches (``results/<stage>_search.json`` and ``.jsonl``) add ``search_solve_rate_b<branching>_n<nodes>``.
+
     Args:
         folder: the run folder.
         stage: ``test`` or ``val``.
@@ -111,13 +97,14 @@ def load_run(
     if chosen not in temperatures:
         raise ValueError(f"{folder} was evaluated at temperatures {temperatures}, not at {chosen}; choose one of them")
     values, samples = read_rows(results / f"{stage}_problems.jsonl", chosen, remedy)
+    searched, identity["search"] = read_searches(results, stage)
     return EvaluatedRun(
         folder=folder,
         method=method if method is not None else identity["method"],
         seed=identity.get("seed"),
         identity={key: value for key, value in identity.items() if key != "metrics"},
         temperature=chosen,
-        values=values,
+        values={temperature: {**found, **searched} for temperature, found in values.items()},
         samples=samples,
         budget=read_budget(folder / "budget.json"),
     )
@@ -127,26 +114,6 @@ def read_budget(path: Path) -> dict[str, float]:
     """The totals in a ``budget.json``; empty if there is none."""
     content = read_json(path, "") if path.is_file() else {}
     return {name: float(value) for name, value in content.items() if isinstance(value, (int, float))}
-
-
-def json_rows(path: Path, remedy: str) -> Iterator[tuple[int, dict[str, Any]]]:
-    """Line number and row of each line.
-
-    Raises:
-        FileNotFoundError: there is no such file.
-        ValueError: a line is not a JSON object.
-    """
-    if not path.is_file():
-        raise FileNotFoundError(f"{path} does not exist: {remedy}")
-    with path.open(encoding="utf-8") as file:
-        for number, line in enumerate(file, start=1):
-            try:
-                row = json.loads(line)
-            except ValueError as error:
-                raise ValueError(f"{path}, line {number}: malformed row ({error!r}); {remedy}") from error
-            if not isinstance(row, dict):
-                raise ValueError(f"{path}, line {number}: malformed row (no JSON object); {remedy}")
-            yield number, row
 
 
 def read_rows(path: Path, temperature: float, remedy: str) -> tuple[Values, dict[str, dict[str, Any]]]:
@@ -192,7 +159,8 @@ def check_comparable(runs: Sequence[EvaluatedRun]) -> None:
         if other is not run:
             twins = f"{other.folder} and {run.folder} are both method {run.method!r} with seed {run.seed}"
             faults.append(f"{twins}; give one of them, or name their methods apart (NAME={run.folder})")
-        for setting in COMPARED_SETTINGS:
+        both_searched = runs[0].identity["search"] is not None and run.identity["search"] is not None
+        for setting in (*COMPARED_SETTINGS, *(["search"] if both_searched else [])):
             faults += differences(runs[0], run, setting)
         faults += problem_differences(runs[0], run)
     if faults:
@@ -210,9 +178,9 @@ def differences(first: EvaluatedRun, other: EvaluatedRun, setting: str) -> list[
 
 
 def measured_everywhere(run: EvaluatedRun) -> set[str]:
-    """Metrics that have a value for every problem; others depend on what a run solved, which may be nothing."""
+    """Metrics that have a value for every problem; others depend on what a run solved, or on whether it searched."""
     values = run.values[run.temperature]
-    return {name for name, found in values.items() if len(found) == len(run.samples)}
+    return {name for name, found in values.items() if len(found) == len(run.samples) and not name.startswith(PREFIX)}
 
 
 def problem_differences(first: EvaluatedRun, other: EvaluatedRun) -> list[str]:

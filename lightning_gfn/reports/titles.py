@@ -32,6 +32,7 @@ AXES = {
     "wall_seconds": "wall time (s)",
     "peak_memory_mib": "peak memory (MiB)",
 }
+SEARCH = re.compile(r"search_solve_rate_b(\d+)_n(\d+)")
 LOWER_IS_MORE_DIVERSE = re.compile(r".*(self_bleu|similarity).*")
 DIVERSITY = re.compile(r"(distinct_|coverage|solution_paths_found|self_bleu|.*embedding|.*cosine).*")
 
@@ -50,6 +51,9 @@ def metric_title(metric: str) -> str:
     if match:
         rule = f", {match[2]}" if match[2] else ""
         return f"distinct correct (ROUGE-L < {match[1]}{rule}){ending}"
+    match = SEARCH.fullmatch(name)
+    if match:
+        return f"solve rate of search, branching {match[1]}, {match[2]} nodes"
     return name.replace("_", " ") + ending
 
 
