@@ -32,7 +32,8 @@ class ImplicitReward(RewardNetwork):
         reference: the same of the policy that its training began with.
         beta: DPO's β.
         max_prompt_tokens: longest prompt; a longer one is an error.
-        max_new_tokens: longest solution; where it ends there, stop has probability 1.
+        max_new_tokens: longest solution; a longer one is an error, and where it ends there, stop has probability 1. A
+            text sampled byte by byte may have three times as many tokens: a broken character takes three bytes.
         max_rows: solutions judged at once.
 
     Raises:
@@ -51,7 +52,7 @@ class ImplicitReward(RewardNetwork):
         *,
         beta: float = 0.1,
         max_prompt_tokens: int = 640,
-        max_new_tokens: int = 64,
+        max_new_tokens: int = 192,
         max_rows: int = 256,
     ) -> None:
         if beta <= 0.0:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import Any
 
@@ -81,6 +82,17 @@ def test_a_policy_against_itself_scores_nothing(policies: Any) -> None:
     (_, path), _ = policies
     network = ImplicitReward(path, f"{path}/model", **LIMITS)
     assert [[0.0] * len(steps) for steps in STEPS] == network.score_steps(PROMPTS, STEPS, "cpu")
+
+
+def test_sampled_bytes_that_are_no_text_can_be_judged(policies: Any) -> None:
+    """Each becomes a character of three bytes: decoded and read again, an action may be three times as long."""
+    (trained, path), (_, base) = policies
+    text = trained.decode(trained.encode_completion("é" * 12)[::2])
+    assert len(trained.encode_completion(text)) == 3 * 12
+    with pytest.raises(ValueError, match="max_new_tokens is 24"):
+        ImplicitReward(path, base, **LIMITS).score_steps([PROMPTS[1]], [[text]], "cpu")
+    judged = ImplicitReward(path, base, max_prompt_tokens=24, max_new_tokens=36)
+    assert math.isfinite(judged.score_steps([PROMPTS[1]], [[text]], "cpu")[0][0])
 
 
 def test_refusals(tmp_path: Path) -> None:
