@@ -12,8 +12,7 @@ from datamodules.theorem_rows import Trace, whole_script
 from datamodules.theorems import TheoremDataModule, TracedTheorem
 from datamodules.wrapped import WrappedProblems
 from lightning_gfn.answers.hints import DEFAULT_TEMPLATE, check_template, with_feedback
-from lightning_gfn.answers.lean_words import LeanWords
-from lightning_gfn.proofs import Episode
+from lightning_gfn.proofs import Episode, LeanWords
 from lightning_gfn.types import Problem
 
 

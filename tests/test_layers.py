@@ -22,7 +22,7 @@ ALLOWED: dict[str, set[str]] = {
     "proving": {"proofs"},
     "interfaces": {"types"},
     "teaching": {"types", "interfaces"},
-    "answers": {"proofs", "types", "interfaces"},
+    "answers": {"types", "interfaces"},
     **{name: set(GROUND) for name in L1},
     "rollouts": GROUND | L1,
     "modules": GROUND | L1 | L2,

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from lightning_gfn.answers.lean_words import LeanWords
 from lightning_gfn.interfaces import Policy
+from lightning_gfn.proofs import LeanWords
 from lightning_gfn.teaching import FeedbackSource
 from lightning_gfn.types import Feedback, Rollouts
 
 
 class LeanFeedback(FeedbackSource):
-    """What Lean said of each attempt, in the words of ``answers.lean_words.LeanWords``.
+    """What Lean said of each attempt, in the words of ``proofs.LeanWords``.
 
     Args:
         strength: in [0, 1]: from whether the attempt is a proof (0) to the failure, Lean's message, the state and a

@@ -13,7 +13,7 @@ from lightning_gfn.interfaces import Objective, Policy, Reward
 from lightning_gfn.modules.base import PolicyModule
 from lightning_gfn.modules.settings import EvaluationSettings, OptimizerSettings
 from lightning_gfn.objectives.distillation import TopKDistillation
-from lightning_gfn.rollouts.batching import pad_contexts
+from lightning_gfn.policies.readings import pad_contexts
 from lightning_gfn.rollouts.behaviour import BehaviourMix
 from lightning_gfn.rollouts.episode_sampler import make_sampler
 from lightning_gfn.rollouts.proving import Proving

@@ -37,21 +37,24 @@ class Reading:
         return pooled_PH if self.passage_N is None else pooled_PH.index_select(0, self.passage_N)
 
 
-def padded_rows(contexts: Sequence[Sequence[int]], actions: Sequence[Sequence[int]], device: torch.device) -> Rows:
-    """Ids and masks of N rows; the filler is token 0.
+def pad_contexts(contexts: Sequence[Sequence[int]], device: torch.device | str) -> tuple[Tensor, Tensor]:
+    """Ids (padded on the left with 0) and mask, both (N, C)."""
+    width = max((len(context) for context in contexts), default=0)
+    ids = [[0] * (width - len(context)) + list(context) for context in contexts]
+    mask = [[False] * (width - len(context)) + [True] * len(context) for context in contexts]
+    return (
+        torch.tensor(ids, dtype=torch.int64, device=device).reshape(len(contexts), width),
+        torch.tensor(mask, dtype=torch.bool, device=device).reshape(len(contexts), width),
+    )
 
-    Args:
-        contexts: token ids.
-        actions: token ids.
-        device: of the tensors.
-    """
-    widths = max(map(len, contexts)), max(map(len, actions))
-    context_mask_NC = torch.tensor([[False] * (widths[0] - len(row)) + [True] * len(row) for row in contexts])
-    action_mask_NT = torch.tensor([[True] * len(row) + [False] * (widths[1] - len(row)) for row in actions])
-    context_ids_NC = torch.tensor([[0] * (widths[0] - len(row)) + list(row) for row in contexts])
-    action_ids_NT = torch.tensor([list(row) + [0] * (widths[1] - len(row)) for row in actions], dtype=torch.int64)
-    tensors = (context_ids_NC, context_mask_NC, action_ids_NT, action_mask_NT)
-    return tuple(tensor.to(device) for tensor in tensors)  # type: ignore[return-value]
+
+def pad_actions(actions: Sequence[Sequence[int]], device: torch.device | str) -> tuple[Tensor, Tensor]:
+    """Ids (padded on the right with 0) and mask, both (N, T)."""
+    lengths = torch.tensor([len(action) for action in actions], dtype=torch.int64, device=device)
+    mask = torch.arange(max(map(len, actions), default=0), device=device)[None] < lengths[:, None]
+    ids = torch.zeros(mask.shape, dtype=torch.int64, device=device)
+    ids[mask] = torch.tensor([token for action in actions for token in action], dtype=torch.int64, device=device)
+    return ids, mask
 
 
 def pad_right(ids_NS: Tensor, mask_NS: Tensor, pad_id: int) -> Tensor:

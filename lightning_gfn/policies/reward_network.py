@@ -18,7 +18,7 @@ from lightning_gfn.policies.encoder_decoder import EncoderDecoder
 from lightning_gfn.policies.heads import output_network
 from lightning_gfn.policies.language_model import LanguageModel
 from lightning_gfn.policies.modes import no_dropout_and_gradient
-from lightning_gfn.policies.readings import padded_rows
+from lightning_gfn.policies.readings import pad_actions, pad_contexts
 from lightning_gfn.policies.tokenizers import TokenizerSettings
 
 SETTINGS_FILE, HEAD_FILE = "reward_network.json", "reward_head.pt"
@@ -161,7 +161,7 @@ class LanguageRewardNetwork(LanguageModel, RewardNetwork, TextModel):
         """
         encoded = [self.encode(prompt, solution) for prompt, solution in zip(prompts, steps, strict=True)]
         contexts, solutions = ([row[part] for row in encoded] for part in range(2))
-        rows = padded_rows(contexts, solutions, self.device)
+        rows = (*pad_contexts(contexts, self.device), *pad_actions(solutions, self.device))
         most = max(len(ends) for *_, ends in encoded)
         ends_BS = torch.tensor([ends + [0] * (most - len(ends)) for *_, ends in encoded], device=self.device)
         mask_BS = ends_BS > 0

@@ -8,9 +8,10 @@ from collections.abc import Sequence
 import torch
 
 from lightning_gfn.interfaces import Buffer, Policy
+from lightning_gfn.policies.readings import pad_actions, pad_contexts
 from lightning_gfn.proofs import Episode, Theorem
 from lightning_gfn.rollouts.attempts import Attempt, Move
-from lightning_gfn.rollouts.batching import CORRECT, pad_actions, pad_contexts, stored_terms
+from lightning_gfn.rollouts.batching import CORRECT, stored_terms
 from lightning_gfn.rollouts.behaviour import BehaviourMix
 from lightning_gfn.rollouts.episodes import EpisodeRunner
 from lightning_gfn.rollouts.groups import GroupSampler

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Literal
 import torch
 
 from lightning_gfn.interfaces import Policy, RewardNetwork
+from lightning_gfn.policies.readings import pad_contexts
 from lightning_gfn.proofs import ProofPrompt
-from lightning_gfn.rollouts.batching import pad_contexts
 from lightning_gfn.rollouts.search_tree import Leaf, LeafValue
 from lightning_gfn.rollouts.tactic_proposals import context_of
 from lightning_gfn.types import Problem

@@ -9,7 +9,8 @@ import torch
 from torch import Tensor
 
 from lightning_gfn.interfaces import Buffer, Policy
-from lightning_gfn.rollouts.batching import CORRECT, Row, pad_contexts, stored_terms
+from lightning_gfn.policies.readings import pad_contexts
+from lightning_gfn.rollouts.batching import CORRECT, Row, stored_terms
 from lightning_gfn.rollouts.behaviour import BehaviourMix
 from lightning_gfn.rollouts.drawing import Call
 from lightning_gfn.rollouts.groups import GroupSampler

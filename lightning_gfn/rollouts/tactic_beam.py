@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from lightning_gfn.interfaces import Policy
-from lightning_gfn.rollouts.batching import pad_contexts
+from lightning_gfn.policies.readings import pad_contexts
 from lightning_gfn.rollouts.tactic_proposals import ProposalRequest, Proposed, TacticProposals, context_of, merged
 from lightning_gfn.types import CandidateScores
 

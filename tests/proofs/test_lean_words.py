@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from lightning_gfn.answers.lean_words import KINDS, LeanWords
-from lightning_gfn.proofs import Episode, Theorem
+from lightning_gfn.proofs import KINDS, Episode, LeanWords, Theorem
 
 THEOREM = Theorem("t", "theorem t (p q : Prop) (hp : p) : p ∨ q", proofs=(("left", "exact hp"), ("exact Or.inl hp",)))
 FAILED = Episode(("p q", "goal two"), ("left", "exact x"), "error", "unknown identifier x", error_kind="tactic")
