@@ -31,10 +31,11 @@ def read_searches(results: Path, stage: str) -> tuple[dict[str, dict[str, float]
     remedy = "search again (the callback lightning_gfn.callbacks.proof_search.ProofSearch)"
     content = read_json(summary, remedy)
     values: dict[str, dict[str, float]] = {}
+    budgets = sorted({cell["nodes"] for cell in content["table"]})
     for number, row in json_rows(path, remedy):
         try:
             branching, first, problem = row["branching"], row["solved_at_nodes"], row["problem_id"]
-            for nodes in (cell["nodes"] for cell in content["table"] if cell["branching"] == branching):
+            for nodes in budgets:
                 solved = float(first is not None and first <= nodes)
                 values.setdefault(f"{PREFIX}_b{branching}_n{nodes}", {})[problem] = solved
         except (KeyError, TypeError) as error:
