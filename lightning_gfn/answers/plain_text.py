@@ -35,12 +35,14 @@ _PAIRS = tuple((re.compile(p, re.DOTALL), r) for p, r in (
 ))  # fmt: skip
 _LAYOUT: tuple[tuple[re.Pattern[str], str], ...] = tuple((re.compile(p), r) for p, r in (
     (r"(?<!\\)\\[()\[\]]", ""),
-    (r"\\!|(?<=[0-9])\\,(?=[0-9]{3})", ""),
-    (r"\\[,;:]|\\ |~|\\(?:quad|qquad|hspace\{[^{}]*\}|displaystyle|textstyle|limits|newline|hfill)(?![A-Za-z])", " "),
+    (r"(?<!\\)\\!|(?<=[0-9])\\,(?=[0-9]{3})", ""),
+    (r"(?<!\\)\\[,;: ]|~|\\(?:quad|qquad|hspace\{[^{}]*\}|displaystyle|textstyle|limits|newline|hfill)(?![A-Za-z])", " "),
     (r"\{,\}", ","),
     (r"\\[dtc]frac(?![A-Za-z])", r"\\frac"),
     (r"\\(?:left|right|middle|[bB]igg?[lrm]?)(?![A-Za-z])\.?", ""),
     (r"\\(?:lvert|rvert|vert)(?![A-Za-z])", "|"),
+    (r"\\langle(?![A-Za-z])", "("), (r"\\rangle(?![A-Za-z])", ")"),
+    (r"(?<=[0-9])\s*[xX]\s*(?=10\s*\^)", r"\\times "),
     (r"\\(?:lbrace|rbrace)(?![A-Za-z])", lambda m: "\\{" if "l" in m[0] else "\\}"),
     (r"\\(leq?|geq?)(?:slant|q)?(?![A-Za-z])", lambda m: m[0][:3]),
     (r"\\neq(?![A-Za-z])", r"\\ne"),

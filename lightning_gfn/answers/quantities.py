@@ -20,7 +20,7 @@ _TAIL = re.compile(
     rf"(?P<number>.*?{_NUMBER_END})(?P<gap>[\s-]*)"
     r"(?P<tail>(?:[A-Za-z%€£¥¢₹$(]|\^\{\\circ\}|\\frac\{[A-Za-z])(?:[^0-9]|(?<=[\^{])[23](?![0-9]))*)"
 )
-_LEAD = re.compile(r"(?P<lead>[A-Za-z][A-Za-z,' ]*?)\s*[:=]?\s*(?=[-+$€£¥₹]?\s*[0-9.])")
+_LEAD = re.compile(r"(?P<lead>(?:[A-Za-z][A-Za-z,' ]*?)?[A-Za-z]{2,})(?:\s*:\s*|\s+)(?=-?[$€£¥₹]?\s?-?[0-9.])")
 _WORD_FRACTION = re.compile(r"\\frac\{\s*([A-Za-z ]+?)\s*\}\{\s*([A-Za-z ]+?)\s*\}")
 _PERCENT = re.compile(r"\s*(?:%|percent(?:age points?)?|per cent|pct)(?![A-Za-z])", re.IGNORECASE)
 _AND_FRACTION = re.compile(r"(?<=[0-9]) and (?:an? )?(?=[0-9]+/[0-9])")
@@ -39,8 +39,8 @@ _OPERATIONS = frozenset(
 """Words behind a number that make another number, or none, of it."""
 _HARMLESS = frozenset(
     "a about all altogether an answer approximately are around be been costs equals exactly final from get gets had "
-    "has have he her his i in is it just made makes nearly now of on only result she so solution spent sum that the "
-    "their then there therefore they this to total value was we were will with x you result's roughly".split()
+    "has have he her his in is it just made makes nearly now of on only result she so solution spent sum that the "
+    "their then there therefore they this to total value was we were will with you result's roughly".split()
 )
 """Words in front of a number that leave it as it is."""
 

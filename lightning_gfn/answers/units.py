@@ -80,6 +80,7 @@ def known_unit(words: str) -> Unit | None:
         words: what stands behind a number, spaces single.
     """
     found = re.sub(r"\^\{?([23])\}?", r"^\1", words.replace("^{\\circ}", "°")).strip(" .,;")
+    found = re.sub(r"° (?=[CFcf](?![A-Za-z]))", "°", found)
     parts = found.split(" ")
     for count in range(min(LONGEST, len(parts)), 0, -1):
         for name in _spellings(" ".join(parts[:count]).rstrip(".,;:")):

@@ -6,7 +6,7 @@ from fractions import Fraction
 
 import pytest
 
-from lightning_gfn.answers.arithmetic import equation_is_true, side_value
+from lightning_gfn.answers.equations import equation_is_true, side_value
 from lightning_gfn.answers.steps import split_steps
 
 
