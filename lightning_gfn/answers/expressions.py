@@ -16,7 +16,8 @@ WHOLE = r"(?:[0-9]{1,3}(?:,[0-9]{3})+(?![0-9])|[0-9]{1,3}(?: [0-9]{3})+(?![0-9]|
 DECIMAL = rf"(?:{WHOLE}(?:\.[0-9]+|\.(?![0-9]))?|\.[0-9]+)"
 SCIENTIFIC = rf"{DECIMAL}[eE][-+]?[0-9]{{1,5}}(?![0-9A-Za-z])"
 _TOKEN = re.compile(
-    rf"\s*(?:(?P<mixed>{WHOLE}\s+[0-9]+/[0-9]+(?![0-9.])|{WHOLE}\s*\\frac\{{[0-9]+\}}\{{[0-9]+\}})"
+    rf"\s*(?:(?P<repeating>[0-9]*\.(?:[0-9]*\\overline\{{[0-9]+\}}|[0-9]*?([0-9])\2\2+\s*(?:\\ldots|\.\.\.)))"
+    rf"|(?P<mixed>{WHOLE}\s+[0-9]+/[0-9]+(?![0-9.])|{WHOLE}\s*\\frac\{{[0-9]+\}}\{{[0-9]+\}})"
     rf"|(?P<number>{SCIENTIFIC}|{DECIMAL})|(?P<letter>[A-Za-z](?![A-Za-z]))"
     r"|(?P<command>\\(?:frac|times|cdot|div|ast)(?![A-Za-z]))|(?P<sign>\*\*|[-+*/^!(){}\[\]]))"
 )
@@ -32,7 +33,7 @@ def exact_value(text: str, unknown: Fraction | None = None) -> Fraction | None:
     r"""The number that an expression stands for.
 
     Read are whole numbers (also grouped, ``1,200`` and ``1 200``), decimals, ``1.5e3``, mixed numbers (``2 1/2``,
-    ``2\frac{1}{2}``), ``\frac``, ``+ - * / ^ !`` and their LaTeX commands, brackets, and products with a bracket
+    ``2\frac{1}{2}``), ``0.\overline{3}``, ``\frac``, ``+ - * / ^ !`` and their LaTeX commands, brackets, and products with a bracket
     (``2(3)``). Two numbers side by side are no product.
 
     Args:
@@ -122,7 +123,7 @@ class _Reader:
 
     def signed(self) -> Fraction:
         if self.next in ("+", "-"):
-            return self.signed() if self.take("+", "-") == "+" else -self.signed()
+            return self.power() if self.take("+", "-") == "+" else -self.power()
         return self.power()
 
     def power(self) -> Fraction:
@@ -145,6 +146,8 @@ class _Reader:
         self.place += 1
         if kind == "number":
             return decimal_value(written)
+        if kind == "repeating":
+            return repeating_value(written)
         if kind == "mixed":
             return mixed_value(written)
         if kind == "letter" and self.unknown is not None:
@@ -161,6 +164,18 @@ class _Reader:
         value = self.sum()
         self.take(closing)
         return value
+
+
+def repeating_value(written: str) -> Fraction:
+    r"""The value of ``0.1\overline{6}``, or of ``0.333...``, which repeats the digit that it shows three times."""
+    whole, _, decimals = written.partition(".")
+    if "\\overline" in decimals:
+        before, period = decimals.rstrip("}").split("\\overline{")
+    else:
+        digits = re.sub(r"[^0-9]", "", decimals)
+        before, period = digits.rstrip(digits[-1]), digits[-1]
+    scale = Fraction(1, 10 ** len(before))
+    return (int(whole + before or "0") + Fraction(int(period), 10 ** len(period) - 1)) * scale
 
 
 def mixed_value(written: str) -> Fraction:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 
 from lightning_gfn.answers.equations import equation_is_true
 from lightning_gfn.answers.expressions import exact_value
-from lightning_gfn.answers.inequalities import read_inequality
+from lightning_gfn.answers.inequalities import read_inequality, without_points
 from lightning_gfn.answers.normalisation import normalise
 from lightning_gfn.answers.plain_text import tidy
 from lightning_gfn.answers.quantities import read_quantity, same_quantity
@@ -35,7 +35,7 @@ _NAME = re.compile(
     r"[A-Za-z]+'?(?:_\{?\w+\}?)?(?:\([A-Za-z](?:,\s*[A-Za-z])*\))?|\\[a-z]+|\([A-Za-z](?:,\s*[A-Za-z])+\)"
 )
 _MEMBER = re.compile(r"([A-Za-z])\s*\\in(?![A-Za-z])\s*")
-_WORD = re.compile(r"(?<![A-Za-z\\])(?:[A-Za-z]{3,}|no|or|on|is|am|pm|of|so|us|if|in|it|at|to)(?![A-Za-z(])")
+_WORD = re.compile(r"(?<![A-Za-z\\])(?:(?![abcxyzpqr]{3}(?![A-Za-z]))[A-Za-z]{3,}|no|or|on|is|am|pm|of|so|us|if|in|it|at|to)(?![A-Za-z(])")
 _FUNCTIONS = re.compile(
     r"\\[A-Za-z]+|(?<![A-Za-z])(?:a?(?:sin|cos|tan)h?|arc(?:sin|cos|tan)|sec|csc|cot|log|exp|max|min|gcd|lcm|mod)"
     r"(?![A-Za-z])"
@@ -251,7 +251,9 @@ def _structure(text: str) -> Structure | None:
     both = with_both_signs(text) if not text.startswith(("(", "[")) else None
     if both is not None:
         return Structure("list", both)
-    found = read_structure(text)
+    found = read_structure(without_points(text))
+    if found is not None and found.kind == "list" and read_quantity(text) is not None:
+        return None
     if found is not None and found.kind == "list" and re.search(r"(?<![A-Za-z])or(?![A-Za-z])", text):
         intervals = [read_inequality(part) for part in found.parts]
         if all(interval is not None for interval in intervals):

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import re
 
+from lightning_gfn.answers.expressions import exact_value
+
 _RELATION = re.compile(r"(<|>|\\le(?![A-Za-z])|\\ge(?![A-Za-z])|\\ne(?![A-Za-z]))")
+_REALS_WITHOUT = re.compile(r"\\mathbb\{R\}\s*(?:\\setminus|\\backslash|-|\\)\s*\\?\{([^{}]*?)\\?\}")
 _NAME = re.compile(r"[A-Za-z]|\\[a-z]+")
 _TURNED = {"<": ">", ">": "<", "\\le": "\\ge", "\\ge": "\\le", "\\ne": "\\ne"}
 
@@ -41,6 +44,21 @@ def read_inequality(text: str) -> tuple[str, str] | None:
         "\\ge": f"[{right},\\infty)",
         "\\ne": f"(-\\infty,{right})\\cup({right},\\infty)",
     }[relation]
+
+
+def without_points(text: str) -> str:
+    r"""The real numbers without some rational ones as a union of intervals; any other text as it is.
+
+    Args:
+        text: a tidy answer; ``\mathbb{R}\setminus\{2\}`` gives ``(-\infty,2)\cup(2,\infty)``.
+    """
+    found = _REALS_WITHOUT.fullmatch(text)
+    points = [point.strip() for point in found[1].split(",")] if found is not None else []
+    values = {value: point for point in points if (value := exact_value(point)) is not None}
+    if not points or len(values) < len(points):
+        return text
+    ends = ["-\\infty", *(point for _, point in sorted(values.items())), "\\infty"]
+    return "\\cup".join(f"({low},{high})" for low, high in zip(ends, ends[1:], strict=False))
 
 
 def _is_bound(text: str) -> bool:

@@ -23,7 +23,7 @@ _SUBSCRIPT = str.maketrans("₀₁₂₃₄₅₆₇₈₉", "0123456789")
 _RAISED = re.compile("[⁰¹²³⁴⁵⁶⁷⁸⁹⁺⁻ⁿ]+")
 _LOWERED = re.compile("[₀-₉]+")
 _ROOT = re.compile(r"([√∛])\s*(?:\(([^()]*)\)|\{([^{}]*)\}|([0-9]+(?:\.[0-9]+)?|\\pi|[A-Za-z]))")
-_WORDS = r"\\(?:text|mbox|mathrm|textbf|mathbf|textit|mathit|textrm|textsf|operatorname|boldsymbol|bm|emph)"
+_WORDS = r"\\(?:text|mbox|mathrm|textbf|mathbf|textit|mathit|textrm|textsf|operatorname|boldsymbol|bm|emph|underline)"
 _TEXT = re.compile(_WORDS + r"\s*\{([^{}]*)\}")
 _BOX = re.compile(r"^\\[fd]?(?:boxed|fbox)\s*\{(.*)\}$", re.DOTALL)
 _PAIRS = tuple((re.compile(p, re.DOTALL), r) for p, r in (
@@ -61,7 +61,7 @@ _LAYOUT: tuple[tuple[re.Pattern[str], str], ...] = tuple((re.compile(p), r) for 
     (r"(?<![\\A-Za-z])sqrt(?=\s*[{0-9])", r"\\sqrt"),
     (r"\\sqrt\s*([0-9A-Za-z])", r"\\sqrt{\1}"),
     (r"(?<![\\A-Za-z])(pi)(?![A-Za-z])", r"\\pi "),
-    (r"(?<![\\A-Za-z])(?:infinity|infty)(?![A-Za-z])", r"\\infty "),
+    (r"(?<![\\A-Za-z])(?:infinity|infty|inf)(?![A-Za-z])", r"\\infty "),
     (r"\\frac\s*([0-9A-Za-z])\s*([0-9A-Za-z])", r"\\frac{\1}{\2}"),
     (r"\\frac\s*([0-9A-Za-z])\s*\{", r"\\frac{\1}{"),
     (r"(\\frac\s*\{[^{}]*\})\s*([0-9A-Za-z])", r"\1{\2}"),

@@ -25,6 +25,8 @@ _WORD_FRACTION = re.compile(r"\\frac\{\s*([A-Za-z ]+?)\s*\}\{\s*([A-Za-z ]+?)\s*
 _PERCENT = re.compile(r"\s*(?:%|percent(?:age points?)?|per cent|pct)(?![A-Za-z])", re.IGNORECASE)
 _AND_FRACTION = re.compile(r"(?<=[0-9]) and (?:an? )?(?=[0-9]+/[0-9])")
 _AND_PART = re.compile(r"(?<=[0-9]) and (?:an?|one)[ -](half|third|quarter|fourth|fifth)(?![A-Za-z])", re.IGNORECASE)
+_OUT_OF = re.compile(r"^([0-9]+) (?:out of|in) ([0-9]+)$")
+_COMPOUND = re.compile(r"([0-9]+(?:\.[0-9]+)?)\s*([A-Za-z]+)\.?(?:,?\s+(?:and\s+)?|$)")
 _SCALES = {"hundred": 2, "thousand": 3, "million": 6, "billion": 9, "trillion": 12}
 _PARTS = {
     "half": 2, "quarter": 4, "halves": 2, "third": 3, "thirds": 3, "fourth": 4, "fourths": 4, "fifth": 5, "fifths": 5, "sixth": 6,
@@ -84,6 +86,7 @@ def read_quantity(text: str) -> Quantity | None:
         The quantity; None if the text is no single number, with or without words around it.
     """
     text = _AND_FRACTION.sub(" ", _WORD_FRACTION.sub(r" \1/\2", text))
+    text = _OUT_OF.sub(r"\1/\2", text)
     text = _AND_PART.sub(lambda part: f" 1/{_PARTS[part[1].lower()]}", text)
     plain = exact_value(text)
     if plain is not None:
@@ -97,6 +100,9 @@ def read_quantity(text: str) -> Quantity | None:
             return None
         lead = None
     body = text[lead.end() :] if lead is not None else text
+    compound = _compound(body)
+    if compound is not None:
+        return compound
     currency = _LEADING_SIGN.match(body)
     if currency is not None:
         body = currency[1] + body[currency.end() :]
@@ -165,6 +171,21 @@ def _terminates(value: Fraction) -> bool:
         while rest % prime == 0:
             rest //= prime
     return rest == 1
+
+
+def _compound(text: str) -> Quantity | None:
+    """Several numbers of one dimension, the larger unit first: ``1 hour and 30 minutes``."""
+    found, position = list[tuple[Fraction, Unit]](), 0
+    while (match := _COMPOUND.match(text, position)) is not None:
+        unit = known_unit(match[2])
+        if unit is None or (found and (unit.dimension != found[-1][1].dimension or unit.factor >= found[-1][1].factor)):
+            return None
+        found.append((Fraction(match[1]), unit))
+        position = match.end()
+    if position < len(text) or len(found) < 2:
+        return None
+    total = sum((value * unit.factor for value, unit in found), Fraction(0))
+    return Quantity(text, total, unit=replace(found[0][1], factor=Fraction(1)), wordy=True)
 
 
 def _with_tail(text: str) -> Quantity | None:
