@@ -178,6 +178,8 @@ def _bare(answer: str) -> str:
     """A tidy answer without the words that announce it."""
     text = tidy(answer)
     text = tidy(_PREFIX.sub("", text, count=1)) if _PREFIX.match(text) else text
+    if not re.search(r"[^\W_]|\\[{}]", text):
+        return ""
     return _SYNONYMS.get(text.lower(), text)
 
 

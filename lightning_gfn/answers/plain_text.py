@@ -118,7 +118,7 @@ def _plain_symbols(text: str) -> str:
     """Unicode to ASCII and LaTeX commands."""
     if text.isascii():
         return text
-    text = _ROOT.sub(lambda m: ("\\sqrt{" if m[1] == "√" else "\\sqrt[3]{") + (m[2] or m[3] or m[4]) + "}", text)
+    text = _ROOT.sub(lambda m: ("\\sqrt{" if m[1] == "√" else "\\sqrt[3]{") + (m[2] or m[3] or m[4] or "") + "}", text)
     text = _RAISED.sub(lambda run: "^{" + run.group().translate(_SUPERSCRIPT) + "}", text)
     text = _LOWERED.sub(lambda run: "_{" + run.group().translate(_SUBSCRIPT) + "}", text)
     return unicodedata.normalize("NFKC", "".join(map(_ascii, text, "\0" + text)))
