@@ -18,7 +18,7 @@ _NUMBER = r"\$?(?:[0-9]{1,3}(?:,[0-9]{3})+|[0-9]{1,12})(?:\.[0-9]{1,8})?"
 _ATOM = rf"(?:{_NUMBER}|(?<![A-Za-z])[A-Za-z](?![A-Za-z]))"
 _TERM = rf"\({{0,4}}-?\(?{_ATOM}\){{0,4}}"
 _SIDE = rf"{_TERM}(?:\s*[-+*/]\s*{_TERM}){{0,20}}"
-_CHAIN = re.compile(rf"(?<![\w.]){_SIDE}(?:\s*=\s*{_SIDE})+")
+_CHAIN = re.compile(rf"(?<![\w.,]){_SIDE}(?:\s*=\s*{_SIDE})+")
 _OPERATION = re.compile(r"[\w.)]\s*[-+*/]\s*[$\w.(-]")
 _BEFORE = re.compile(r"(?:^|[.,:;!?(\n=]|[A-Za-z]{2,})\s*$")
 _AFTER = re.compile(

@@ -154,11 +154,13 @@ class Filter:
             threshold on, or equal equations in equal order (a text without any is a path of its own).
         threshold: of ROUGE-L F1.
         max_per_problem: the most kept; None for all.
+        tokenizer: the words of ROUGE-L: ASCII ones as in rouge-score, or those of any script.
     """
 
     distinct: Distinct = "none"
     threshold: float = 0.7
     max_per_problem: int | None = None
+    tokenizer: Literal["rouge", "unicode"] = "rouge"
 
     def __post_init__(self) -> None:
         if not 0.0 < self.threshold <= 1.0:
@@ -187,9 +189,9 @@ class Filter:
             paths = {equations(text) or (normalised(text),): text for text in reversed(texts)}
             return list(paths.values())[::-1]
         if self.distinct == "rouge":
-            from lightning_gfn.metrics.rouge import rouge_l_f1_matrix
+            from lightning_gfn.metrics.similarity import similarities
 
-            similar, kept = rouge_l_f1_matrix(texts) >= self.threshold, list[int]()
+            similar, kept = similarities(texts, self.tokenizer) >= self.threshold, list[int]()
             for i in range(len(texts)):
                 if not similar[i, kept].any():
                     kept.append(i)
