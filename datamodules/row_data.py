@@ -51,8 +51,8 @@ class RowDataModule(ProblemDataModule):
         val_fraction: share of the training questions for validation where there is no validation split.
         test_fraction: share of the training questions for testing where there is no test split.
         columns: names of columns where they differ from the usual ones, keyed by question, solution, answer, group, id.
-        answer_style: how completions write their answer, where that is not the way of the data set: ``gsm8k``, ``math``,
-            ``metamath``, ``last_number``, or a regular expression with one group such as ``A: (.+)``.
+        answer_style: how completions write their answer, where that is not the way of the data set: ``gsm8k``,
+            ``math``, ``metamath``, ``last_number``, or a regular expression with one group such as ``A: (.+)``.
         on_bad_row: stop at a malformed row, or skip and count it.
         settings: arguments of ``ProblemDataModule``.
 

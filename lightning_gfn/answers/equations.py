@@ -21,9 +21,7 @@ _SIDE = rf"{_TERM}(?:\s*[-+*/]\s*{_TERM}){{0,20}}"
 _CHAIN = re.compile(rf"(?<![\w.,]){_SIDE}(?:\s*=\s*{_SIDE})+")
 _OPERATION = re.compile(r"[\w.)]\s*[-+*/]\s*[$\w.(-]")
 _BEFORE = re.compile(r"(?:^|[.,:;!?(\n=]|[A-Za-z]{2,})\s*$")
-_AFTER = re.compile(
-    r"\s*[-+*/(^%=!]|[A-Za-z0-9]|[.,][0-9]|\s+[0-9]+/[0-9]|\s+(?:dozen|hundred|thousand|[mb]illion)\b"
-)
+_AFTER = re.compile(r"\s*[-+*/(^%=!]|[A-Za-z0-9]|[.,][0-9]|\s+[0-9]+/[0-9]|\s+(?:dozen|hundred|thousand|[mb]illion)\b")
 _OF = re.compile(r"\b(?:of|times|plus|minus|by|half|twice|than)\s*$", re.IGNORECASE)
 _REWRITES: tuple[tuple[re.Pattern[str], str], ...] = tuple((re.compile(p), r) for p, r in (
     (r"<<[^<>]*>>", ""),

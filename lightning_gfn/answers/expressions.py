@@ -1,4 +1,4 @@
-r"""The exact value of a written arithmetic expression, plain or LaTeX: ``3*9+5``, ``2\frac{1}{2}``, ``10^{-3}``, ``5!``."""
+r"""The exact value of a written arithmetic expression, plain or LaTeX: ``3*9+5``, ``2\frac{1}{2}``, ``10^{-3}``."""
 
 from __future__ import annotations
 
@@ -33,8 +33,8 @@ def exact_value(text: str, unknown: Fraction | None = None) -> Fraction | None:
     r"""The number that an expression stands for.
 
     Read are whole numbers (also grouped, ``1,200`` and ``1 200``), decimals, ``1.5e3``, mixed numbers (``2 1/2``,
-    ``2\frac{1}{2}``), ``0.\overline{3}``, ``\frac``, ``+ - * / ^ !`` and their LaTeX commands, brackets, and products with a bracket
-    (``2(3)``). Two numbers side by side are no product.
+    ``2\frac{1}{2}``), ``0.\overline{3}``, ``\frac``, ``+ - * / ^ !`` and their LaTeX commands, brackets, and
+    products with a bracket (``2(3)``). Two numbers side by side are no product.
 
     Args:
         text: an expression; braces group as brackets do.

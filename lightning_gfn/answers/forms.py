@@ -35,7 +35,9 @@ _NAME = re.compile(
     r"[A-Za-z]+'?(?:_\{?\w+\}?)?(?:\([A-Za-z](?:,\s*[A-Za-z])*\))?|\\[a-z]+|\([A-Za-z](?:,\s*[A-Za-z])+\)"
 )
 _MEMBER = re.compile(r"([A-Za-z])\s*\\in(?![A-Za-z])\s*")
-_WORD = re.compile(r"(?<![A-Za-z\\])(?:(?![abcxyzpqr]{3}(?![A-Za-z]))[A-Za-z]{3,}|no|or|on|is|am|pm|of|so|us|if|in|it|at|to)(?![A-Za-z(])")
+_WORD = re.compile(
+    r"(?<![A-Za-z\\])(?:(?![abcxyzpqr]{3}(?![A-Za-z]))[A-Za-z]{3,}|no|or|on|is|am|pm|of|so|us|if|in|it|at|to)(?![A-Za-z(])"
+)
 _FUNCTIONS = re.compile(
     r"\\[A-Za-z]+|(?<![A-Za-z])(?:a?(?:sin|cos|tan)h?|arc(?:sin|cos|tan)|sec|csc|cot|log|exp|max|min|gcd|lcm|mod)"
     r"(?![A-Za-z])"
@@ -150,7 +152,8 @@ class Judge:
             return None
         ordered = (lambda side: (single, side)) if turned else (lambda side: (side, single))
         if all(exact_value(side) is not None for side in chain):
-            return bool(equation_is_true("=".join(chain))) and any(self._deeper().same(*ordered(side)) for side in chain)
+            true = bool(equation_is_true("=".join(chain)))
+            return true and any(self._deeper().same(*ordered(side)) for side in chain)
         return all(self._deeper().same(*ordered(side)) for side in chain)
 
     def _structures(self, predicted: str, reference: str) -> bool | None:

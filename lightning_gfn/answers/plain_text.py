@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 _SYMBOLS = {
     **dict.fromkeys("−–—‐‑‒﹣－", "-"),
@@ -26,17 +26,25 @@ _ROOT = re.compile(r"([√∛])\s*(?:\(([^()]*)\)|\{([^{}]*)\}|([0-9]+(?:\.[0-9]
 _WORDS = r"\\(?:text|mbox|mathrm|textbf|mathbf|textit|mathit|textrm|textsf|operatorname|boldsymbol|bm|emph|underline)"
 _TEXT = re.compile(_WORDS + r"\s*\{([^{}]*)\}")
 _BOX = re.compile(r"^\\[fd]?(?:boxed|fbox)\s*\{(.*)\}$", re.DOTALL)
-_PAIRS = tuple((re.compile(p, re.DOTALL), r) for p, r in (
+Replacement = str | Callable[[re.Match[str]], str]
+
+
+def _compiled(rules: Sequence[tuple[str, Replacement]]) -> tuple[tuple[re.Pattern[str], Replacement], ...]:
+    return tuple((re.compile(pattern, re.DOTALL), replacement) for pattern, replacement in rules)
+
+
+_PAIRS = _compiled((
     (r"```(?:[a-z]*\n)?|`", ""),
     (r"(?<![\w)\]}])(\*\*|__|~~)(?=\S)(.+?)(?<=\S)\1(?!\w)", r"\2"),
     (r"^\s*(?:#{1,6}|>)\s+", ""),
     (r"^\s*(?:\*\*|__)\s*|\s*(?<!\*)(?:\*\*|__)\s*$", ""),
     (r"^\s*([*_])(?=[^\s*_])(.+?)(?<=[^\s*_])\1\s*$", r"\2"),
 ))  # fmt: skip
-_LAYOUT: tuple[tuple[re.Pattern[str], str], ...] = tuple((re.compile(p), r) for p, r in (
+_LAYOUT = _compiled((
     (r"(?<!\\)\\[()\[\]]", ""),
     (r"(?<!\\)\\!|(?<=[0-9])\\,(?=[0-9]{3})", ""),
-    (r"(?<!\\)\\[,;: ]|~|\\(?:quad|qquad|hspace\{[^{}]*\}|displaystyle|textstyle|limits|newline|hfill)(?![A-Za-z])", " "),
+    (r"(?<!\\)\\[,;: ]|~", " "),
+    (r"\\(?:quad|qquad|hspace\{[^{}]*\}|displaystyle|textstyle|limits|newline|hfill)(?![A-Za-z])", " "),
     (r"\{,\}", ","),
     (r"\\[dtc]frac(?![A-Za-z])", r"\\frac"),
     (r"\\(?:left|right|middle|[bB]igg?[lrm]?)(?![A-Za-z])\.?", ""),
@@ -150,6 +158,3 @@ def _layout(text: str) -> str:
     for pattern, replacement in _LAYOUT:
         text = pattern.sub(replacement, text)
     return text
-
-
-Replacement = str | Callable[[re.Match[str]], str]

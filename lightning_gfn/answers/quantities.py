@@ -8,7 +8,7 @@ from fractions import Fraction
 
 from lightning_gfn.answers.expressions import DECIMAL, SCIENTIFIC, exact_value
 from lightning_gfn.answers.number_words import in_digits
-from lightning_gfn.answers.units import CURRENCY_SIGNS, UNITS, Unit, known_unit
+from lightning_gfn.answers.units import CURRENCIES, CURRENCY_SIGNS, UNITS, Unit, known_unit
 
 MIN_ROUNDED_DIGITS = 6
 """A decimal stands for a value that no decimal equals only if it shows at least so many correct digits."""
@@ -29,21 +29,24 @@ _OUT_OF = re.compile(r"^([0-9]+) (?:out of|in) ([0-9]+)$")
 _COMPOUND = re.compile(r"([0-9]+(?:\.[0-9]+)?)\s*([A-Za-z]+)\.?(?:,?\s+(?:and\s+)?|$)")
 _SCALES = {"hundred": 2, "thousand": 3, "million": 6, "billion": 9, "trillion": 12}
 _PARTS = {
-    "half": 2, "quarter": 4, "halves": 2, "third": 3, "thirds": 3, "fourth": 4, "fourths": 4, "fifth": 5, "fifths": 5, "sixth": 6,
-    "sixths": 6, "seventh": 7, "sevenths": 7, "eighth": 8, "eighths": 8, "ninth": 9, "ninths": 9, "tenth": 10,
+    "half": 2, "quarter": 4, "halves": 2, "third": 3, "thirds": 3, "fourth": 4, "fourths": 4, "fifth": 5, "fifths": 5,
+    "sixth": 6, "sixths": 6, "seventh": 7, "sevenths": 7, "eighth": 8, "eighths": 8, "ninth": 9, "ninths": 9, "tenth": 10,
     "tenths": 10, "hundredths": 100, "thousandths": 1000,
 }  # fmt: skip
 _SINGLE_LETTER_UNITS = frozenset("mgshlL")
-_OPERATIONS = frozenset(
-    "or not no nor isn't neither minus plus divided multiplied squared cubed factorial mod modulo choose root maybe "
-    "perhaps either versus vs base half quarter".split()
-)
+_OPERATIONS = frozenset([
+    "or", "not", "no", "nor", "isn't", "neither", "minus", "plus", "divided", "multiplied", "squared", "cubed",
+    "factorial", "mod", "modulo", "choose", "root", "maybe", "perhaps", "either", "versus", "vs", "base", "half",
+    "quarter",
+])  # fmt: skip
 """Words behind a number that make another number, or none, of it."""
-_HARMLESS = frozenset(
-    "a about all altogether an answer approximately are around be been costs equals exactly final from get gets had "
-    "has have he her his in is it just made makes nearly now of on only result she so solution spent sum that the "
-    "their then there therefore they this to total value was we were will with you result's roughly".split()
-)
+_HARMLESS = frozenset([
+    "a", "about", "all", "altogether", "an", "answer", "approximately", "are", "around", "be", "been", "costs",
+    "equals", "exactly", "final", "from", "get", "gets", "had", "has", "have", "he", "her", "his", "in", "is", "it",
+    "just", "made", "makes", "nearly", "now", "of", "on", "only", "result", "she", "so", "solution", "spent", "sum",
+    "that", "the", "their", "then", "there", "therefore", "they", "this", "to", "total", "value", "was", "we",
+    "were", "will", "with", "you", "result's", "roughly",
+])  # fmt: skip
 """Words in front of a number that leave it as it is."""
 
 
@@ -111,7 +114,8 @@ def read_quantity(text: str) -> Quantity | None:
         return None
     if currency is not None:
         unit = UNITS[currency[2].lower()]
-        if found.unit is not None and found.unit.dimension in ("usd", "eur", "gbp", "jpy", "inr") and found.unit != unit:
+        named = found.unit
+        if named is not None and named.dimension in CURRENCIES and named != unit:
             return None
         found = replace(found, unit=unit, wordy=True)
     return replace(found, wordy=found.wordy or lead is not None)

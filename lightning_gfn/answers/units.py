@@ -69,6 +69,7 @@ def _read(table: dict[str, str]) -> Iterator[tuple[str, Unit]]:
 
 
 UNITS: dict[str, Unit] = dict(_read(_TABLE))
+CURRENCIES = ("usd", "eur", "gbp", "jpy", "inr")
 CURRENCY_SIGNS = ("US$", "USD", "EUR", "GBP", "INR", "JPY", "Rs.", "Rs", "$", "€", "£", "¥", "₹")
 LONGEST = max(len(name.split()) for name in UNITS)
 

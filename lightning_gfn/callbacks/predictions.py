@@ -75,8 +75,8 @@ class PredictionWriter(Callback):
 
     Rows: problem_id, prompt, temperature, sample, completion, log_prob (nats, temperature 1), correct, length (tokens),
     truncated, answer_style; for an attempt at a proof, in place of the last, outcome, message and steps (prompt,
-    tactic, failed). Every batch is flushed, so a killed run keeps what it has predicted. The merged ``predictions/predictions.jsonl`` stands in
-    data-set order and holds each (problem, temperature, sample) once.
+    tactic, failed). Every batch is flushed, so a killed run keeps what it has predicted. The merged
+    ``predictions/predictions.jsonl`` stands in data-set order and holds each (problem, temperature, sample) once.
 
     ``predictions/budget.json`` says what the sampling cost, in the form that ``Budget`` takes as ``prior``: tokens
     generated and completions checked (reward calls) on all ranks, seconds of the slowest, the highest peak of memory.

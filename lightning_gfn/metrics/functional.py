@@ -143,7 +143,8 @@ def distinct_correct_expected(
     Raises:
         ValueError: if the lengths differ or the threshold is outside (0, 1].
     """
-    return expected_distinct(similar_pairs(completions, correct, threshold, tokenizer), num_orders=num_orders, seed=seed)
+    similar = similar_pairs(completions, correct, threshold, tokenizer)
+    return expected_distinct(similar, num_orders=num_orders, seed=seed)
 
 
 def distinct_correct_components(

@@ -66,8 +66,8 @@ def read_share(texts: Sequence[str]) -> float:
 @cache
 def _warn_of_unread_letters() -> None:
     warnings.warn(
-        "ROUGE-L compares texts by the tokens of rouge-score, ASCII letters and digits, but most letters of these texts "
-        "are others, so their differences are not seen: set tokenizer to unicode",
+        "ROUGE-L compares texts by the tokens of rouge-score, ASCII letters and digits, but most letters of these "
+        "texts are others, so their differences are not seen: set tokenizer to unicode",
         UserWarning,
         stacklevel=3,
     )

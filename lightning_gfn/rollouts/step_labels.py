@@ -98,8 +98,8 @@ class ExactSolutions(StepLabeller):
 class ExactArithmetic(StepLabeller):
     """A step is good if no equation up to its end is false, and no final answer is wrong; the last one must answer.
 
-    The letter x stands for the reference answer; ``answers.equations.states`` says when an equation is true. Softer than ``ExactSolutions``: text without equations is believed,
-    and any way of solving counts.
+    The letter x stands for the reference answer; ``answers.equations.states`` says when an equation is true. Softer
+    than ``ExactSolutions``: text without equations is believed, and any way of solving counts.
     """
 
     def __call__(self, attempts: Sequence[Attempt], policy: Policy) -> StepLabels:

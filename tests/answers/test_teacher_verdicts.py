@@ -1,4 +1,4 @@
-r"""Pairs of answers with the verdict that a teacher would give: ``predicted == reference`` and ``predicted != reference``."""
+r"""Pairs of answers with a teacher's verdict: ``predicted == reference`` and ``predicted != reference``."""
 
 from __future__ import annotations
 
@@ -779,12 +779,14 @@ TABLE = {
         4\sqrt(2) != 4
     """,
 }
-NOUNS = (
-    "dollars euros pounds cents pages books weeks cookies tickets apples hours students miles minutes days chairs "
-    "marbles stickers people kilometers trees flowers pieces slices boxes eggs points games shirts candies inches "
-    "feet years months liters gallons tons bottles cars dogs cats kittens birds bananas crayons pencils toys "
-    "sandwiches muffins cupcakes pizzas seashells km/h m/s km m kg g cm mm L ml lb oz mph"
-).split()
+NOUNS = [
+    "dollars", "euros", "pounds", "cents", "pages", "books", "weeks", "cookies", "tickets", "apples", "hours",
+    "students", "miles", "minutes", "days", "chairs", "marbles", "stickers", "people", "kilometers", "trees",
+    "flowers", "pieces", "slices", "boxes", "eggs", "points", "games", "shirts", "candies", "inches", "feet",
+    "years", "months", "liters", "gallons", "tons", "bottles", "cars", "dogs", "cats", "kittens", "birds",
+    "bananas", "crayons", "pencils", "toys", "sandwiches", "muffins", "cupcakes", "pizzas", "seashells", "km/h",
+    "m/s", "km", "m", "kg", "g", "cm", "mm", "L", "ml", "lb", "oz", "mph",
+]  # fmt: skip
 
 
 def pairs() -> list[tuple[str, str, str, bool]]:
