@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 
-from lightning_gfn.answers.expressions import DECIMAL, exact_value
+from lightning_gfn.answers.forms.expressions import DECIMAL, exact_value
 
 UNKNOWN = "x"
 """The one letter that may stand for a known value."""
@@ -26,6 +26,7 @@ _OF = re.compile(r"\b(?:of|times|plus|minus|by|half|twice|than)\s*$", re.IGNOREC
 _REWRITES: tuple[tuple[re.Pattern[str], str], ...] = tuple((re.compile(p), r) for p, r in (
     (r"<<[^<>]*>>", ""),
     (r"\\\$", "$"),
+    (r"\$(?!\s?[0-9])", ""),
     (r"\\[td]?frac\{([^{}]*)\}\{([^{}]*)\}", r"(\1)/(\2)"),
     (r"(?<=[0-9)])\s*(?:[x×·∗⋅]|\\times|\\cdot)\s*(?=[$(]?[0-9(])", " * "),
     (r"÷|\\div(?![A-Za-z])", "/"),
@@ -144,6 +145,8 @@ def _matched(chain: str) -> str:
             chain = chain[1:]
         elif missing < 0 and chain.endswith(")"):
             chain = chain[:-1]
+        elif chain.startswith("(") and chain.endswith(")") and chain.partition("=")[0].count(")") == 0:
+            chain = chain[1:-1]
     return chain
 
 

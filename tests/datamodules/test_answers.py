@@ -138,7 +138,7 @@ def test_the_style_comes_from_yaml() -> None:
     parser = ArgumentParser()
     parser.add_class_arguments(GSM8K, "data")
     config = parser.parse_string("data:\n  answer_style: 'A: (.+)'\n")
-    assert parser.instantiate_classes(config).data.answer_style == "A: (.+)"
+    assert parser.instantiate(config).data.answer_style == "A: (.+)"
     assert GSM8K().answer_style == "gsm8k"
 
 

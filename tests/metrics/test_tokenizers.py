@@ -99,8 +99,8 @@ def test_letters_that_are_not_read_are_said_once() -> None:
 def test_the_option_reaches_the_metric_from_yaml() -> None:
     parser = ArgumentParser()
     parser.add_class_arguments(Evaluation, "evaluation")
-    chosen = parser.instantiate_classes(parser.parse_string("evaluation:\n  tokenizer: unicode\n")).evaluation
-    default = parser.instantiate_classes(parser.parse_string("evaluation: {}\n")).evaluation
+    chosen = parser.instantiate(parser.parse_string("evaluation:\n  tokenizer: unicode\n")).evaluation
+    default = parser.instantiate(parser.parse_string("evaluation: {}\n")).evaluation
     assert chosen.metric_settings["tokenizer"] == "unicode" and "tokenizer" not in default.metric_settings
     texts = (CHINESE + " 7", OTHER_CHINESE + " 7")
     record = EvalRecord(Problem("p", "?"), 1.0, texts, (True, True), (0.0,) * 2, (1,) * 2, (0.0,) * 2, (False,) * 2)

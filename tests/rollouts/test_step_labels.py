@@ -22,6 +22,9 @@ CASES = [
     ("3 + 4 = 7.\n", [0], [0]),
     ("x - 4 = 3.\nThe answer is: 7", [0, 0], [1, 1]),
     ("x - 4 = 4.\nThe answer is: 7", [0, 0], [0, 0]),
+    ("21 / 9 = 2.33.\nThe answer is: 7", [0, 0], [1, 1]),
+    ("21 / 9 = 2.34.\nThe answer is: 7", [0, 0], [0, 0]),
+    ("Take y = 3 * 4 = 12 and 50% * 14 = 7.\nThe answer is: 7", [0, 0], [1, 1]),
     ("It is obvious.\nThe answer is: 7", [0, 0], [1, 1]),
     ("3 + 4 = 8.\n3 + 4 = 7.\nThe answer is: 7", [0, 0, 0], [0, 0, 0]),
 ]

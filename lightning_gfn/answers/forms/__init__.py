@@ -1,0 +1,1 @@
+"""Forms that answers are written in, each read from its text and compared with others of its kind."""
