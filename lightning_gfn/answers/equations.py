@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 
-from lightning_gfn.answers.forms.expressions import DECIMAL, exact_value
+from lightning_gfn.answers.notation.expressions import DECIMAL, exact_value
 
 UNKNOWN = "x"
 """The one letter that may stand for a known value."""

@@ -7,9 +7,9 @@ from dataclasses import asdict
 from functools import lru_cache
 
 from lightning_gfn.answers.checker import MathVerifyChecker, TimeLeft
-from lightning_gfn.answers.forms.special_forms import read_choice
-from lightning_gfn.answers.judge import Judge
+from lightning_gfn.answers.forms import Judge
 from lightning_gfn.answers.normalisation import MAX_ANSWER_LENGTH, parse_number
+from lightning_gfn.answers.notation.special_forms import read_choice
 
 _OPTION = re.compile(r"([A-E])\) *(.+)", re.DOTALL)
 _PLAIN = re.compile(r"-?[0-9]{1,15}(?:\.[0-9]{1,15})?")

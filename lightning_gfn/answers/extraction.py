@@ -119,8 +119,8 @@ def reference_answer(solution: str, style: AnswerStyle) -> str | None:
     if found is None or not line or _without_commas(line.lstrip("$€£")) == found:
         return found
     from lightning_gfn.answers.equivalence import is_equivalent
-    from lightning_gfn.answers.forms.plain_text import tidy
-    from lightning_gfn.answers.forms.quantities import read_quantity
+    from lightning_gfn.answers.notation.plain_text import tidy
+    from lightning_gfn.answers.notation.quantities import read_quantity
 
     if read_quantity(tidy(line)) is not None and is_equivalent(line, found):
         return line

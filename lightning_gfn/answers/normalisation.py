@@ -5,9 +5,9 @@ from __future__ import annotations
 import re
 from fractions import Fraction
 
-from lightning_gfn.answers.forms.expressions import DECIMAL, decimal_value
-from lightning_gfn.answers.forms.plain_text import tidy
-from lightning_gfn.answers.forms.quantities import read_quantity
+from lightning_gfn.answers.notation.expressions import DECIMAL, decimal_value
+from lightning_gfn.answers.notation.plain_text import tidy
+from lightning_gfn.answers.notation.quantities import read_quantity
 
 MAX_ANSWER_LENGTH = 1000
 """Longer texts are answers only to the very same text (characters)."""

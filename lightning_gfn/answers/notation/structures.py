@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from lightning_gfn.answers.forms.plain_text import is_one_pair
+from lightning_gfn.answers.notation.plain_text import is_one_pair
 
 Kind = Literal["list", "set", "pair", "union", "matrix"]
 MAX_PARTS = 40

@@ -6,8 +6,8 @@ import re
 from dataclasses import dataclass
 from fractions import Fraction
 
-from lightning_gfn.answers.forms.expressions import exact_value
-from lightning_gfn.answers.forms.number_words import base_in_digits
+from lightning_gfn.answers.notation.expressions import exact_value
+from lightning_gfn.answers.notation.number_words import base_in_digits
 
 _CLOCK = re.compile(
     r"(?:at )?([0-9]{1,2})(?:\s*:\s*([0-9]{2}))?(?:\s*:\s*([0-9]{2}))?\s*(?:o'?clock)?\s*"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from lightning_gfn.answers.forms.expressions import exact_value
+from lightning_gfn.answers.notation.expressions import exact_value
 
 _RELATION = re.compile(r"(<|>|\\le(?![A-Za-z])|\\ge(?![A-Za-z])|\\ne(?![A-Za-z]))")
 _REALS_WITHOUT = re.compile(r"\\mathbb\{R\}\s*(?:\\setminus|\\backslash|-|\\)\s*\\?\{([^{}]*?)\\?\}")

@@ -7,11 +7,12 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 from lightning_gfn.answers.equations import equation_is_true
-from lightning_gfn.answers.forms.expressions import exact_value
-from lightning_gfn.answers.forms.inequalities import read_inequality, without_points
-from lightning_gfn.answers.forms.plain_text import tidy
-from lightning_gfn.answers.forms.quantities import read_quantity, same_quantity
-from lightning_gfn.answers.forms.special_forms import (
+from lightning_gfn.answers.normalisation import normalise
+from lightning_gfn.answers.notation.expressions import exact_value
+from lightning_gfn.answers.notation.inequalities import read_inequality, without_points
+from lightning_gfn.answers.notation.plain_text import tidy
+from lightning_gfn.answers.notation.quantities import read_quantity, same_quantity
+from lightning_gfn.answers.notation.special_forms import (
     read_based,
     read_choice,
     read_clock,
@@ -19,8 +20,7 @@ from lightning_gfn.answers.forms.special_forms import (
     same_clock,
     same_ratio,
 )
-from lightning_gfn.answers.forms.structures import Structure, read_structure, same_structure, with_both_signs
-from lightning_gfn.answers.normalisation import normalise
+from lightning_gfn.answers.notation.structures import Structure, read_structure, same_structure, with_both_signs
 
 MAX_DEPTH = 6
 """Structures within structures that are looked into."""

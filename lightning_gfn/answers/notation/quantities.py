@@ -6,9 +6,9 @@ import re
 from dataclasses import dataclass, replace
 from fractions import Fraction
 
-from lightning_gfn.answers.forms.expressions import DECIMAL, SCIENTIFIC, exact_value
-from lightning_gfn.answers.forms.number_words import in_digits
-from lightning_gfn.answers.forms.units import CURRENCIES, CURRENCY_SIGNS, UNITS, Unit, known_unit
+from lightning_gfn.answers.notation.expressions import DECIMAL, SCIENTIFIC, exact_value
+from lightning_gfn.answers.notation.number_words import in_digits
+from lightning_gfn.answers.notation.units import CURRENCIES, CURRENCY_SIGNS, UNITS, Unit, known_unit
 
 MIN_ROUNDED_DIGITS = 6
 """A decimal stands for a value that no decimal equals only if it shows at least so many correct digits."""

@@ -1,1 +1,0 @@
-"""Forms that answers are written in, each read from its text and compared with others of its kind."""
