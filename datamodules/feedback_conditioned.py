@@ -7,8 +7,8 @@ from dataclasses import replace
 from random import Random
 from typing import Any, Literal
 
-from datamodules.base import ProblemDataModule, Split
-from lightning_gfn.answers.hints import (
+from datamodules.common.base import ProblemDataModule, Split
+from lightning_gfn.prompts.math_feedback import (
     ANSWER,
     CORRECTION,
     DEFAULT_TEMPLATE,

@@ -7,11 +7,11 @@ from dataclasses import replace
 from os.path import commonprefix
 from typing import Any
 
-from datamodules.base import QUESTION, ProblemDataModule
-from datamodules.order import TrainLoader, keyed_hash
-from datamodules.rows import BadRow, Row
-from datamodules.wrapped import WrappedProblems, rows_of, text_of
-from lightning_gfn.examples import LabelledCompletion, Preference
+from datamodules.common.base import QUESTION, ProblemDataModule
+from datamodules.common.order import TrainLoader, keyed_hash
+from datamodules.common.rows import BadRow, Row
+from datamodules.common.wrapped import WrappedProblems, rows_of, text_of
+from lightning_gfn.preference_types import LabelledCompletion, Preference
 
 
 class PreferenceDataModule(WrappedProblems):

@@ -5,10 +5,10 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any, Literal
 
-from datamodules.base import ProblemDataModule, Split
-from datamodules.order import EvalLoader
-from datamodules.rows import BadRow, Row
-from datamodules.wrapped import WrappedProblems, rows_of, text_of
+from datamodules.common.base import ProblemDataModule, Split
+from datamodules.common.order import EvalLoader
+from datamodules.common.rows import BadRow, Row
+from datamodules.common.wrapped import WrappedProblems, rows_of, text_of
 from lightning_gfn.types import Problem
 
 PLACES = ("{prompt}", "{answer}")

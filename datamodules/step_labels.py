@@ -6,13 +6,13 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from datamodules.base import Split
+from datamodules.common.base import Split
+from datamodules.common.judged import JudgedRows, label_at, problem_at, text_at
+from datamodules.common.rows import BadRow, Row
 from datamodules.gsm8k import ANNOTATION
-from datamodules.judged import JudgedRows, label_at, problem_at, text_at
 from datamodules.preference import completion_text, rendered, split_prompt
-from datamodules.rows import BadRow, Row
 from lightning_gfn.answers.steps import split_steps
-from lightning_gfn.examples import Preference
+from lightning_gfn.preference_types import Preference
 
 TAG = "ки"
 FIRST_STEP = re.compile(r"[Ss]tep 1:")

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Literal
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from lightning_gfn.proofs import Episode, Theorem
+    from lightning_gfn.lean_types import Episode, Theorem
 
 AnswerStyle = Literal["gsm8k", "math", "metamath"]
 Source = Literal["on_policy", "tempered", "replay", "reference", "search"]

@@ -11,31 +11,42 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
-GROUND = {"proofs", "types", "examples", "interfaces", "teaching", "proving", "answers"}
-L1 = {"objectives", "metrics", "policies", "environments", "rewards", "feedback", "buffers", "theorems"}
+GROUND = {
+    "lean_types",
+    "types",
+    "preference_types",
+    "prompts",
+    "interfaces",
+    "teacher_interfaces",
+    "lean_interfaces",
+    "answers",
+}
+L1 = {"objectives", "metrics", "policies", "environments", "rewards", "feedback", "buffers", "theorem_generation"}
 L2 = {"rollouts"}
-L3 = {"modules", "callbacks", "reports", "commands", "tracking"}
+L3 = {"modules", "callbacks", "reports", "studies", "commands", "tracking"}
 ALLOWED: dict[str, set[str]] = {
-    "proofs": set(),
-    "types": {"proofs"},
-    "examples": set(),
-    "proving": {"proofs"},
+    "lean_types": set(),
+    "types": {"lean_types"},
+    "preference_types": set(),
+    "lean_interfaces": {"lean_types"},
     "interfaces": {"types"},
-    "teaching": {"types", "interfaces"},
+    "teacher_interfaces": {"types", "interfaces"},
     "answers": {"types", "interfaces"},
+    "prompts": {"lean_types", "types", "answers"},
     **{name: set(GROUND) for name in L1},
     "rollouts": GROUND | L1,
     "modules": GROUND | L1 | L2,
     "callbacks": GROUND | L1 | L2,
     "reports": {"types", "metrics"},
-    "commands": GROUND | L1 | L2 | {"reports", "tracking"},
+    "studies": GROUND | L1 | L2 | {"tracking"},
+    "commands": GROUND | L1 | L2 | {"reports", "studies", "tracking"},
     "tracking": {"types", "interfaces"},
-    "guards": set(),
+    "installation": set(),
     "cli": {"lightning_cli", "commands"},
-    "stage_worker": {"cli", "commands"},
-    "lightning_cli": GROUND | L3 | {"guards"},
+    "stage_worker": {"cli", "studies"},
+    "lightning_cli": GROUND | L3 | {"installation"},
 }
-DATAMODULES_MAY = {"proofs", "types", "examples", "answers"}
+DATAMODULES_MAY = {"lean_types", "types", "preference_types", "prompts", "answers"}
 OWNERS: dict[str, set[str]] = {
     "lean_dojo": {"environments"},
     "lean_interact": {"environments"},
@@ -47,7 +58,7 @@ OWNERS: dict[str, set[str]] = {
     "datasets": {"datamodules"},
     "trl": set(),
 }
-LIGHT = {"cli", "guards", "commands", *GROUND}
+LIGHT = {"cli", "installation", "commands", "studies", *GROUND}
 HEAVY = {"torch", "lightning", "transformers", "mlflow", "matplotlib", "numpy", "scipy", "sympy", "pandas"}
 
 
@@ -139,14 +150,14 @@ def test_the_table_has_no_circles() -> None:
     ("unit", "source"),
     [
         ("objectives", "from lightning_gfn.policies.causal_lm import CausalLM"),
-        ("objectives", "import lightning_gfn.rollouts.sampler"),
+        ("objectives", "import lightning_gfn.rollouts.completion_sampler"),
         ("policies", "from lightning_gfn.rewards import likelihood"),
         ("modules", "def f():\n    from lightning_gfn.callbacks.tables import SampleTable"),
         ("callbacks", "from lightning_gfn.tracking.keys import check_metric_key"),
         ("types", "from lightning_gfn.interfaces import Policy"),
-        ("rollouts", "from lightning_gfn.modules.base import PolicyModule"),
-        ("rewards", "import datamodules.base"),
-        ("datamodules", "from lightning_gfn.policies.tokenizers import x"),
+        ("rollouts", "from lightning_gfn.modules.policy_module import PolicyModule"),
+        ("rewards", "import datamodules.common.base"),
+        ("datamodules", "from lightning_gfn.policies.models.tokenizers import x"),
         ("datamodules", "if TYPE_CHECKING:\n    from lightning_gfn.interfaces import Policy"),
         ("rewards", "from . import schedules"),
         ("policies", "import lean_dojo"),

@@ -76,8 +76,8 @@ def test_wheel_holds_both_packages_and_nothing_else(tmp_path: Path) -> None:
     assert tops == {"lightning_gfn", "datamodules"}
     kinds = ("*.py", "*.html", "*.css", "*.js", "*.lean")
     expected = {str(path.relative_to(ROOT)) for kind in kinds for path in (ROOT / "lightning_gfn").rglob(kind)}
-    assert "lightning_gfn/reports/templates/page.js" in expected
-    assert "lightning_gfn/environments/lean_files/proof.lean" in expected
+    assert "lightning_gfn/reports/rendering/templates/page.js" in expected
+    assert "lightning_gfn/environments/embedded_lean/lean_files/proof.lean" in expected
     assert expected and expected <= set(names)
     assert "datamodules/lean_theorems/train.json.gz" in names
     assert f"Version: {lightning_gfn.__version__}" in metadata and "License-Expression: Apache-2.0" in metadata

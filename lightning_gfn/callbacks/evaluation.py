@@ -5,8 +5,8 @@ from __future__ import annotations
 from copy import deepcopy
 from typing import TYPE_CHECKING, Any
 
-from lightning_gfn.callbacks.evaluated_step import EvaluatedStep
-from lightning_gfn.callbacks.results import (
+from lightning_gfn.callbacks.common.evaluated_step import EvaluatedStep
+from lightning_gfn.callbacks.common.problem_rows import (
     Measured,
     console_table,
     is_headline,
@@ -16,7 +16,7 @@ from lightning_gfn.callbacks.results import (
     run_identity,
     temperature_suffix,
 )
-from lightning_gfn.callbacks.run_files import (
+from lightning_gfn.callbacks.common.run_files import (
     Row,
     gather_rows,
     records_of,

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from lightning.pytorch import Callback
 
-from lightning_gfn.callbacks.run_files import run_folder
+from lightning_gfn.callbacks.common.run_files import run_folder
 from lightning_gfn.interfaces import TextModel
 
 if TYPE_CHECKING:

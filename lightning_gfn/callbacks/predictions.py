@@ -10,7 +10,8 @@ from typing import IO, TYPE_CHECKING, Any
 
 from lightning.pytorch import Callback
 
-from lightning_gfn.callbacks.run_files import (
+from lightning_gfn.callbacks.common.costs import PEAK, peak_memory_mib, reset_peak_memory, sampling_cost
+from lightning_gfn.callbacks.common.run_files import (
     gather_rows,
     json_line,
     records_of,
@@ -19,9 +20,9 @@ from lightning_gfn.callbacks.run_files import (
     write_json,
     write_text,
 )
-from lightning_gfn.callbacks.spending import PEAK, peak_memory_mib, reset_peak_memory, sampling_cost
-from lightning_gfn.proofs import Episode, ProofPrompt
-from lightning_gfn.rollouts.resampling import tactics_asked
+from lightning_gfn.lean_types import Episode
+from lightning_gfn.prompts.proof_prompt import ProofPrompt
+from lightning_gfn.rollouts.rollout_batch import tactics_asked
 from lightning_gfn.types import EvalRecord
 
 if TYPE_CHECKING:

@@ -5,11 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from lightning_gfn.callbacks.evaluated_step import EvaluatedStep
-from lightning_gfn.callbacks.lean_files import lean_file, unique_names
-from lightning_gfn.callbacks.proof_search import ProofSearch
-from lightning_gfn.callbacks.results import run_seed
-from lightning_gfn.callbacks.run_files import (
+from lightning_gfn.callbacks.common.evaluated_step import EvaluatedStep
+from lightning_gfn.callbacks.common.lean_files import lean_file, unique_names
+from lightning_gfn.callbacks.common.problem_rows import run_seed
+from lightning_gfn.callbacks.common.run_files import (
     Row,
     records_of,
     run_folder,
@@ -18,14 +17,15 @@ from lightning_gfn.callbacks.run_files import (
     write_jsonl,
     write_text,
 )
-from lightning_gfn.metrics.tactic_scripts import distinct_scripts
-from lightning_gfn.rollouts.gather import gather_all
+from lightning_gfn.callbacks.proof_search import ProofSearch
+from lightning_gfn.metrics.functional.tactic_scripts import distinct_scripts
+from lightning_gfn.rollouts.distributed import gather_all
 from lightning_gfn.types import Problem
 
 if TYPE_CHECKING:
     from lightning.pytorch import LightningModule, Trainer
 
-    from lightning_gfn.rollouts.proving import Proving
+    from lightning_gfn.rollouts.proofs.proving import Proving
 
 
 @dataclass(frozen=True)

@@ -6,20 +6,20 @@ import time
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from lightning_gfn.callbacks.evaluated_step import EvaluatedStep
-from lightning_gfn.callbacks.results import Measured, run_seed
-from lightning_gfn.callbacks.run_files import Row, records_of, run_folder, send_artifact, write_json, write_jsonl
-from lightning_gfn.callbacks.search_results import described, grid_table, grid_text, search_metrics, search_row
-from lightning_gfn.rollouts.gather import gather_all
+from lightning_gfn.callbacks.common.evaluated_step import EvaluatedStep
+from lightning_gfn.callbacks.common.problem_rows import Measured, run_seed
+from lightning_gfn.callbacks.common.run_files import Row, records_of, run_folder, send_artifact, write_json, write_jsonl
+from lightning_gfn.callbacks.common.search_rows import described, grid_table, grid_text, search_metrics, search_row
+from lightning_gfn.rollouts.distributed import gather_all
 from lightning_gfn.rollouts.keyed_random import keyed_uniform
-from lightning_gfn.rollouts.leaf_values import HeadValue
-from lightning_gfn.rollouts.proof_search import SearchSettings, search_proofs
+from lightning_gfn.rollouts.search.proof_search import SearchSettings, search_proofs
+from lightning_gfn.rollouts.search.state_values import HeadValue
 from lightning_gfn.types import Problem
 
 if TYPE_CHECKING:
     from lightning.pytorch import LightningModule, Trainer
 
-    from lightning_gfn.rollouts.proving import Proving
+    from lightning_gfn.rollouts.proofs.proving import Proving
 
 
 @dataclass(frozen=True)

@@ -6,17 +6,24 @@ import dataclasses
 import math
 from typing import TYPE_CHECKING, Any
 
-from lightning_gfn.callbacks.evaluated_step import EvaluatedStep
-from lightning_gfn.callbacks.results import run_seed
-from lightning_gfn.callbacks.run_files import Row, gather_rows, run_folder, send_artifact, write_json, write_jsonl
-from lightning_gfn.examples import Judgement
-from lightning_gfn.metrics.calibration import (
+from lightning_gfn.callbacks.common.evaluated_step import EvaluatedStep
+from lightning_gfn.callbacks.common.problem_rows import run_seed
+from lightning_gfn.callbacks.common.run_files import (
+    Row,
+    gather_rows,
+    run_folder,
+    send_artifact,
+    write_json,
+    write_jsonl,
+)
+from lightning_gfn.metrics.functional.calibration import (
     accuracy,
     auroc,
     brier_score,
     expected_calibration_error,
     reliability_bins,
 )
+from lightning_gfn.preference_types import Judgement
 
 if TYPE_CHECKING:
     from lightning.pytorch import LightningModule, Trainer

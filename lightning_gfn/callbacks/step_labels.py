@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 from lightning.pytorch import Callback
 
-from lightning_gfn.callbacks.predictions import merge_predictions
-from lightning_gfn.callbacks.run_files import (
+from lightning_gfn.callbacks.common.costs import PEAK, peak_memory_mib, sampling_cost
+from lightning_gfn.callbacks.common.run_files import (
     Row,
     json_line,
     records_of,
@@ -19,7 +19,7 @@ from lightning_gfn.callbacks.run_files import (
     write_json,
     write_text,
 )
-from lightning_gfn.callbacks.spending import PEAK, peak_memory_mib, sampling_cost
+from lightning_gfn.callbacks.predictions import merge_predictions
 from lightning_gfn.rollouts.step_labels import Attempt, StepLabeller, attempt_of
 
 if TYPE_CHECKING:

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from lightning_gfn.callbacks.evaluated_step import EvaluatedStep
-from lightning_gfn.callbacks.run_files import (
+from lightning_gfn.callbacks.common.evaluated_step import EvaluatedStep
+from lightning_gfn.callbacks.common.run_files import (
     Row,
     gather_rows,
     records_of,

@@ -6,10 +6,10 @@ import time
 from collections.abc import Sequence
 from typing import Any
 
-from lightning_gfn.environments.fake_tactics import Goal, run
-from lightning_gfn.environments.propositional import Refused, read_statement
-from lightning_gfn.proofs import CheckResult, LeanError, ProofFinished, StepResult, TacticState, Theorem
-from lightning_gfn.proving import BackendFault, BackendTimeout, LeanBackend
+from lightning_gfn.environments.fake_lean.propositional import Refused, read_statement
+from lightning_gfn.environments.fake_lean.tactics import Goal, run
+from lightning_gfn.lean_interfaces import BackendFault, BackendTimeout, LeanBackend
+from lightning_gfn.lean_types import CheckResult, LeanError, ProofFinished, StepResult, TacticState, Theorem
 
 
 class FakeLean(LeanBackend):

@@ -10,13 +10,13 @@ from collections.abc import Mapping, Sequence
 from concurrent.futures import Future
 from typing import Any
 
-from lightning_gfn.environments.cache import Answer, ResultCache, Strikes, Tally
-from lightning_gfn.environments.copies import ConfigurationCopies
+from lightning_gfn.environments.configuration_copies import ConfigurationCopies
+from lightning_gfn.environments.pooling.cache import Answer, ResultCache, Strikes, Tally
+from lightning_gfn.environments.pooling.scheduler import Scheduler
+from lightning_gfn.environments.pooling.workers import LeanWorker, Request, WorkerLimits
 from lightning_gfn.environments.rules import TacticRules
-from lightning_gfn.environments.scheduler import Scheduler
-from lightning_gfn.environments.workers import LeanWorker, Request, WorkerLimits
-from lightning_gfn.proofs import CheckResult, LeanError, ProofFinished, StepResult, TacticState, Theorem
-from lightning_gfn.proving import BackendUnavailable, LeanBackend, ProofEnvironment
+from lightning_gfn.lean_interfaces import BackendUnavailable, LeanBackend, ProofEnvironment
+from lightning_gfn.lean_types import CheckResult, LeanError, ProofFinished, StepResult, TacticState, Theorem
 
 TRIAL = Theorem("lightning_gfn_trial", "(p : Prop) (hp : p) : p")
 TRIAL_TACTIC = "exact hp"

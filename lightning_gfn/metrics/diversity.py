@@ -6,12 +6,12 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Literal
 
+from lightning_gfn.answers.equation_normal_form import equations
 from lightning_gfn.metrics.base import PerProblemMetric
-from lightning_gfn.metrics.bleu import self_bleu
-from lightning_gfn.metrics.equations import equations
-from lightning_gfn.metrics.functional import coverage, paths_found
-from lightning_gfn.metrics.rouge import rouge_l_f1_matrix
-from lightning_gfn.metrics.similarity import (
+from lightning_gfn.metrics.functional.bleu import self_bleu
+from lightning_gfn.metrics.functional.estimates import coverage, paths_found
+from lightning_gfn.metrics.functional.rouge import rouge_l_f1_matrix
+from lightning_gfn.metrics.functional.similarity import (
     components,
     correct_only,
     distinct_in_order,

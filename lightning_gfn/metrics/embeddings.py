@@ -13,7 +13,7 @@ import numpy as np
 import torch
 
 from lightning_gfn.metrics.base import PerProblemMetric
-from lightning_gfn.metrics.similarity import correct_only
+from lightning_gfn.metrics.functional.similarity import correct_only
 from lightning_gfn.types import EvalRecord
 
 if TYPE_CHECKING:

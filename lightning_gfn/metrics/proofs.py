@@ -7,9 +7,9 @@ from collections.abc import Sequence
 from statistics import fmean
 from typing import Any
 
+from lightning_gfn.lean_types import Episode
 from lightning_gfn.metrics.base import PerProblemMetric
-from lightning_gfn.metrics.tactic_scripts import distinct_scripts, entropy, head_words
-from lightning_gfn.proofs import Episode
+from lightning_gfn.metrics.functional.tactic_scripts import distinct_scripts, entropy, head_words
 from lightning_gfn.types import EvalRecord
 
 

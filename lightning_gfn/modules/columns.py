@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from lightning_gfn.interfaces import Objective, Policy, Reward
-from lightning_gfn.modules.layout import JoinedLayout
+from lightning_gfn.modules.trajectory_layout import JoinedLayout
 from lightning_gfn.types import LogReward, Rollouts, Scores
 
 SCORE_COLUMNS = frozenset(

@@ -8,18 +8,18 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
-from lightning_gfn.answers.hints import DEFAULT_TEMPLATE, check_template, with_feedback
 from lightning_gfn.interfaces import Objective, Policy, Reward
-from lightning_gfn.modules.base import PolicyModule
+from lightning_gfn.modules.policy_module import PolicyModule
 from lightning_gfn.modules.settings import EvaluationSettings, OptimizerSettings
 from lightning_gfn.objectives.distillation import TopKDistillation
-from lightning_gfn.policies.readings import pad_contexts
+from lightning_gfn.policies.padding import pad_contexts
+from lightning_gfn.prompts.math_feedback import DEFAULT_TEMPLATE, check_template, with_feedback
 from lightning_gfn.rollouts.behaviour import BehaviourMix
-from lightning_gfn.rollouts.episode_sampler import make_sampler
-from lightning_gfn.rollouts.proving import Proving
-from lightning_gfn.rollouts.resampling import environment_steps
-from lightning_gfn.rollouts.rewarding import evaluate_rewards
-from lightning_gfn.teaching import FeedbackSource, TeachingPolicy
+from lightning_gfn.rollouts.make_sampler import make_sampler
+from lightning_gfn.rollouts.proofs.proving import Proving
+from lightning_gfn.rollouts.rewarded_sampler import evaluate_rewards
+from lightning_gfn.rollouts.rollout_batch import environment_steps
+from lightning_gfn.teacher_interfaces import FeedbackSource, TeachingPolicy
 from lightning_gfn.types import Feedback, Problem, Rollouts
 
 COLUMNS = frozenset(

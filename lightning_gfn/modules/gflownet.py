@@ -7,7 +7,7 @@ from lightning_gfn.modules.rollout import RolloutModule
 from lightning_gfn.modules.settings import EvaluationSettings, OptimizerSettings, UpdateSettings
 from lightning_gfn.policies.heads import Head
 from lightning_gfn.rollouts.behaviour import BehaviourMix
-from lightning_gfn.rollouts.proving import Proving
+from lightning_gfn.rollouts.proofs.proving import Proving
 
 
 class GFlowNetModule(RolloutModule):

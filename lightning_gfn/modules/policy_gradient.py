@@ -7,8 +7,8 @@ from lightning_gfn.modules.rollout import RolloutModule
 from lightning_gfn.modules.settings import EvaluationSettings, KLControl, OptimizerSettings, UpdateSettings
 from lightning_gfn.policies.heads import Head
 from lightning_gfn.rollouts.behaviour import BehaviourMix
-from lightning_gfn.rollouts.proving import Proving
-from lightning_gfn.rollouts.resampling import ResampleSettings
+from lightning_gfn.rollouts.dynamic_sampling import ResampleSettings
+from lightning_gfn.rollouts.proofs.proving import Proving
 
 
 class PolicyGradientModule(RolloutModule):

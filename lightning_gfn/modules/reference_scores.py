@@ -11,7 +11,7 @@ from torch import Tensor
 
 from lightning_gfn.interfaces import Policy
 from lightning_gfn.modules.columns import trajectory_log_prob
-from lightning_gfn.rollouts.gather import gather_all
+from lightning_gfn.rollouts.distributed import gather_all
 from lightning_gfn.rollouts.reference import text_rollouts
 from lightning_gfn.types import Problem
 

@@ -9,12 +9,12 @@ import torch
 from torch import Tensor
 
 from lightning_gfn.answers.steps import split_steps
-from lightning_gfn.examples import JudgedSolution, Judgement, LabelledCompletion, Preference
 from lightning_gfn.interfaces import Objective
+from lightning_gfn.modules.base import TrainedModule
 from lightning_gfn.modules.settings import OptimizerSettings
-from lightning_gfn.modules.trained import TrainedModule
 from lightning_gfn.objectives.reward_model import LabelLoss
-from lightning_gfn.policies.reward_network import LanguageRewardNetwork
+from lightning_gfn.policies.reward_models.network import LanguageRewardNetwork
+from lightning_gfn.preference_types import JudgedSolution, Judgement, LabelledCompletion, Preference
 
 Labelled = JudgedSolution | LabelledCompletion
 LABEL_COLUMNS = frozenset({"score_BS", "label_BS", "label_mask_BS"})

@@ -8,7 +8,6 @@ import torch
 from torch import Tensor
 
 from lightning_gfn.interfaces import Buffer, Objective, Policy, Reward
-from lightning_gfn.modules.base import PolicyModule
 from lightning_gfn.modules.columns import (
     REFERENCE_COLUMNS,
     StepBoundaries,
@@ -19,16 +18,18 @@ from lightning_gfn.modules.columns import (
     reference_columns,
     trajectory_log_prob,
 )
+from lightning_gfn.modules.policy_module import PolicyModule
+from lightning_gfn.modules.rollout_window import RolloutWindow
 from lightning_gfn.modules.settings import EvaluationSettings, KLControl, OptimizerSettings, UpdateSettings
-from lightning_gfn.modules.window import RolloutWindow
 from lightning_gfn.policies.heads import Head
-from lightning_gfn.policies.modes import evaluation_mode
+from lightning_gfn.policies.models.evaluation_mode import evaluation_mode
 from lightning_gfn.rollouts.batching import to_trajectories
 from lightning_gfn.rollouts.behaviour import BehaviourMix
-from lightning_gfn.rollouts.episode_sampler import make_sampler
-from lightning_gfn.rollouts.gather import gather_all
-from lightning_gfn.rollouts.proving import Proving
-from lightning_gfn.rollouts.resampling import ResampleSettings, RewardedSampler, check_resampling
+from lightning_gfn.rollouts.distributed import gather_all
+from lightning_gfn.rollouts.dynamic_sampling import ResampleSettings, check_resampling
+from lightning_gfn.rollouts.make_sampler import make_sampler
+from lightning_gfn.rollouts.proofs.proving import Proving
+from lightning_gfn.rollouts.rewarded_sampler import RewardedSampler
 from lightning_gfn.types import LogReward, Problem, Rollouts, Scores, Source
 
 

@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from lightning_gfn.interfaces import Objective
-from lightning_gfn.objectives._checks import check_choice, check_mask, check_shapes
+from lightning_gfn.objectives.functional.checks import check_choice, check_mask, check_shapes
 from lightning_gfn.types import LossOutput
 
 Rest = Literal["drop", "renormalise", "bucket"]

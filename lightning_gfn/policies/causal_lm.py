@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from lightning_gfn.policies.architectures import DecoderOnly
 from lightning_gfn.policies.language_policy import LanguagePolicy
+from lightning_gfn.policies.models.architectures import DecoderOnly
 
 
 class CausalLM(LanguagePolicy):

@@ -11,13 +11,14 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 import torch
 from torch import nn
 
-from lightning_gfn.policies import adapters, loading, tokenizers
-from lightning_gfn.policies.adapters import LoraSettings
-from lightning_gfn.policies.architectures import Architecture, DecoderOnly, max_positions
-from lightning_gfn.policies.decoders import DecoderFactory, DecoderName, DTypeName
-from lightning_gfn.policies.ema import AveragedWeights
-from lightning_gfn.policies.tokenizers import TextCodec, TokenizerSettings
-from lightning_gfn.policies.vocabulary import make_action_space
+from lightning_gfn.policies.action_space import make_action_space
+from lightning_gfn.policies.decoder_factory import DecoderFactory, DecoderName, DTypeName
+from lightning_gfn.policies.models import adapters, loading, tokenizers
+from lightning_gfn.policies.models.adapters import LoraSettings
+from lightning_gfn.policies.models.architectures import Architecture, DecoderOnly, max_positions
+from lightning_gfn.policies.models.averaged_weights import AveragedWeights
+from lightning_gfn.policies.models.output_layer import output_layer_of
+from lightning_gfn.policies.models.tokenizers import TextCodec, TokenizerSettings
 
 if TYPE_CHECKING:
     from peft import PeftModel
@@ -185,7 +186,7 @@ class LanguageModel(nn.Module):
                 f"max_prompt_tokens={self.max_prompt_tokens} + max_new_tokens={self.max_new_tokens} exceed the {limit} "
                 "positions of the model: lower them or raise config.max_position_embeddings"
             )
-        architecture.check_output_layer(hugging_face, loading.output_layer_of(hugging_face))
+        architecture.check_output_layer(hugging_face, output_layer_of(hugging_face))
 
     def set_action_space(self) -> None:
         """Derive the actions of q from model and tokenizer."""

@@ -8,12 +8,12 @@ from contextlib import nullcontext
 import torch
 from torch import Tensor
 
-from lightning_gfn.policies import loading
-from lightning_gfn.policies.architectures import max_positions
-from lightning_gfn.policies.generation import generate
-from lightning_gfn.policies.modes import evaluation_mode, no_dropout_and_gradient
-from lightning_gfn.policies.scoring import score_actions
-from lightning_gfn.policies.teaching import TeachingLM
+from lightning_gfn.policies.models.architectures import max_positions
+from lightning_gfn.policies.models.evaluation_mode import evaluation_mode, no_dropout_and_gradient
+from lightning_gfn.policies.models.output_layer import output_layer_of
+from lightning_gfn.policies.sampling.generation import generate
+from lightning_gfn.policies.scoring.score_actions import score_actions
+from lightning_gfn.policies.teacher import TeachingLM
 from lightning_gfn.types import SampledActions, Scores
 
 
@@ -140,7 +140,7 @@ class LanguagePolicy(TeachingLM):
             rows = self.on_device(context_ids_NC, context_mask_NC, action_ids_NT, action_mask_NT)
             return score_actions(
                 self.prefix_states(model, rows, with_last=stop or entropy),
-                loading.output_layer_of(model),
+                output_layer_of(model),
                 self.space,
                 *rows[2:],
                 vocab_size=self.vocab_size,

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from lightning_gfn.policies.encoder_decoder import EncoderDecoder
 from lightning_gfn.policies.language_policy import LanguagePolicy
+from lightning_gfn.policies.models.encoder_decoder import EncoderDecoder
 
 
 class Seq2SeqLM(LanguagePolicy):

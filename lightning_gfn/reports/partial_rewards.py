@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from lightning_gfn.metrics.partial_rewards import separation_of_rows
-from lightning_gfn.reports.canvas import new_figure, save_figure
+from lightning_gfn.metrics.functional.partial_rewards import separation_of_rows
+from lightning_gfn.reports.rendering.canvas import new_figure, save_figure
 from lightning_gfn.reports.runs import load_run
 
 COLOURS = {"proved": "#4c72b0", "unfinished": "#dd8452", "error": "#c44e52"}

@@ -10,7 +10,7 @@ import torch
 
 from lightning_gfn.answers import extract_answer, first_answer_position, is_equivalent
 from lightning_gfn.interfaces import Policy, Reward
-from lightning_gfn.rewards.prefixes import log_reward_of_term, pad_prefix_values, require_single_step
+from lightning_gfn.rewards.terms import log_reward_of_term, pad_prefix_values, require_single_step
 from lightning_gfn.types import LogReward, Problem, Rollouts
 
 if TYPE_CHECKING:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, cast
 import torch
 
 from lightning_gfn.interfaces import Policy, Reward
-from lightning_gfn.rewards.prefixes import log_reward_of_term, pad_prefix_values, require_single_step
+from lightning_gfn.rewards.terms import log_reward_of_term, pad_prefix_values, require_single_step
 from lightning_gfn.types import LogReward, Problem, Rollouts
 
 if TYPE_CHECKING:

@@ -10,7 +10,7 @@ import torch
 
 from lightning_gfn.answers import extract_answer
 from lightning_gfn.interfaces import Policy, Reward, RewardNetwork
-from lightning_gfn.rewards.prefixes import log_reward_of_term, pad_prefix_values, require_single_step
+from lightning_gfn.rewards.terms import log_reward_of_term, pad_prefix_values, require_single_step
 from lightning_gfn.types import LogReward, Problem, Rollouts
 
 if TYPE_CHECKING:
@@ -54,7 +54,8 @@ class LearnedReward(Reward):
     this reward with ``ReferenceLikelihood``, or set ``require_answer``.
 
     Args:
-        network: judges steps; ``lightning_gfn.policies.reward_loading.TrainedRewardNetwork`` takes the path of a run.
+        network: judges steps; ``lightning_gfn.policies.reward_models.trained.TrainedRewardNetwork`` takes the path of
+            a run.
         aggregate: how scores of steps become one value.
         separator: what ends a step.
         floor: least log reward, nats.

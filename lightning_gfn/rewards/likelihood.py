@@ -9,7 +9,7 @@ import torch
 from torch.nn import functional
 
 from lightning_gfn.interfaces import Policy, Reward
-from lightning_gfn.rewards.prefixes import log_reward_of_term, require_single_step
+from lightning_gfn.rewards.terms import log_reward_of_term, require_single_step
 from lightning_gfn.types import LogReward, Rollouts
 
 if TYPE_CHECKING:

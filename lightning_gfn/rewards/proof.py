@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Literal
 import torch
 
 from lightning_gfn.interfaces import Policy, Reward, RewardNetwork
-from lightning_gfn.proofs import Episode, ProofPrompt
-from lightning_gfn.rewards.prefixes import log_reward_of_term
+from lightning_gfn.lean_types import Episode
+from lightning_gfn.prompts.proof_prompt import ProofPrompt
+from lightning_gfn.rewards.terms import log_reward_of_term
 from lightning_gfn.types import LogReward, Rollouts
 
 if TYPE_CHECKING:

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from lightning_gfn.answers import extract_answer, is_equivalent
 from lightning_gfn.interfaces import Policy
-from lightning_gfn.policies.readings import pad_contexts
+from lightning_gfn.policies.padding import pad_contexts
 from lightning_gfn.rollouts.keyed_random import keyed_uniforms
 from lightning_gfn.types import EvalRecord, Problem, SampledActions
 

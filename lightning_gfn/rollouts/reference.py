@@ -8,8 +8,8 @@ from dataclasses import replace
 import torch
 
 from lightning_gfn.interfaces import Policy
-from lightning_gfn.objectives.actions import append_stop
-from lightning_gfn.policies.readings import pad_actions, pad_contexts
+from lightning_gfn.objectives.functional.stop_action import append_stop
+from lightning_gfn.policies.padding import pad_actions, pad_contexts
 from lightning_gfn.rollouts.keyed_random import keyed_uniform
 from lightning_gfn.types import EvalRecord, Problem, Rollouts, Source
 

@@ -12,9 +12,9 @@ import torch
 
 from lightning_gfn.answers import extract_answer, is_equivalent
 from lightning_gfn.answers.arithmetic import equation_is_true, side_value
+from lightning_gfn.answers.equation_normal_form import equations
 from lightning_gfn.answers.steps import split_steps
 from lightning_gfn.interfaces import Policy
-from lightning_gfn.metrics.equations import equations
 from lightning_gfn.rollouts.keyed_random import keyed_uniforms
 from lightning_gfn.types import Problem
 

@@ -15,10 +15,10 @@ from torch.utils.data import DataLoader
 
 from lightning_gfn.callbacks.proof_files import ProofFiles
 from lightning_gfn.callbacks.proof_search import ProofSearch
-from lightning_gfn.proofs import Episode
-from lightning_gfn.rollouts.proof_search import SearchSettings
-from lightning_gfn.rollouts.proving import Proving
-from lightning_gfn.rollouts.search_result import SearchBudget
+from lightning_gfn.lean_types import Episode
+from lightning_gfn.rollouts.proofs.proving import Proving
+from lightning_gfn.rollouts.search.proof_search import SearchSettings
+from lightning_gfn.rollouts.search.search_result import SearchBudget
 from lightning_gfn.types import EvalRecord, Problem
 
 

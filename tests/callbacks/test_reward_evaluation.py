@@ -14,7 +14,7 @@ from torch.utils.data import DataLoader
 
 from lightning_gfn import cli
 from lightning_gfn.callbacks.reward_evaluation import RewardEvaluation, cross_entropy, sigmoid
-from lightning_gfn.examples import Judgement
+from lightning_gfn.preference_types import Judgement
 
 LABELS = [float(n % 3 != 0) for n in range(40)]
 ODDS = [((7 * n) % 11 - 5) / 2 + LABELS[n] + 0.1 for n in range(40)]

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from datamodules.step_labels import StepwiseRows
-from lightning_gfn.callbacks.spending import read_spent
+from lightning_gfn.callbacks.common.costs import read_spent
 from lightning_gfn.callbacks.step_labels import StepLabelWriter
 from lightning_gfn.interfaces import Policy
 from lightning_gfn.rollouts.step_labels import Attempt, ExactArithmetic, StepLabeller, StepLabels

@@ -10,7 +10,7 @@ import pytest
 import yaml
 
 from lightning_gfn import cli
-from lightning_gfn.commands._plan import read_study
+from lightning_gfn.studies.plan import read_study
 
 EXPERIMENTS = Path(__file__).parents[2] / "experiments"
 METHODS = ("subtb", "vargrad", "grpo")

@@ -10,9 +10,9 @@ from typing import Any
 
 import pytest
 
-from datamodules.base import Split
+from datamodules.common.base import Split
 from datamodules.lean_synthetic import SHIPPED, LeanSynthetic
-from lightning_gfn.theorems.canonical import clashes
+from lightning_gfn.theorem_generation.canonical import clashes
 
 SPLITS: tuple[Split, ...] = ("train", "val", "test")
 BARRED = ("simp", "omega", "decide", "grind", "aesop", "tauto", "exact?", "sorry", "native", "set_option")

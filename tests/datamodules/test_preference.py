@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 from lightning import Callback
 
+from datamodules.common.rows import BadRow
 from datamodules.preference import PreferenceDataModule, with_unrelated
-from datamodules.rows import BadRow
-from lightning_gfn.examples import LabelledCompletion, Preference
+from lightning_gfn.preference_types import LabelledCompletion, Preference
 
 Loader = Callable[..., PreferenceDataModule]
 

@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
-from datamodules.judged import JudgedRows
+from datamodules.common.judged import JudgedRows
 from datamodules.step_labels import PRM800K, MathShepherd, OutcomeRows, PairRows, StepwiseRows
-from lightning_gfn.examples import JudgedSolution, Preference
+from lightning_gfn.preference_types import JudgedSolution, Preference
 
 ALL = {"val_fraction": 0.0, "test_fraction": 0.0}
 FILES: dict[str, type[JudgedRows]] = {

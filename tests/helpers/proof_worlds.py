@@ -14,8 +14,8 @@ import torch
 from torch import Tensor
 
 from lightning_gfn.interfaces import Policy
-from lightning_gfn.proofs import CheckResult, LeanError, ProofFinished, StepResult, TacticState, Theorem
-from lightning_gfn.proving import ProofEnvironment
+from lightning_gfn.lean_interfaces import ProofEnvironment
+from lightning_gfn.lean_types import CheckResult, LeanError, ProofFinished, StepResult, TacticState, Theorem
 from lightning_gfn.types import Problem, SampledActions, Scores
 
 LETTERS = "abcdefgh"

@@ -11,8 +11,9 @@ import torch
 from torch import Tensor, nn
 
 from lightning_gfn.interfaces import Policy
-from lightning_gfn.proofs import LeanError, ProofFinished, ProofPrompt, Theorem
-from lightning_gfn.proving import LeanBackend
+from lightning_gfn.lean_interfaces import LeanBackend
+from lightning_gfn.lean_types import LeanError, ProofFinished, Theorem
+from lightning_gfn.prompts.proof_prompt import ProofPrompt
 from lightning_gfn.types import SampledActions, Scores
 
 CONJUNCTION = Theorem(

@@ -19,10 +19,10 @@ from lightning_gfn.modules.distillation import DistillationModule, TeacherSettin
 from lightning_gfn.modules.settings import OptimizerSettings
 from lightning_gfn.objectives.distillation import TopKDistillation
 from lightning_gfn.objectives.vargrad import VarGrad
-from lightning_gfn.policies.adapters import LoraSettings
 from lightning_gfn.policies.causal_lm import CausalLM
+from lightning_gfn.policies.models.adapters import LoraSettings
 from lightning_gfn.rewards.answer_match import AnswerMatch
-from lightning_gfn.teaching import FeedbackSource
+from lightning_gfn.teacher_interfaces import FeedbackSource
 from lightning_gfn.types import Feedback, Problem, Rollouts
 
 TEMPLATE = "{feedback}{prompt}"

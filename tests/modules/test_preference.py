@@ -12,14 +12,14 @@ import torch
 from lightning.pytorch import Callback
 from torch.utils.data import DataLoader
 
-from datamodules.order import TrainLoader
-from lightning_gfn.examples import LabelledCompletion, Preference
+from datamodules.common.order import TrainLoader
 from lightning_gfn.modules.preference import PreferenceModule, rows_of
 from lightning_gfn.modules.reference_scores import ReferenceScores, completion_key, weights_digest
 from lightning_gfn.modules.settings import OptimizerSettings
 from lightning_gfn.objectives.preference import DPO, IPO, KTO
 from lightning_gfn.objectives.subtb import ModifiedSubTB
-from lightning_gfn.policies.adapters import LoraSettings
+from lightning_gfn.policies.models.adapters import LoraSettings
+from lightning_gfn.preference_types import LabelledCompletion, Preference
 from lightning_gfn.rollouts.reference import text_rollouts
 
 PAIRS = [

@@ -12,21 +12,21 @@ import pytest
 import torch
 from torch.utils.data import DataLoader
 
-from datamodules.order import TrainLoader
+from datamodules.common.order import TrainLoader
 from datamodules.synthetic import SyntheticWordProblems
-from lightning_gfn.examples import JudgedSolution, LabelledCompletion, Preference
-from lightning_gfn.metrics.calibration import auroc
+from lightning_gfn.metrics.functional.calibration import auroc
 from lightning_gfn.modules.gflownet import GFlowNetModule
 from lightning_gfn.modules.reward_model import RewardModelModule
 from lightning_gfn.modules.settings import OptimizerSettings
 from lightning_gfn.objectives.likelihood import Likelihood
 from lightning_gfn.objectives.reward_model import BradleyTerry
 from lightning_gfn.objectives.subtb import ModifiedSubTB
-from lightning_gfn.policies.adapters import LoraSettings
 from lightning_gfn.policies.causal_lm import CausalLM
-from lightning_gfn.policies.reward_loading import TrainedRewardNetwork
-from lightning_gfn.policies.reward_network import LanguageRewardNetwork
-from lightning_gfn.policies.tokenizers import TokenizerSettings
+from lightning_gfn.policies.models.adapters import LoraSettings
+from lightning_gfn.policies.models.tokenizers import TokenizerSettings
+from lightning_gfn.policies.reward_models.network import LanguageRewardNetwork
+from lightning_gfn.policies.reward_models.trained import TrainedRewardNetwork
+from lightning_gfn.preference_types import JudgedSolution, LabelledCompletion, Preference
 from lightning_gfn.rewards.learned import LearnedReward
 from lightning_gfn.rollouts.step_labels import ExactSolutions, attempt_of
 from lightning_gfn.tracking.rng import RngState

@@ -13,14 +13,14 @@ from torch.utils.data import DataLoader
 from lightning_gfn.interfaces import Objective
 from lightning_gfn.modules.gflownet import GFlowNetModule
 from lightning_gfn.modules.policy_gradient import PolicyGradientModule
+from lightning_gfn.modules.rollout_window import RolloutWindow
 from lightning_gfn.modules.settings import KLControl, OptimizerSettings, UpdateSettings
-from lightning_gfn.modules.window import RolloutWindow
 from lightning_gfn.objectives.grpo import GRPO
 from lightning_gfn.objectives.ppo import PPO
 from lightning_gfn.objectives.vargrad import VarGrad
 from lightning_gfn.policies.critic import Critic
 from lightning_gfn.policies.heads import ValueHead
-from lightning_gfn.policies.modes import evaluation_mode
+from lightning_gfn.policies.models.evaluation_mode import evaluation_mode
 from lightning_gfn.rewards.function import FunctionReward
 from lightning_gfn.types import LossOutput, Problem
 

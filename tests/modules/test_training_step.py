@@ -19,8 +19,8 @@ from lightning_gfn.objectives.grpo import GRPO
 from lightning_gfn.objectives.subtb import ModifiedSubTB, SubTB
 from lightning_gfn.objectives.trajectory_balance import TrajectoryBalance
 from lightning_gfn.objectives.vargrad import VarGrad
-from lightning_gfn.policies.adapters import LoraSettings
 from lightning_gfn.policies.heads import FlowHead, LogZHead, LogZScalar
+from lightning_gfn.policies.models.adapters import LoraSettings
 from lightning_gfn.rewards.answer_match import AnswerMatch
 from lightning_gfn.rewards.function import FunctionReward
 from lightning_gfn.rollouts.behaviour import BehaviourMix

@@ -13,9 +13,9 @@ import torch
 from jsonargparse import ArgumentParser
 
 from lightning_gfn.interfaces import COLUMNS, Objective
-from lightning_gfn.objectives.advantages import group_advantages
 from lightning_gfn.objectives.detailed_balance import DetailedBalance, ModifiedDetailedBalance
 from lightning_gfn.objectives.flowrl import FlowRL
+from lightning_gfn.objectives.functional.advantages import group_advantages
 from lightning_gfn.objectives.gflowrl import GFlowRL
 from lightning_gfn.objectives.grpo import GRPO
 from lightning_gfn.objectives.likelihood import Likelihood

@@ -13,9 +13,9 @@ from torch import Tensor
 
 from lightning_gfn.policies.causal_lm import CausalLM
 from lightning_gfn.policies.language_policy import LanguagePolicy
-from lightning_gfn.policies.modes import no_dropout_and_gradient
+from lightning_gfn.policies.models.evaluation_mode import no_dropout_and_gradient
+from lightning_gfn.policies.models.tokenizers import TokenizerSettings
 from lightning_gfn.policies.seq2seq_lm import Seq2SeqLM
-from lightning_gfn.policies.tokenizers import TokenizerSettings
 
 SIZES: dict[str, Any] = {
     "hidden_size": 48,

@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 import torch
 
-from lightning_gfn.policies.decoding import ActionSpace, behaviour_logits, check_behaviour
+from lightning_gfn.policies.action_space import ActionSpace
+from lightning_gfn.policies.sampling.truncation import behaviour_logits, check_behaviour
 
 LETTERS = ["a", "b", "c"]
 MODELS = ["llama", "t5"]

@@ -7,11 +7,11 @@ from typing import Any
 import pytest
 import torch
 
-from lightning_gfn.policies.adapters import LoraSettings
 from lightning_gfn.policies.causal_lm import CausalLM
 from lightning_gfn.policies.critic import Critic
 from lightning_gfn.policies.heads import ValueHead
-from lightning_gfn.policies.tokenizers import TokenizerSettings
+from lightning_gfn.policies.models.adapters import LoraSettings
+from lightning_gfn.policies.models.tokenizers import TokenizerSettings
 from lightning_gfn.types import Problem, Rollouts
 
 CONFIG = {

@@ -8,16 +8,10 @@ from typing import Any
 import pytest
 import torch
 
-from lightning_gfn.policies import (
-    encoder_decoder,
-    fused_decoder,
-    fused_t5_decoder,
-    fused_t5_weights,
-    fused_weights,
-    hugging_face_decoder,
-    kv_cache,
-)
-from lightning_gfn.policies.adapters import LoraSettings
+from lightning_gfn.policies.fused import llama_decoder, llama_weights, t5_decoder, t5_weights
+from lightning_gfn.policies.models import encoder_decoder
+from lightning_gfn.policies.models.adapters import LoraSettings
+from lightning_gfn.policies.sampling import hugging_face_decoders, kv_cache
 
 FUSED = ("llama", "llama3_rope", "llama_biases_tied", "qwen2", "qwen3", "mistral")
 OTHERS = ("mistral_window", "gpt2", "gemma2_soft_cap", "cohere_logit_scale")
@@ -156,15 +150,15 @@ def nothing_moves(tensor: torch.Tensor, target: torch.Tensor, source: torch.Tens
 
 TOKENS = itertools.count(5)
 PLANTED = [
-    ("gpt2", hugging_face_decoder, "left_positions", positions_with_padding),
-    ("gpt2", hugging_face_decoder, "decoding_mask", everything_seen),
-    ("llama", fused_decoder, "decoding_mask", everything_seen),
-    ("llama", fused_weights, "interleave_halves", lambda weight, width: weight),
-    ("llama", fused_decoder.Activations, "normalise", lambda self, x: x),
-    ("t5", fused_t5_decoder.CrossActivations, "normalise", lambda self, x: x),
-    ("t5", fused_t5_weights.FusedT5Weights, "position_bias", no_bias),
-    ("t5", fused_t5_weights.FusedT5Weights, "encoder_bias", no_encoder_bias),
-    ("t5", fused_t5_decoder, "move_rows_", nothing_moves),
+    ("gpt2", hugging_face_decoders, "left_positions", positions_with_padding),
+    ("gpt2", hugging_face_decoders, "decoding_mask", everything_seen),
+    ("llama", llama_decoder, "decoding_mask", everything_seen),
+    ("llama", llama_weights, "interleave_halves", lambda weight, width: weight),
+    ("llama", llama_decoder.Activations, "normalise", lambda self, x: x),
+    ("t5", t5_decoder.CrossActivations, "normalise", lambda self, x: x),
+    ("t5", t5_weights.FusedT5Weights, "position_bias", no_bias),
+    ("t5", t5_weights.FusedT5Weights, "encoder_bias", no_encoder_bias),
+    ("t5", t5_decoder, "move_rows_", nothing_moves),
     ("t5", encoder_decoder, "start_token", lambda model: next(TOKENS)),
     ("bart", kv_cache, "move_rows_", nothing_moves),
 ]

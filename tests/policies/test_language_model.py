@@ -12,12 +12,12 @@ import torch
 from torch import Tensor, nn
 
 from lightning_gfn.interfaces import Policy
-from lightning_gfn.policies import adapters
-from lightning_gfn.policies.adapters import LoraSettings
 from lightning_gfn.policies.causal_lm import CausalLM
 from lightning_gfn.policies.language_policy import LanguagePolicy
-from lightning_gfn.policies.log_probs import OutputLayer
-from lightning_gfn.policies.tokenizers import TokenizerSettings
+from lightning_gfn.policies.models import adapters
+from lightning_gfn.policies.models.adapters import LoraSettings
+from lightning_gfn.policies.models.output_layer import OutputLayer
+from lightning_gfn.policies.models.tokenizers import TokenizerSettings
 
 LORA = LoraSettings(rank=2, alpha=2.0)
 NAMES = ("llama", "qwen2", "qwen3", "mistral", "gpt2", "llama_biases_tied")

@@ -11,12 +11,13 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from lightning_gfn.policies import encoder_decoder, fused_t5_encoder
-from lightning_gfn.policies.architectures import DecoderOnly
 from lightning_gfn.policies.causal_lm import CausalLM
 from lightning_gfn.policies.critic import Critic
-from lightning_gfn.policies.encoder_decoder import EncoderDecoder, split_by_length
-from lightning_gfn.policies.log_probs import OutputLayer
+from lightning_gfn.policies.fused import t5_encoder
+from lightning_gfn.policies.models import encoder_decoder
+from lightning_gfn.policies.models.architectures import DecoderOnly
+from lightning_gfn.policies.models.encoder_decoder import EncoderDecoder, split_by_length
+from lightning_gfn.policies.models.output_layer import OutputLayer
 from lightning_gfn.policies.seq2seq_lm import Seq2SeqLM
 from lightning_gfn.types import Problem, Rollouts
 
@@ -113,7 +114,7 @@ def test_states_of_contexts_are_those_of_one_context_alone(
         monkeypatch.setattr(encoder_decoder, "PASS_OVERHEAD", 0)
         states, right = backbone.encode(ids, mask)
     else:
-        states, right = fused_t5_encoder.encode(policy.decoders.fused_weights(policy.hugging_face), ids, mask)
+        states, right = t5_encoder.encode(policy.decoders.fused_weights(policy.hugging_face), ids, mask)
     assert right.sum(1).tolist() == mask.sum(1).tolist() and not states[~right].any()
     for row in range(len(ids)):
         context = ids[row][mask[row]]

@@ -12,7 +12,7 @@ import torch
 from lightning_gfn.interfaces import RewardNetwork
 from lightning_gfn.rewards.answer_match import AnswerMatch
 from lightning_gfn.rewards.learned import AGGREGATES, LearnedReward
-from lightning_gfn.rewards.tempered import SumReward, WeightedReward
+from lightning_gfn.rewards.weighted_sum import SumReward, WeightedReward
 from lightning_gfn.types import Problem, Rollouts
 
 PROBLEM = Problem(id="p", prompt="1 + 1?\n", answer="2")

@@ -10,7 +10,7 @@ from lightning_gfn.rewards.answer_match import AnswerMatch
 from lightning_gfn.rewards.function import FunctionReward
 from lightning_gfn.rewards.likelihood import ReferenceLikelihood
 from lightning_gfn.rewards.schedules import Linear
-from lightning_gfn.rewards.tempered import SumReward, WeightedReward
+from lightning_gfn.rewards.weighted_sum import SumReward, WeightedReward
 from lightning_gfn.types import LogReward, Problem, Rollouts
 
 PROBLEMS = [Problem("p", "What?", answer="4")]

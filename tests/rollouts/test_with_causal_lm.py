@@ -7,15 +7,15 @@ import torch
 
 from lightning_gfn.buffers.replay import ReplayBuffer
 from lightning_gfn.policies.causal_lm import CausalLM
-from lightning_gfn.policies.tokenizers import TokenizerSettings
+from lightning_gfn.policies.models.tokenizers import TokenizerSettings
 from lightning_gfn.rewards.answer_match import AnswerMatch
 from lightning_gfn.rewards.likelihood import ReferenceLikelihood
-from lightning_gfn.rewards.tempered import SumReward, WeightedReward
+from lightning_gfn.rewards.weighted_sum import SumReward, WeightedReward
 from lightning_gfn.rollouts.batching import to_trajectories
 from lightning_gfn.rollouts.behaviour import BehaviourMix
+from lightning_gfn.rollouts.completion_sampler import RolloutSampler
 from lightning_gfn.rollouts.evaluation import sample_completions
-from lightning_gfn.rollouts.rewarding import evaluate_rewards
-from lightning_gfn.rollouts.sampler import RolloutSampler
+from lightning_gfn.rollouts.rewarded_sampler import evaluate_rewards
 from lightning_gfn.types import Problem, Rollouts, Scores
 
 LLAMA = {

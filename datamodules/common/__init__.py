@@ -1,0 +1,1 @@
+"""What the data modules share: rows, splits, order and loaders."""

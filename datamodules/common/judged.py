@@ -1,0 +1,118 @@
+"""What data sets of judged solutions have in common: rows in one form, split by problem."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from datamodules.common.base import Split
+from datamodules.common.row_data import RowDataModule
+from datamodules.common.rows import BadRow, Row
+from lightning_gfn.preference_types import JudgedSolution, Preference
+
+STEPS, LABELS = "steps", "labels"
+
+
+class JudgedRows(RowDataModule):
+    """Batches of ``list[JudgedSolution]`` in training, validation and test; all rows of a problem in one split.
+
+    Args:
+        path: hub name, folder or file of rows.
+        val_fraction: share of the problems for validation where there is no validation split.
+        test_fraction: share of the problems for testing where there is no test split.
+        prompt_template: the prompt, with ``{question}`` where the question (or the row's prompt) stands.
+        settings: further arguments of ``RowDataModule``.
+    """
+
+    aliases = {"question": ("question",), "group": ("problem_id",)}
+    answer_style = "metamath"
+    solution_styles = ()
+
+    def __init__(
+        self,
+        path: str,
+        *,
+        val_fraction: float = 0.05,
+        test_fraction: float = 0.05,
+        prompt_template: str = "{question}",
+        **settings: Any,
+    ) -> None:
+        super().__init__(
+            path, val_fraction=val_fraction, test_fraction=test_fraction, prompt_template=prompt_template, **settings
+        )
+
+    @abstractmethod
+    def common_form(self, row: Row) -> Mapping[str, Any]:
+        """``question`` (and ``problem_id`` if known), ``steps`` and ``labels`` of a row.
+
+        Raises:
+            BadRow: it does not have the form of the data set.
+        """
+
+    def _rows(self, split: Split) -> Iterator[Row | BadRow]:
+        for row in super()._rows(split):
+            if isinstance(row, BadRow):
+                yield row
+                continue
+            try:
+                yield Row(row.where, row.key, self.common_form(row))
+            except BadRow as error:
+                yield error
+
+    def keep(self, row: Row) -> bool:
+        """Whether anything in the row is labelled."""
+        return any(label is not None for label in row.fields[LABELS])
+
+    def problem(self, row: Row, source: Split) -> Any:
+        """The judged solution of a row, in the place that other data sets give a problem."""
+        return JudgedSolution(
+            id=f"{self.id_prefix}/{source}/{row.key}",
+            prompt=self.prompt(self._text(row, "question", required=True)),
+            steps=tuple(row.fields[STEPS]),
+            labels=tuple(row.fields[LABELS]),
+        )
+
+    def training_texts(self) -> Iterator[str]:
+        """Prompt and solution of every training row, for tokenizers trained on the data."""
+        rows: list[Any] = self.problems("train")
+        for row in rows:
+            texts = (row.chosen, row.rejected) if isinstance(row, Preference) else ("".join(row.steps),)
+            for text in texts:
+                yield row.prompt + text
+
+
+def text_at(row: Row, field: str) -> str:
+    """The text of a column.
+
+    Raises:
+        BadRow: it is missing or holds something else than visible text.
+    """
+    value = row.fields.get(field)
+    if not isinstance(value, str) or not value.strip():
+        raise BadRow(row.where, field, f"expected text, found {value!r:.80}")
+    return value
+
+
+def problem_at(row: Row) -> dict[str, Any]:
+    """The column ``problem_id``, by which rows are split, where the row has one."""
+    return {"problem_id": row.fields["problem_id"]} if "problem_id" in row.fields else {}
+
+
+def label_at(row: Row, field: str, value: Any, place: str) -> float | None:
+    """A label as a number; None stays None.
+
+    Args:
+        row: where it stands.
+        field: its column.
+        value: what the column holds.
+        place: names it in an error.
+
+    Raises:
+        BadRow: it is no truth value and no number from 0 to 1.
+    """
+    if value is None:
+        return None
+    if not isinstance(value, bool | int | float) or not 0 <= value <= 1:
+        raise BadRow(row.where, field, f"{place}: expected true, false or a number from 0 to 1, found {value!r:.80}")
+    return float(value)

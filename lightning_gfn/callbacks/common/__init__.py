@@ -1,0 +1,1 @@
+"""What several callbacks need: result rows, files and costs."""

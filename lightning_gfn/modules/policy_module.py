@@ -1,0 +1,148 @@
+"""What every module of a policy does: build it, and evaluate it by sampling."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from torch import Tensor
+
+from lightning_gfn.interfaces import Policy
+from lightning_gfn.modules.base import TrainedModule
+from lightning_gfn.modules.settings import EvaluationSettings, OptimizerSettings
+from lightning_gfn.policies.heads import Head
+from lightning_gfn.rollouts.evaluation import sample_completions
+from lightning_gfn.rollouts.proofs.proof_evaluation import sample_proofs
+from lightning_gfn.rollouts.proofs.proving import Proving
+from lightning_gfn.rollouts.reference import with_reference_scores
+from lightning_gfn.types import EvalRecord, LossOutput, Problem
+
+
+class PolicyModule(TrainedModule):
+    """A policy in training; subclasses give ``training_step``.
+
+    Args:
+        policy: the language model; its weights are loaded in ``configure_model``, after every check has passed.
+        optimizer: AdamW settings.
+        evaluation: how completions are drawn in validation, test and prediction.
+        method: the name under which results are compared; the class of the objective if None.
+        proving: environment and prompt, where problems are theorems.
+    """
+
+    def __init__(
+        self,
+        policy: Policy,
+        *,
+        optimizer: OptimizerSettings | None = None,
+        evaluation: EvaluationSettings | None = None,
+        method: str | None = None,
+        proving: Proving | None = None,
+    ) -> None:
+        super().__init__(optimizer=optimizer, method=method)
+        self.proving = proving
+        self.environment_totals: dict[str, float] = {}
+        self.policy = policy
+        self.evaluation = evaluation if evaluation is not None else EvaluationSettings()
+        self.head: Head | None = None
+
+    # ---------------------------------------------------------------- building and data
+
+    def configure_model(self) -> None:
+        """Load or create tokenizer and weights, once; the policy as it is now becomes the reference of this stage."""
+        if self.is_built:
+            return
+        if self.proving is not None:
+            self.proving.environment.setup()
+        datamodule = getattr(self.trainer, "datamodule", None)
+        self.policy.build(datamodule.training_texts() if datamodule is not None else ())
+        if self.needs_reference:
+            self.policy.freeze_reference()
+        if self.head is not None:
+            self.head.build_for(self.policy)
+        self.is_built = True
+
+    @property
+    def needs_reference(self) -> bool:
+        """True if this stage scores under the policy as it was at its start."""
+        return False
+
+    # ---------------------------------------------------------------- environment
+
+    def teardown(self, stage: str) -> None:
+        """End the workers of the environment; they start again where they are needed."""
+        if self.proving is not None:
+            self.proving.environment.close()
+
+    def log_output(self, output: LossOutput, **values: float | Tensor) -> None:
+        """Log a loss, and what the environment did since the last one."""
+        super().log_output(output, **values, **self.environment_figures())
+
+    def on_validation_end(self) -> None:
+        """What validation asked of the environment is no part of the next training step's figures."""
+        self.environment_figures()
+
+    def environment_figures(self) -> dict[str, float]:
+        """What the environment's counters have gained since the last call, as ``env_<name>``."""
+        if self.proving is None:
+            return {}
+        totals = {name: float(value) for name, value in self.proving.environment.counters().items()}
+        before, self.environment_totals = self.environment_totals, totals
+        return {f"env_{name}": value - before.get(name, 0.0) for name, value in totals.items()}
+
+    def environment_record(self) -> dict[str, Any]:
+        """Backend, version and limits of the environment, for results; empty without one."""
+        if self.proving is None:
+            return {}
+        limits = {"max_steps": self.proving.steps_in_evaluation}
+        return {**self.proving.environment.describe(), **limits}
+
+    # ---------------------------------------------------------------- evaluation
+
+    def sample_records(self, problems: list[Problem]) -> list[EvalRecord]:
+        """Completions of these problems at every temperature of the evaluation grid."""
+        settings = self.evaluation
+        temperatures = settings.temperatures
+        if settings.fit_temperatures is not None and self.trainer.state.fn == "fit":
+            temperatures = settings.fit_temperatures
+        records: list[EvalRecord] = []
+        for temperature in temperatures:
+            records += self.records_at(problems, temperature)
+        if settings.score_references:
+            records = with_reference_scores(self.policy, records, max_rows=settings.max_rows, device=self.device)
+        return records
+
+    def records_at(self, problems: list[Problem], temperature: float) -> list[EvalRecord]:
+        """Completions at one temperature: whole proofs of those problems that are theorems.
+
+        Raises:
+            ValueError: a problem is a theorem and there is no environment.
+        """
+        settings = self.evaluation
+        how: dict[str, Any] = {
+            "num_samples": settings.num_samples,
+            "temperature": temperature,
+            "top_k": settings.top_k,
+            "top_p": settings.top_p,
+            "seed": settings.seed,
+            "max_rows": settings.max_rows,
+        }
+        theorems = [problem for problem in problems if problem.theorem is not None]
+        others = [problem for problem in problems if problem.theorem is None]
+        if theorems and self.proving is None:
+            raise ValueError(f"problem {theorems[0].id!r} is a theorem: set model.proving.environment")
+        proofs: list[EvalRecord] = []
+        if self.proving is not None and theorems:
+            proofs = sample_proofs(self.policy, theorems, self.proving, device=self.device, **how)
+        found = iter(proofs), iter(sample_completions(self.policy, others, **how) if others else [])
+        return [next(found[problem.theorem is None]) for problem in problems]
+
+    def validation_step(self, batch: list[Problem], batch_idx: int) -> list[EvalRecord]:  # type: ignore[override]
+        """Sample; callbacks turn the records into metrics."""
+        return self.sample_records(batch)
+
+    def test_step(self, batch: list[Problem], batch_idx: int) -> list[EvalRecord]:  # type: ignore[override]
+        """Sample; callbacks turn the records into metrics."""
+        return self.sample_records(batch)
+
+    def predict_step(self, batch: list[Problem], batch_idx: int) -> list[EvalRecord]:
+        """Sample; the prediction writer stores the records."""
+        return self.sample_records(batch)
