@@ -12,7 +12,7 @@ from torch import Tensor
 
 from lightning_gfn.policies.language_policy import LanguagePolicy
 from lightning_gfn.policies.models.adapters import LoraSettings
-from lightning_gfn.policies.scoring.score_actions import candidates
+from lightning_gfn.policies.scoring import candidates
 
 Maker = Callable[..., LanguagePolicy]
 ALLOWED = list("0123456789 +=")
