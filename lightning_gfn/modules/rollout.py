@@ -16,6 +16,7 @@ from lightning_gfn.modules.columns import (
     joined_columns,
     live_columns,
     reference_columns,
+    step_separator,
     trajectory_log_prob,
 )
 from lightning_gfn.modules.policy_module import PolicyModule
@@ -65,6 +66,7 @@ class RolloutModule(PolicyModule):
         kl: weight of the KL penalty; needed by objectives that have one.
         resample: draw groups of equal rewards again; never if None.
         proving: environment and prompt, where problems are theorems.
+        separator: what ends a reasoning step, for objectives of level step; the reward's if None.
     """
 
     def __init__(
@@ -86,6 +88,7 @@ class RolloutModule(PolicyModule):
         kl: KLControl | None = None,
         resample: ResampleSettings | None = None,
         proving: Proving | None = None,
+        separator: str | None = None,
     ) -> None:
         name = method if method is not None else type(objective).__name__
         super().__init__(policy, optimizer=optimizer, evaluation=evaluation, method=name, proving=proving)
@@ -112,7 +115,7 @@ class RolloutModule(PolicyModule):
         self.sampler = make_sampler(proving, num_samples=num_samples, behaviour=behaviour, seed=seed)
         self.collector = RewardedSampler(self.sampler, reward, "log_reward_BT1" in objective.requires, resample)
         self.with_entropy = log_entropy or "entropy_BT1" in objective.requires
-        self.boundaries = StepBoundaries(policy)
+        self.boundaries = StepBoundaries(policy, step_separator(separator, objective, reward))
         self.num_rollout_batches = 0
         self.window: RolloutWindow | None = None
         self.restored_windows: list[RolloutWindow] = []
