@@ -227,6 +227,10 @@ class Reward(ABC):
     separator: str | None = None
     """What ends a reasoning step, if the reward judges steps."""
 
+    def parts(self) -> tuple[Reward, ...]:
+        """The rewards that it is made of; itself where it is one."""
+        return (self,)
+
     @abstractmethod
     def terms(self, rollouts: Rollouts, policy: Policy, *, prefixes: bool) -> tuple[dict[str, Tensor], Tensor | None]:
         """Untempered terms, (B,) or with ``prefixes`` (B, T + 1); ``correct_B`` (bool) where answers are checked."""
@@ -244,6 +248,8 @@ class RewardNetwork(ABC):
     scores mean something (trained on preferences)."""
     separator: str | None = None
     """What ended a step in the data that it was trained on; None if that is not known."""
+    prompt_template: str | None = None
+    """The prompt of the data that it was trained on, with ``{question}``; None if that is not known."""
 
     @abstractmethod
     def score_steps(self, prompts: Sequence[str], steps: Sequence[Sequence[str]], device: Any) -> list[list[float]]:

@@ -10,6 +10,8 @@ from torch import Tensor
 from lightning_gfn.answers.steps import StepEnds, check_separator
 from lightning_gfn.interfaces import Objective, Policy, Reward
 from lightning_gfn.modules.trajectory_layout import JoinedLayout
+from lightning_gfn.prompts.question_template import known_template
+from lightning_gfn.rewards.learned import LearnedReward
 from lightning_gfn.types import LogReward, Rollouts, Scores
 
 SCORE_COLUMNS = frozenset(
@@ -112,6 +114,27 @@ def step_separator(separator: str | None, objective: Objective, reward: Reward) 
             "reward's holds for both, or set the reward's separator to the same text"
         )
     return separator or judged or "\n"
+
+
+def check_reward_template(reward: Reward, data: object) -> None:
+    """Refuse data whose prompts are not those that a reward network was trained on, where both are known.
+
+    Args:
+        reward: may hold a reward network.
+        data: a datamodule.
+
+    Raises:
+        ValueError: the prompts differ.
+    """
+    asked = known_template(data)
+    for part in reward.parts():
+        learned = part.network.prompt_template if isinstance(part, LearnedReward) else None
+        if None not in (asked, learned) and asked != learned:
+            raise ValueError(
+                f"data.prompt_template ({type(data).__name__}) is {asked!r}, but the network of model.reward was "
+                f"trained on prompts {learned!r}: set data.init_args.prompt_template to that one, or train the reward "
+                "network on this one"
+            )
 
 
 class StepBoundaries:

@@ -12,6 +12,7 @@ from lightning_gfn.modules.columns import (
     REFERENCE_COLUMNS,
     StepBoundaries,
     check_columns,
+    check_reward_template,
     constant_columns,
     joined_columns,
     live_columns,
@@ -29,7 +30,7 @@ from lightning_gfn.rollouts.behaviour import BehaviourMix
 from lightning_gfn.rollouts.distributed import gather_all
 from lightning_gfn.rollouts.dynamic_sampling import ResampleSettings, check_resampling
 from lightning_gfn.rollouts.make_sampler import make_sampler
-from lightning_gfn.rollouts.proofs.proving import Proving
+from lightning_gfn.rollouts.proofs.proving import Proving, check_reward_prompt
 from lightning_gfn.rollouts.rewarded_sampler import RewardedSampler
 from lightning_gfn.types import LogReward, Problem, Rollouts, Scores, Source
 
@@ -103,6 +104,8 @@ class RolloutModule(PolicyModule):
                 f"objective {type(objective).__name__} compares trajectories of one problem: "
                 "set model.num_samples to 2 or more"
             )
+        if proving is not None:
+            check_reward_prompt(proving, reward)
         if resample is not None:
             check_resampling(objective, behaviour)
         self.objective = objective
@@ -136,7 +139,9 @@ class RolloutModule(PolicyModule):
         return self.updates.num_updates
 
     def setup(self, stage: str) -> None:
-        """Refuse an accumulation window that would end in the middle of a rollout batch."""
+        """Refuse other prompts, and an accumulation window that would end in the middle of a rollout batch."""
+        super().setup(stage)
+        check_reward_template(self.reward, getattr(self.trainer, "datamodule", None))
         window, updates = self.trainer.accumulate_grad_batches, self.updates_per_rollout
         if stage == "fit" and updates > 1 and updates % window:
             raise ValueError(

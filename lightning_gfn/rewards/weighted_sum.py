@@ -69,6 +69,10 @@ class SumReward(Reward):
             raise ValueError(f"SumReward: terms judge steps that end differently: {separators}; give all one separator")
         self.separator = next(iter(separators.values()), None)
 
+    def parts(self) -> tuple[Reward, ...]:
+        """The rewards of all summands."""
+        return tuple(part for summand in self.summands.values() for part in summand.reward.parts())
+
     def terms(self, rollouts: Rollouts, policy: Policy, *, prefixes: bool) -> tuple[dict[str, Tensor], Tensor | None]:
         """The terms of every summand, and the verdicts of the first one that checks answers.
 
