@@ -6,10 +6,11 @@ from abc import abstractmethod
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from datamodules.common.base import QUESTION, Split
+from datamodules.common.base import Split
 from datamodules.common.row_data import RowDataModule
 from datamodules.common.rows import BadRow, Row
 from lightning_gfn.preference_types import JudgedSolution, Preference
+from lightning_gfn.prompts.question_template import QUESTION
 
 STEPS, LABELS = "steps", "labels"
 

@@ -14,7 +14,7 @@ def known_template(data: object) -> str | None:
     Args:
         data: a datamodule, or None.
     """
-    if hasattr(data, "proof_prompt"):
+    if getattr(data, "proof_prompt", None) is not None:
         return None
     template = getattr(data, "prompt_template", None)
     return getattr(data, "row_template", None) if template == QUESTION else template
