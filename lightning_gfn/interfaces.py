@@ -224,6 +224,12 @@ class Reward(ABC):
     """``log_reward_B``, and ``log_reward_BT1`` if prefix values can be given."""
     needs_reference: bool = False
     """True if ``terms`` scores under the frozen reference, so that the module must keep one."""
+    separator: str | None = None
+    """What ends a reasoning step, if the reward judges steps."""
+
+    def parts(self) -> tuple[Reward, ...]:
+        """The rewards that it is made of; itself where it is one."""
+        return (self,)
 
     @abstractmethod
     def terms(self, rollouts: Rollouts, policy: Policy, *, prefixes: bool) -> tuple[dict[str, Tensor], Tensor | None]:
@@ -240,6 +246,10 @@ class RewardNetwork(ABC):
     is_calibrated: bool
     """True if the sigmoid of a score is the probability that the solution is good so far; False if only differences of
     scores mean something (trained on preferences)."""
+    separator: str | None = None
+    """What ended a step in the data that it was trained on; None if that is not known."""
+    prompt_template: str | None = None
+    """The prompt of the data that it was trained on, with ``{question}``; None if that is not known."""
 
     @abstractmethod
     def score_steps(self, prompts: Sequence[str], steps: Sequence[Sequence[str]], device: Any) -> list[list[float]]:

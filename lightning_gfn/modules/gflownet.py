@@ -28,6 +28,7 @@ class GFlowNetModule(RolloutModule):
         method: the name under which results are compared; the class of the objective if None.
         updates: how often a rollout batch is used; once if None.
         proving: environment and prompt, where problems are theorems.
+        separator: what ends a reasoning step, for objectives of level step; the reward's if None, else a line break.
     """
 
     def __init__(
@@ -47,6 +48,7 @@ class GFlowNetModule(RolloutModule):
         method: str | None = None,
         updates: UpdateSettings | None = None,
         proving: Proving | None = None,
+        separator: str | None = None,
     ) -> None:
         mix = behaviour if behaviour is not None else BehaviourMix()
         if mix.replay > 0 and buffer is None:
@@ -69,4 +71,5 @@ class GFlowNetModule(RolloutModule):
             method=method,
             updates=updates,
             proving=proving,
+            separator=separator,
         )

@@ -69,6 +69,7 @@ class PreferenceModule(PolicyModule):
         Raises:
             ValueError: the objective compares pairs and the data are single completions, or the other way round.
         """
+        super().setup(stage)
         examples = getattr(getattr(self.trainer, "datamodule", None), "examples", None)
         if stage == "fit" and examples:
             self.check_examples(examples[:1])

@@ -12,10 +12,12 @@ from lightning_gfn.modules.columns import (
     REFERENCE_COLUMNS,
     StepBoundaries,
     check_columns,
+    check_reward_template,
     constant_columns,
     joined_columns,
     live_columns,
     reference_columns,
+    step_separator,
     trajectory_log_prob,
 )
 from lightning_gfn.modules.policy_module import PolicyModule
@@ -28,7 +30,7 @@ from lightning_gfn.rollouts.behaviour import BehaviourMix
 from lightning_gfn.rollouts.distributed import gather_all
 from lightning_gfn.rollouts.dynamic_sampling import ResampleSettings, check_resampling
 from lightning_gfn.rollouts.make_sampler import make_sampler
-from lightning_gfn.rollouts.proofs.proving import Proving
+from lightning_gfn.rollouts.proofs.proving import Proving, check_reward_prompt
 from lightning_gfn.rollouts.rewarded_sampler import RewardedSampler
 from lightning_gfn.types import LogReward, Problem, Rollouts, Scores, Source
 
@@ -65,6 +67,7 @@ class RolloutModule(PolicyModule):
         kl: weight of the KL penalty; needed by objectives that have one.
         resample: draw groups of equal rewards again; never if None.
         proving: environment and prompt, where problems are theorems.
+        separator: what ends a reasoning step, for objectives of level step; the reward's if None.
     """
 
     def __init__(
@@ -86,6 +89,7 @@ class RolloutModule(PolicyModule):
         kl: KLControl | None = None,
         resample: ResampleSettings | None = None,
         proving: Proving | None = None,
+        separator: str | None = None,
     ) -> None:
         name = method if method is not None else type(objective).__name__
         super().__init__(policy, optimizer=optimizer, evaluation=evaluation, method=name, proving=proving)
@@ -100,6 +104,8 @@ class RolloutModule(PolicyModule):
                 f"objective {type(objective).__name__} compares trajectories of one problem: "
                 "set model.num_samples to 2 or more"
             )
+        if proving is not None:
+            check_reward_prompt(proving, reward)
         if resample is not None:
             check_resampling(objective, behaviour)
         self.objective = objective
@@ -112,7 +118,7 @@ class RolloutModule(PolicyModule):
         self.sampler = make_sampler(proving, num_samples=num_samples, behaviour=behaviour, seed=seed)
         self.collector = RewardedSampler(self.sampler, reward, "log_reward_BT1" in objective.requires, resample)
         self.with_entropy = log_entropy or "entropy_BT1" in objective.requires
-        self.boundaries = StepBoundaries(policy)
+        self.boundaries = StepBoundaries(policy, step_separator(separator, objective, reward))
         self.num_rollout_batches = 0
         self.window: RolloutWindow | None = None
         self.restored_windows: list[RolloutWindow] = []
@@ -133,7 +139,9 @@ class RolloutModule(PolicyModule):
         return self.updates.num_updates
 
     def setup(self, stage: str) -> None:
-        """Refuse an accumulation window that would end in the middle of a rollout batch."""
+        """Refuse other prompts, and an accumulation window that would end in the middle of a rollout batch."""
+        super().setup(stage)
+        check_reward_template(self.reward, getattr(self.trainer, "datamodule", None))
         window, updates = self.trainer.accumulate_grad_batches, self.updates_per_rollout
         if stage == "fit" and updates > 1 and updates % window:
             raise ValueError(

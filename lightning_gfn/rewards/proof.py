@@ -66,7 +66,7 @@ class ProofReward(Reward):
             proofs.
         binary: an unfinished attempt is worth as much as an error of its tactics.
         network: judges tactics instead of the reference policy; its prompts are those of ``prompt``.
-        prompt: what the network reads of a state; the default one if None.
+        prompt: what the network reads of a state; what the policy reads (``model.proving.prompt``) if None.
 
     Raises:
         ValueError: a number is out of range; names it.
@@ -101,7 +101,7 @@ class ProofReward(Reward):
         self.base, self.slope, self.scale, self.floor = base, slope, scale, floor
         self.aggregate, self.partial_weight, self.binary = aggregate, partial_weight, binary
         self.network = network
-        self.prompt = prompt if prompt is not None else ProofPrompt()
+        self.prompt = prompt
         self.needs_reference = not binary and network is None
 
     def terms(self, rollouts: Rollouts, policy: Policy, *, prefixes: bool) -> tuple[dict[str, Tensor], Tensor | None]:
@@ -164,8 +164,9 @@ class ProofReward(Reward):
     ) -> dict[int, list[float]]:
         """log σ of the reward network's score of each tactic of the chosen attempts."""
         assert self.network is not None
+        prompt = self.prompt if self.prompt is not None else ProofPrompt()
         rows = [
-            (b, self.prompt(state, episodes[b].tactics[:k]), tactic)
+            (b, prompt(state, episodes[b].tactics[:k]), tactic)
             for b in sorted(chosen)
             for k, (state, tactic) in enumerate(zip(episodes[b].states, episodes[b].tactics, strict=True))
         ]

@@ -55,7 +55,7 @@ class SumReward(Reward):
         terms: the summands by a name of your choice.
 
     Raises:
-        ValueError: if there are no summands.
+        ValueError: if there are no summands, or two judge steps that end differently.
     """
 
     def __init__(self, terms: dict[str, WeightedReward]) -> None:
@@ -64,6 +64,14 @@ class SumReward(Reward):
         self.summands = dict(terms)
         self.provides = frozenset.intersection(*(frozenset(part.reward.provides) for part in terms.values()))
         self.needs_reference = any(part.reward.needs_reference for part in terms.values())
+        separators = {name: own for name, part in terms.items() if (own := part.reward.separator) is not None}
+        if len(set(separators.values())) > 1:
+            raise ValueError(f"SumReward: terms judge steps that end differently: {separators}; give all one separator")
+        self.separator = next(iter(separators.values()), None)
+
+    def parts(self) -> tuple[Reward, ...]:
+        """The rewards of all summands."""
+        return tuple(part for summand in self.summands.values() for part in summand.reward.parts())
 
     def terms(self, rollouts: Rollouts, policy: Policy, *, prefixes: bool) -> tuple[dict[str, Tensor], Tensor | None]:
         """The terms of every summand, and the verdicts of the first one that checks answers.

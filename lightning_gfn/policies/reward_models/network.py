@@ -118,9 +118,14 @@ class LanguageRewardNetwork(LanguageModel, RewardNetwork, TextModel):
             "max_completion_tokens": self.max_new_tokens,
         }
 
-    def kind(self) -> dict[str, bool]:
+    def kind(self) -> dict[str, Any]:
         """What a folder or a checkpoint says of the network beside its settings."""
-        return {"is_calibrated": self.is_calibrated, "encoder_decoder": isinstance(self, Seq2SeqRewardNetwork)}
+        return {
+            "is_calibrated": self.is_calibrated,
+            "encoder_decoder": isinstance(self, Seq2SeqRewardNetwork),
+            "separator": self.separator,
+            "prompt_template": self.prompt_template,
+        }
 
     # ---------------------------------------------------------------- judging
 
