@@ -177,10 +177,7 @@ class RolloutModule(PolicyModule):
     def score(self, rollouts: Rollouts) -> tuple[Scores, dict[str, Tensor]]:
         """The policy's scores and the head's column, with gradient."""
         scores = self.policy.score(
-            rollouts.context_ids_NC,
-            rollouts.context_mask_NC,
-            rollouts.action_ids_NT,
-            rollouts.action_mask_NT,
+            rollouts.steps,
             entropy=self.with_entropy,
             hidden=self.head is not None and self.head.needs_hidden,
         )
@@ -230,13 +227,7 @@ class RolloutModule(PolicyModule):
         columns = {f"old_{name}": column.detach() for name, column in head_columns.items() if name == "value_BT1"}
         if not self.objective.requires & REFERENCE_COLUMNS:
             return columns, {}
-        reference = self.policy.score(
-            rollouts.context_ids_NC,
-            rollouts.context_mask_NC,
-            rollouts.action_ids_NT,
-            rollouts.action_mask_NT,
-            reference=True,
-        )
+        reference = self.policy.score(rollouts.steps, reference=True)
         columns |= reference_columns(reference, rollouts)
         log_ratio_B = trajectory_log_prob(scores, rollouts).detach() - columns["ref_log_pf_B"]
         kl = float(self.trainer.strategy.reduce(log_ratio_B.mean(), reduce_op="mean"))

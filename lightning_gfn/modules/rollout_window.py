@@ -14,11 +14,12 @@ from lightning_gfn.modules.settings import UpdateSettings
 from lightning_gfn.modules.trajectory_layout import JoinedLayout
 from lightning_gfn.rollouts.batching import select_trajectories
 from lightning_gfn.rollouts.keyed_random import keyed_uniforms
-from lightning_gfn.types import Problem, Rollouts
+from lightning_gfn.types import Problem, Rollouts, StepBatch
 
 TENSORS = (
     "problem_index_B", "trajectory_index_N", "context_ids_NC", "context_mask_NC", "action_ids_NT", "action_mask_NT",
 )  # fmt: skip
+"""What a checkpoint holds of the rollouts: two indices, and the fields of their ``StepBatch``."""
 
 
 @dataclass
@@ -110,10 +111,13 @@ class RolloutWindow:
 
     def to(self, device: torch.device) -> RolloutWindow:
         """The same with all tensors on a device."""
-        held = {name: getattr(self.rollouts, name).to(device) for name in TENSORS}
         correct_B = self.rollouts.correct_B
         self.rollouts = replace(
-            self.rollouts, **held, correct_B=correct_B.to(device) if correct_B is not None else None
+            self.rollouts,
+            problem_index_B=self.rollouts.problem_index_B.to(device),
+            trajectory_index_N=self.rollouts.trajectory_index_N.to(device),
+            steps=self.rollouts.steps.to(device),
+            correct_B=correct_B.to(device) if correct_B is not None else None,
         )
         self.constants = {name: column.to(device) for name, column in self.constants.items()}
         return self
@@ -136,13 +140,16 @@ class RolloutWindow:
     @classmethod
     def from_state(cls, state: Mapping[str, Any]) -> RolloutWindow:
         """What ``state_dict`` described; the problems themselves follow with the next training batch."""
+        held = dict(state["rollouts"])
         rollouts = Rollouts(
             problems=(),
+            problem_index_B=held.pop("problem_index_B"),
+            trajectory_index_N=held.pop("trajectory_index_N"),
+            steps=StepBatch(**held),
             completions=tuple(state["completions"]),
             sources=tuple(state["sources"]),
             correct_B=state["correct_B"],
             episodes=(None,) * len(state["completions"]) if state.get("are_proofs") else None,
-            **state["rollouts"],
         )
         return cls(
             number=state["number"],

@@ -49,14 +49,7 @@ class ReferenceLikelihood(Reward):
         """
         if prefixes:
             require_single_step(rollouts, type(self).__name__)
-        scores = policy.score(
-            rollouts.context_ids_NC,
-            rollouts.context_mask_NC,
-            rollouts.action_ids_NT,
-            rollouts.action_mask_NT,
-            stop=True,
-            reference=True,
-        )
+        scores = policy.score(rollouts.steps, stop=True, reference=True)
         assert scores.log_pstop_NT1 is not None, "score(stop=True) returned no stop log-probabilities"
         log_p_NT1 = functional.pad(scores.log_pf_NT.detach().float().cumsum(-1), (1, 0)) + scores.log_pstop_NT1.detach()
         if prefixes:

@@ -198,14 +198,9 @@ def reference_values(rollouts: Rollouts, chosen: set[int], policy: Policy) -> di
     """Log-probability of an action of each tactic of the chosen trajectories under the frozen reference, nats."""
     rows = [n for n, b in enumerate(rollouts.trajectory_index_N.tolist()) if b in chosen]
     index = torch.tensor(rows, dtype=torch.int64, device=rollouts.trajectory_index_N.device)
-    mask = rollouts.action_mask_NT[index]
-    scores = policy.score(
-        rollouts.context_ids_NC[index],
-        rollouts.context_mask_NC[index],
-        rollouts.action_ids_NT[index],
-        mask,
-        reference=True,
-    )
+    steps = rollouts.steps.select(index)
+    mask = steps.action_mask_NT
+    scores = policy.score(steps, reference=True)
     assert scores.log_pstop_NT1 is not None, "score(stop=True) returned no stop log-probabilities"
     length_N = mask.sum(1)
     log_p_N = torch.where(mask, scores.log_pf_NT, 0.0).sum(1)

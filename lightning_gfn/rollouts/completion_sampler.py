@@ -15,7 +15,7 @@ from lightning_gfn.rollouts.behaviour import BehaviourMix
 from lightning_gfn.rollouts.group_sampler import GroupSampler
 from lightning_gfn.rollouts.keyed_random import keyed_uniform
 from lightning_gfn.rollouts.keyed_sampling import Call
-from lightning_gfn.types import Problem, Rollouts, SampledActions
+from lightning_gfn.types import Problem, Rollouts, SampledActions, StepBatch
 
 
 @dataclass
@@ -75,17 +75,13 @@ class RolloutSampler(GroupSampler):
         lengths = actions.mask.sum(1).tolist()
         terms = stored_terms([row.terms for row in rows], lengths, device)
         correct = terms.pop(CORRECT, None)
-        context_ids, context_mask = pad_contexts([row.context for row in rows], device)
         all_sampled = all(row.action is None for row in rows)
         ids = actions.ids.tolist()
         return Rollouts(
             problems=tuple(problems),
             problem_index_B=torch.tensor([row.problem for row in rows], dtype=torch.int64, device=device),
             trajectory_index_N=torch.arange(len(rows), device=device),
-            context_ids_NC=context_ids,
-            context_mask_NC=context_mask,
-            action_ids_NT=actions.ids,
-            action_mask_NT=actions.mask,
+            steps=StepBatch(*pad_contexts([row.context for row in rows], device), actions.ids, actions.mask),
             completions=tuple(policy.decode(ids[b][: lengths[b]]) for b in range(len(rows))),
             sources=tuple(row.source for row in rows),
             behaviour_log_pf_NT=actions.log_pf if all_sampled else None,

@@ -9,7 +9,7 @@ import torch
 
 from lightning_gfn.interfaces import Policy
 from lightning_gfn.objectives.functional.stop_action import append_stop
-from lightning_gfn.policies.padding import pad_actions, pad_contexts
+from lightning_gfn.policies.padding import pad_steps
 from lightning_gfn.rollouts.keyed_random import keyed_uniform
 from lightning_gfn.types import EvalRecord, Problem, Rollouts, Source
 
@@ -90,7 +90,7 @@ def _scores(
     """Log-probability (nats) and number of actions of each text; a row is the index of a problem and a text."""
     rollouts, _ = text_rollouts(policy, problems, [p for p, _ in rows], [text for _, text in rows], device)
     mask = rollouts.action_mask_NT
-    scores = policy.score(rollouts.context_ids_NC, rollouts.context_mask_NC, rollouts.action_ids_NT, mask)
+    scores = policy.score(rollouts.steps)
     assert scores.log_pstop_NT1 is not None, "score(stop=True) returned no stop log-probabilities"
     forced_N = mask.sum(1) >= policy.max_new_tokens
     log_pf_NT1, actions_NT1 = append_stop(scores.log_pf_NT, scores.log_pstop_NT1, mask, forced_N)
@@ -120,18 +120,13 @@ def text_rollouts(
     actions = [policy.encode_completion(text) for text in texts]
     num_cut = sum(len(action) > policy.max_new_tokens for action in actions)
     actions = [action[: policy.max_new_tokens] for action in actions]
-    context_ids, context_mask = pad_contexts([prompts[p] for p in index], device)
-    ids, mask = pad_actions(actions, device)
     source: Source = "reference"
     return (
         Rollouts(
             problems=tuple(problems),
             problem_index_B=torch.tensor(list(index), device=device),
             trajectory_index_N=torch.arange(len(texts), device=device),
-            context_ids_NC=context_ids,
-            context_mask_NC=context_mask,
-            action_ids_NT=ids,
-            action_mask_NT=mask,
+            steps=pad_steps([prompts[p] for p in index], actions, device),
             completions=tuple(texts),
             sources=(source,) * len(texts),
         ),

@@ -31,10 +31,7 @@ def test_prefix_values_equal_a_written_loop(make_policy, make_rollouts) -> None:
     assert terms["log_p_ref"][3, 10] == pytest.approx(
         float(
             policy.score(
-                rollouts.context_ids_NC,
-                rollouts.context_mask_NC,
-                rollouts.action_ids_NT,
-                rollouts.action_mask_NT,
+                rollouts.steps,
                 reference=True,
             )
             .log_pf_NT[3]

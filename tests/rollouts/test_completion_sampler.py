@@ -84,9 +84,7 @@ def test_behaviour_log_probs_are_those_of_the_tempered_policy(policy, problems) 
     assert len(policy.sample_calls) == 1 and rollouts.behaviour_log_pf_NT is not None
     assert set(rollouts.sources) == {"on_policy", "tempered"}
     at_one, off_one = [], []
-    scores = policy.score(
-        rollouts.context_ids_NC, rollouts.context_mask_NC, rollouts.action_ids_NT, rollouts.action_mask_NT
-    )
+    scores = policy.score(rollouts.steps)
     for b, source in enumerate(rollouts.sources):
         temperature = mix.temperature(rollouts.problem_of(b).id, seed=1, step=5) if source == "tempered" else 1.0
         previous = policy.encode_prompt(rollouts.problem_of(b).prompt)[-1]

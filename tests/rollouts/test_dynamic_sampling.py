@@ -121,9 +121,7 @@ def assert_rows_belong_together(policy: Any, rollouts: Rollouts) -> None:
     assert rollouts.action_mask_NT.shape[1] == max(map(len, actions))
     terms, correct_B = Parity().terms(rollouts, policy, prefixes=False)
     assert torch.equal(rollouts.terms["even"], terms["even"]) and torch.equal(rollouts.correct_B, correct_B)
-    scores = policy.score(
-        rollouts.context_ids_NC, rollouts.context_mask_NC, rollouts.action_ids_NT, rollouts.action_mask_NT
-    )
+    scores = policy.score(rollouts.steps)
     torch.testing.assert_close(rollouts.behaviour_log_pf_NT, scores.log_pf_NT, atol=1e-5, rtol=1e-5)
 
 
@@ -155,6 +153,8 @@ def test_a_field_left_behind_is_noticed(policy, mixed_and_hopeless, monkeypatch:
         wider = new.action_mask_NT.shape[1] - width
         if field.endswith("_NT"):
             old = torch.nn.functional.pad(old, (0, wider))
+        if field in vars(new.steps):
+            return replace(new, steps=replace(new.steps, **{field: old}))
         return replace(new, **{field: old})
 
     monkeypatch.setattr(rewarded_sampler, "exchange_rows", faulty)

@@ -50,10 +50,7 @@ def language_model() -> CausalLM:
 def score(model: CausalLM, rollouts: Rollouts, **options: bool) -> Scores:
     with torch.no_grad():
         return model.score(
-            rollouts.context_ids_NC,
-            rollouts.context_mask_NC,
-            rollouts.action_ids_NT,
-            rollouts.action_mask_NT,
+            rollouts.steps,
             **options,
         )
 

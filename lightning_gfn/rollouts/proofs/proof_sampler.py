@@ -9,7 +9,7 @@ import torch
 
 from lightning_gfn.interfaces import Buffer, Policy
 from lightning_gfn.lean_types import Episode, Theorem
-from lightning_gfn.policies.padding import pad_actions, pad_contexts
+from lightning_gfn.policies.padding import pad_steps
 from lightning_gfn.rollouts.batching import CORRECT, stored_terms
 from lightning_gfn.rollouts.behaviour import BehaviourMix
 from lightning_gfn.rollouts.group_sampler import GroupSampler
@@ -223,12 +223,11 @@ def attempt_rollouts(problems: Sequence[Problem], attempts: Sequence[Attempt], d
         device: of the tensors.
     """
     moves = [(b, move) for b, attempt in enumerate(attempts) for move in attempt.moves]
-    action_ids, action_mask = pad_actions([move.action for _, move in moves], device)
-    context_ids, context_mask = pad_contexts([move.context for _, move in moves], device)
+    steps = pad_steps([move.context for _, move in moves], [move.action for _, move in moves], device)
     behaviour = None
     if all(move.behaviour_log_pf is not None for _, move in moves):
-        behaviour = torch.zeros(action_mask.shape, device=device)
-        behaviour[action_mask] = torch.tensor(
+        behaviour = torch.zeros(steps.action_mask_NT.shape, device=device)
+        behaviour[steps.action_mask_NT] = torch.tensor(
             [value for _, move in moves for value in move.behaviour_log_pf or ()], device=device
         )
     terms = stored_terms([attempt.terms for attempt in attempts], [attempt.length for attempt in attempts], device)
@@ -237,10 +236,7 @@ def attempt_rollouts(problems: Sequence[Problem], attempts: Sequence[Attempt], d
         problems=tuple(problems),
         problem_index_B=torch.tensor([attempt.problem for attempt in attempts], dtype=torch.int64, device=device),
         trajectory_index_N=torch.tensor([b for b, _ in moves], dtype=torch.int64, device=device),
-        context_ids_NC=context_ids,
-        context_mask_NC=context_mask,
-        action_ids_NT=action_ids,
-        action_mask_NT=action_mask,
+        steps=steps,
         completions=tuple(attempt.text for attempt in attempts),
         sources=tuple(attempt.source for attempt in attempts),
         behaviour_log_pf_NT=behaviour,
