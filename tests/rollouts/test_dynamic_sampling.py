@@ -15,7 +15,7 @@ from lightning_gfn.objectives.functional.advantages import in_mixed_group
 from lightning_gfn.objectives.grpo import GRPO
 from lightning_gfn.objectives.ppo import PPO
 from lightning_gfn.objectives.subtb import ModifiedSubTB
-from lightning_gfn.rollouts import rewarded_sampler
+from lightning_gfn.rollouts import dynamic_sampling, rewarded_sampler
 from lightning_gfn.rollouts.behaviour import BehaviourMix
 from lightning_gfn.rollouts.completion_sampler import RolloutSampler
 from lightning_gfn.rollouts.dynamic_sampling import ResampleSettings, check_resampling, equal_groups, exchange_rows
@@ -157,7 +157,7 @@ def test_a_field_left_behind_is_noticed(policy, mixed_and_hopeless, monkeypatch:
             return replace(new, steps=replace(new.steps, **{field: old}))
         return replace(new, **{field: old})
 
-    monkeypatch.setattr(rewarded_sampler, "exchange_rows", faulty)
+    monkeypatch.setattr(dynamic_sampling, "exchange_rows", faulty)
     batch = collect(policy, mixed_and_hopeless, 6)
     with pytest.raises(AssertionError):
         assert_rows_belong_together(policy, batch.rollouts)
