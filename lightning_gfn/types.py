@@ -226,6 +226,35 @@ class Scores:
     hidden_NT1H: Tensor | None = None
     pooled_NH: Tensor | None = None
 
+    def log_prob_N(self, action_mask_NT: Tensor, *, dtype: torch.dtype | None = None) -> Tensor:
+        """log q(action, stop) of each step, (N,), nats.
+
+            log q(action, stop) = Σ_t log q(a_t | a_<t) + log q(stop | a)
+
+        Args:
+            action_mask_NT: bool, True on the tokens of the scored actions.
+            dtype: in which the tokens are summed; None for that of the scores.
+
+        Raises:
+            ValueError: the scores have no stops.
+        """
+        if self.log_pstop_NT1 is None:
+            raise ValueError("these scores have no log q(stop): score with stop=True")
+        log_pf_N = self.log_pf_NT.masked_fill(~action_mask_NT, 0.0).sum(1, dtype=dtype)
+        return log_pf_N + self.log_pstop_NT1.gather(1, action_mask_NT.sum(1, keepdim=True)).squeeze(1)
+
+    def log_prob_NT1(self) -> Tensor:
+        """log q(prefix, stop) of each of the T + 1 prefixes, nats; one that may not stop has its tokens alone.
+
+        Raises:
+            ValueError: the scores have no stops.
+        """
+        from torch.nn.functional import pad
+
+        if self.log_pstop_NT1 is None:
+            raise ValueError("these scores have no log q(stop): score with stop=True")
+        return pad(self.log_pf_NT.cumsum(1), (1, 0)) + self.log_pstop_NT1
+
 
 @dataclass(frozen=True)
 class CandidateScores:

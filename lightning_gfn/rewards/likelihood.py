@@ -6,7 +6,6 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 import torch
-from torch.nn import functional
 
 from lightning_gfn.interfaces import Policy, Reward
 from lightning_gfn.rewards.terms import log_reward_of_term, require_single_step
@@ -49,9 +48,7 @@ class ReferenceLikelihood(Reward):
         """
         if prefixes:
             require_single_step(rollouts, type(self).__name__)
-        scores = policy.score(rollouts.steps, stop=True, reference=True)
-        assert scores.log_pstop_NT1 is not None, "score(stop=True) returned no stop log-probabilities"
-        log_p_NT1 = functional.pad(scores.log_pf_NT.detach().float().cumsum(-1), (1, 0)) + scores.log_pstop_NT1.detach()
+        log_p_NT1 = policy.score(rollouts.steps, stop=True, reference=True).log_prob_NT1().detach().float()
         if prefixes:
             return {TERM: log_p_NT1}, None
         log_p_N = rollouts.at_last_prefix(log_p_NT1)

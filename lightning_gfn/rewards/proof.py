@@ -199,13 +199,8 @@ def reference_values(rollouts: Rollouts, chosen: set[int], policy: Policy) -> di
     rows = [n for n, b in enumerate(rollouts.trajectory_index_N.tolist()) if b in chosen]
     index = torch.tensor(rows, dtype=torch.int64, device=rollouts.trajectory_index_N.device)
     steps = rollouts.steps.select(index)
-    mask = steps.action_mask_NT
-    scores = policy.score(steps, reference=True)
-    assert scores.log_pstop_NT1 is not None, "score(stop=True) returned no stop log-probabilities"
-    length_N = mask.sum(1)
-    log_p_N = torch.where(mask, scores.log_pf_NT, 0.0).sum(1)
-    log_p_N = log_p_N + scores.log_pstop_NT1.gather(1, length_N[:, None]).squeeze(1)
-    actions_N = length_N + (length_N < policy.max_new_tokens)
+    log_p_N = policy.score(steps, reference=True).log_prob_N(steps.action_mask_NT)
+    actions_N = steps.lengths_N + (steps.lengths_N < policy.max_new_tokens)
     values: dict[int, list[float]] = {b: [] for b in chosen}
     for b, value in zip(rollouts.trajectory_index_N[index].tolist(), (log_p_N / actions_N).tolist(), strict=True):
         values[b].append(value)

@@ -114,9 +114,7 @@ def described(
     mask = sampled.action_mask_NT
     length_N = mask.sum(1)
     forced_N = length_N >= policy.max_new_tokens
-    assert sampled.scores.log_pstop_NT1 is not None, "Policy.sample returned no stop log-probabilities"
-    log_pstop_N = sampled.scores.log_pstop_NT1.gather(1, length_N[:, None]).squeeze(1)
-    log_prob_N = torch.where(mask, sampled.scores.log_pf_NT, 0.0).sum(1) + log_pstop_N
+    log_prob_N = sampled.scores.log_prob_N(mask)
     entropy_N = (
         _mean_entropy(policy, contexts, sampled, forced_N) if entropy else torch.full_like(log_prob_N, torch.nan)
     )

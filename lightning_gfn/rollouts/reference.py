@@ -8,7 +8,6 @@ from dataclasses import replace
 import torch
 
 from lightning_gfn.interfaces import Policy
-from lightning_gfn.objectives.functional.stop_action import append_stop
 from lightning_gfn.policies.padding import pad_steps
 from lightning_gfn.rollouts.keyed_random import keyed_uniform
 from lightning_gfn.types import EvalRecord, Problem, Rollouts, Source
@@ -89,12 +88,10 @@ def _scores(
 ) -> list[tuple[float, int]]:
     """Log-probability (nats) and number of actions of each text; a row is the index of a problem and a text."""
     rollouts, _ = text_rollouts(policy, problems, [p for p, _ in rows], [text for _, text in rows], device)
-    mask = rollouts.action_mask_NT
-    scores = policy.score(rollouts.steps)
-    assert scores.log_pstop_NT1 is not None, "score(stop=True) returned no stop log-probabilities"
-    forced_N = mask.sum(1) >= policy.max_new_tokens
-    log_pf_NT1, actions_NT1 = append_stop(scores.log_pf_NT, scores.log_pstop_NT1, mask, forced_N)
-    return list(zip(log_pf_NT1.double().sum(1).tolist(), actions_NT1.sum(1).tolist(), strict=True))
+    log_prob_N = policy.score(rollouts.steps).log_prob_N(rollouts.action_mask_NT, dtype=torch.float64)
+    lengths_N = rollouts.steps.lengths_N
+    actions_N = lengths_N + (lengths_N < policy.max_new_tokens)
+    return list(zip(log_prob_N.tolist(), actions_N.tolist(), strict=True))
 
 
 def text_rollouts(

@@ -177,10 +177,7 @@ class SampledTactics(TacticProposals):
             top_k=self.top_k,
             top_p=self.top_p,
         )
-        mask, scores = sampled.action_mask_NT, sampled.scores
-        assert scores.log_pstop_NT1 is not None, "Policy.sample returned no stop log-probabilities"
-        length_N = mask.sum(1)
-        stop_N = scores.log_pstop_NT1.gather(1, length_N[:, None]).squeeze(1)
-        log_prob_N = torch.where(mask, scores.log_pf_NT, 0.0).sum(1) + stop_N
-        columns = zip(sampled.action_ids_NT.tolist(), length_N.tolist(), log_prob_N.tolist(), strict=True)
+        lengths = sampled.action_mask_NT.sum(1).tolist()
+        log_probs = sampled.scores.log_prob_N(sampled.action_mask_NT).tolist()
+        columns = zip(sampled.action_ids_NT.tolist(), lengths, log_probs, strict=True)
         return [(tuple(ids[:length]), log_prob) for ids, length, log_prob in columns]
