@@ -212,7 +212,8 @@ class Policy(TextModel):
 class Reward(ABC):
     """Turns rollouts into log rewards in two moves, so that replay never pays for the first one again.
 
-    ``terms`` computes untempered values that depend on the trajectory alone; ``combine`` weights them at a step.
+    ``terms`` computes untempered values that depend on the trajectory alone; ``combine`` weights them at an optimiser
+    step.
     """
 
     provides: frozenset[str]
@@ -225,7 +226,7 @@ class Reward(ABC):
         """Untempered terms, (B,) or with ``prefixes`` (B, T + 1); ``correct_B`` (bool) where answers are checked."""
 
     @abstractmethod
-    def combine(self, terms: Mapping[str, Tensor], rollouts: Rollouts, step: int) -> LogReward:
+    def combine(self, terms: Mapping[str, Tensor], rollouts: Rollouts, optimizer_step: int) -> LogReward:
         """The tempered log reward at an optimiser step."""
 
 

@@ -181,7 +181,7 @@ class DistillationModule(PolicyModule):
             self.student.update_teacher(self.teacher.decay)
             self.teacher_updated_at = self.global_step
         rollouts = self.sampler.collect(
-            self.policy, batch, step=self.num_rollout_batches, buffer=None, device=self.device
+            self.policy, batch, rollout_step=self.num_rollout_batches, buffer=None, device=self.device
         )
         self.num_rollout_batches += 1
         rollouts, reward_calls = evaluate_rewards(rollouts, self.reward, self.policy, prefixes=False)

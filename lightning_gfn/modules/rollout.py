@@ -194,7 +194,12 @@ class RolloutModule(PolicyModule):
         """
         number = self.num_rollout_batches
         drawn = self.collector.collect(
-            self.policy, batch, number=number, step=self.global_step, buffer=self.buffer, device=self.device
+            self.policy,
+            batch,
+            rollout_step=number,
+            optimizer_step=self.global_step,
+            buffer=self.buffer,
+            device=self.device,
         )
         self.num_rollout_batches += 1
         rollouts = drawn.rollouts
@@ -241,7 +246,7 @@ class RolloutModule(PolicyModule):
     def remember(self, rollouts: Rollouts, log_reward: LogReward) -> None:
         """Put the new trajectories of all ranks into the buffer of every rank, in order of rank."""
         if self.buffer is not None:
-            new = to_trajectories(rollouts, log_reward, step=self.global_step)
+            new = to_trajectories(rollouts, log_reward, optimizer_step=self.global_step)
             self.buffer.add(gather_all(new))
 
     def rollout_statistics(

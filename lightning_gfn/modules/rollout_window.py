@@ -27,7 +27,7 @@ class RolloutWindow:
     """One rollout batch, its constant columns, and how many updates have used it.
 
     Args:
-        number: rollout batch counter, part of the key of the minibatches.
+        rollout_step: rollout batch counter, part of the key of the minibatches.
         problem_ids: the problems of the batch; their texts come again with every training batch.
         rollouts: B trajectories.
         constants: columns that are the same in every update: (B, …), or scalars.
@@ -35,7 +35,7 @@ class RolloutWindow:
         num_done: updates made.
     """
 
-    number: int
+    rollout_step: int
     problem_ids: tuple[str, ...]
     rollouts: Rollouts
     constants: dict[str, Tensor]
@@ -97,7 +97,7 @@ class RolloutWindow:
             seen[group_B[unit[0]]] += 1
         ids = [self.problem_ids[group_B[unit[0]]] for unit in units]
         uniforms = keyed_uniforms(
-            "minibatch", seed=seed, step=self.number, problem_ids=ids, samples=samples, length=epoch + 1
+            "minibatch", seed=seed, rollout_step=self.rollout_step, problem_ids=ids, samples=samples, length=epoch + 1
         )
         return [units[i] for i in uniforms[:, epoch].argsort(kind="stable")]
 
@@ -125,7 +125,7 @@ class RolloutWindow:
     def state_dict(self) -> dict[str, Any]:
         """Tensors and primitives; what only sampling and rewarding needed is left out."""
         return {
-            "number": self.number,
+            "number": self.rollout_step,
             "num_done": self.num_done,
             "problem_ids": list(self.problem_ids),
             "statistics": dict(self.statistics),
@@ -152,7 +152,7 @@ class RolloutWindow:
             episodes=(None,) * len(state["completions"]) if state.get("are_proofs") else None,
         )
         return cls(
-            number=state["number"],
+            rollout_step=state["number"],
             problem_ids=tuple(state["problem_ids"]),
             rollouts=rollouts,
             constants=dict(state["constants"]),

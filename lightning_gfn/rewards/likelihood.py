@@ -55,6 +55,6 @@ class ReferenceLikelihood(Reward):
         log_p_B = torch.zeros(rollouts.num_trajectories, dtype=log_p_N.dtype, device=log_p_N.device)
         return {TERM: log_p_B.index_add(0, rollouts.trajectory_index_N, log_p_N)}, None
 
-    def combine(self, terms: Mapping[str, Tensor], rollouts: Rollouts, step: int) -> LogReward:
+    def combine(self, terms: Mapping[str, Tensor], rollouts: Rollouts, optimizer_step: int) -> LogReward:
         """``log_p_ref`` itself (weight 1, temperature 1)."""
         return log_reward_of_term(terms, TERM, rollouts)

@@ -135,7 +135,7 @@ class ProofReward(Reward):
         device = rollouts.problem_index_B.device
         return {TERM: torch.tensor(values, dtype=torch.float32, device=device)}, verdicts(episodes, rollouts)
 
-    def combine(self, terms: Mapping[str, Tensor], rollouts: Rollouts, step: int) -> LogReward:
+    def combine(self, terms: Mapping[str, Tensor], rollouts: Rollouts, optimizer_step: int) -> LogReward:
         """The term itself (weight 1, temperature 1)."""
         return log_reward_of_term(terms, TERM, rollouts)
 
@@ -248,6 +248,6 @@ class ProofSuccess(Reward):
         device = rollouts.problem_index_B.device
         return {SUCCESS: torch.tensor(values, dtype=torch.float32, device=device)}, verdicts(episodes, rollouts)
 
-    def combine(self, terms: Mapping[str, Tensor], rollouts: Rollouts, step: int) -> LogReward:
+    def combine(self, terms: Mapping[str, Tensor], rollouts: Rollouts, optimizer_step: int) -> LogReward:
         """The term itself (weight 1, temperature 1)."""
         return log_reward_of_term(terms, SUCCESS, rollouts)

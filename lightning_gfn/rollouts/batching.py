@@ -21,7 +21,7 @@ class Row:
 
     Args:
         problem: index of its problem in the batch.
-        sample: index among the problem's samples of this step; it keys the random numbers.
+        sample: index among the problem's samples in this rollout batch; it keys the random numbers.
         source: where it comes from.
         context: tokens that the policy sees.
         temperature: sampling temperature, if the action is to be sampled.
@@ -138,13 +138,13 @@ def _stacked(first: Tensor, second: Tensor, *, left: bool = False) -> Tensor:
     )
 
 
-def to_trajectories(rollouts: Rollouts, log_reward: LogReward, *, step: int) -> list[Trajectory]:
+def to_trajectories(rollouts: Rollouts, log_reward: LogReward, *, optimizer_step: int) -> list[Trajectory]:
     """The new trajectories of a batch, for a buffer; replayed ones are left out, since the buffer holds them.
 
     Args:
         rollouts: with reward terms.
         log_reward: orders evictions and reward-proportional sampling.
-        step: optimiser step of their birth.
+        optimizer_step: optimiser step of their birth.
 
     Returns:
         One ``Trajectory`` for each row that was not replayed, in order.
@@ -169,6 +169,8 @@ def to_trajectories(rollouts: Rollouts, log_reward: LogReward, *, step: int) -> 
         rows = {name: table[b] for name, table in tables.items()}
         terms = {name: tuple(row[:end]) if isinstance(row, list) else (row,) for name, row in rows.items()}
         trajectories.append(
-            Trajectory(problem_ids[b], tuple(steps_of[b]), rollouts.completions[b], terms, log_rewards[b], step)
+            Trajectory(
+                problem_ids[b], tuple(steps_of[b]), rollouts.completions[b], terms, log_rewards[b], optimizer_step
+            )
         )
     return trajectories

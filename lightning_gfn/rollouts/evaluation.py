@@ -63,7 +63,7 @@ def sample_completions(
         uniforms = keyed_uniforms(
             "evaluation",
             seed=seed,
-            step=0,
+            rollout_step=0,
             problem_ids=[problems[p].id for p, _ in chunk],
             samples=[sample for _, sample in chunk],
             length=policy.max_new_tokens + 1,

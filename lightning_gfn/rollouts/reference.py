@@ -38,7 +38,7 @@ def reference_rollouts(
     for problem in problems:
         if not problem.solutions:
             raise ValueError(f"problem {problem.id!r} has no reference solution to train on")
-        uniform = keyed_uniform("supervised", seed=seed, step=epoch, problem_id=problem.id)
+        uniform = keyed_uniform("supervised", seed=seed, rollout_step=epoch, problem_id=problem.id)
         texts.append(problem.solutions[int(uniform * len(problem.solutions))])
     return text_rollouts(policy, problems, range(len(problems)), texts, device)
 

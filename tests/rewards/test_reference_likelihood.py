@@ -58,9 +58,11 @@ def test_terminal_values_are_the_last_prefix_values(policy, make_rollouts) -> No
     rollouts = make_rollouts([Problem("p", "What?")], TEXTS, [0] * 4)
     prefix_terms, _ = ReferenceLikelihood().terms(rollouts, policy, prefixes=True)
     terms, _ = ReferenceLikelihood().terms(rollouts, policy, prefixes=False)
-    from_prefixes = ReferenceLikelihood().combine(prefix_terms, rollouts, step=0)
+    from_prefixes = ReferenceLikelihood().combine(prefix_terms, rollouts, optimizer_step=0)
     assert torch.allclose(terms["log_p_ref"], from_prefixes.terminal_B)
-    assert torch.allclose(ReferenceLikelihood().combine(terms, rollouts, step=9).terminal_B, from_prefixes.terminal_B)
+    assert torch.allclose(
+        ReferenceLikelihood().combine(terms, rollouts, optimizer_step=9).terminal_B, from_prefixes.terminal_B
+    )
 
 
 def test_steps_of_one_trajectory_add_up(policy, make_rollouts) -> None:

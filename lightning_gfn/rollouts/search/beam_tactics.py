@@ -60,13 +60,13 @@ class _Beam:
 
 @dataclass(frozen=True)
 class BeamTactics(TacticProposals):
-    """Beam search of a fixed width, exact log q, stop included; all states of a request step together.
+    """Beam search of a fixed width, exact log q, stop included; all states of a request advance together.
 
-    Deterministic. Every step scores the whole vocabulary at every prefix of every open hypothesis (there is no cache of
-    earlier steps), which suits byte tokenizers and short tactics; sampling is the cheaper choice.
+    Deterministic. At every position the whole vocabulary is scored at every prefix of every open hypothesis (there is
+    no cache of earlier positions), which suits byte tokenizers and short tactics; sampling is the cheaper choice.
 
     Args:
-        width: hypotheses kept at each step; None for the branching that is asked for.
+        width: hypotheses kept at each position; None for the branching that is asked for.
         max_rows: hypotheses scored at once (bounds memory: rows x prefixes x vocabulary).
 
     Raises:
@@ -82,9 +82,15 @@ class BeamTactics(TacticProposals):
 
     @torch.no_grad()
     def propose(
-        self, policy: Policy, requests: Sequence[ProposalRequest], branching: int, *, seed: int = 0, step: int = 0
+        self,
+        policy: Policy,
+        requests: Sequence[ProposalRequest],
+        branching: int,
+        *,
+        seed: int = 0,
+        rollout_step: int = 0,
     ) -> list[Proposed]:
-        """Search and merge; seed and step are not used.
+        """Search and merge; seed and rollout_step are not used.
 
         Raises:
             TypeError: the policy cannot compare whole distributions.

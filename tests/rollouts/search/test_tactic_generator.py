@@ -48,7 +48,7 @@ def test_samples_depend_on_key_seed_and_step_alone(worlds: Any) -> None:
     assert sampled.propose(policy, requests_of("y", "x"), 4, seed=1)[1] == alone
     assert SampledTactics(max_rows=3).propose(policy, requests_of("x"), 4, seed=1)[0] == alone
     assert any(sampled.propose(policy, requests_of("x"), 4, seed=s)[0] != alone for s in (2, 3))
-    assert any(sampled.propose(policy, requests_of("x"), 4, seed=1, step=s)[0] != alone for s in (1, 2))
+    assert any(sampled.propose(policy, requests_of("x"), 4, seed=1, rollout_step=s)[0] != alone for s in (1, 2))
 
 
 def test_spellings_are_joined_and_empty_tactics_dropped() -> None:
