@@ -13,6 +13,7 @@ from lightning_gfn.types import (
     Rollouts,
     SampledActions,
     Scores,
+    StepBatch,
     Trajectory,
 )
 
@@ -190,10 +191,7 @@ class Policy(TextModel):
     @abstractmethod
     def score(
         self,
-        context_ids_NC: Tensor,
-        context_mask_NC: Tensor,
-        action_ids_NT: Tensor,
-        action_mask_NT: Tensor,
+        steps: StepBatch,
         *,
         stop: bool = True,
         entropy: bool = False,
@@ -203,10 +201,7 @@ class Policy(TextModel):
         """Log-probabilities of given actions by one teacher-forced pass, of the policy or of its frozen reference.
 
         Args:
-            context_ids_NC: int64, padded on the left.
-            context_mask_NC: bool, True on tokens.
-            action_ids_NT: int64, padded on the right, no end token.
-            action_mask_NT: bool, True on tokens.
+            steps: contexts and actions.
             stop: also return log q(stop) of every prefix.
             entropy: also return the entropy at every prefix.
             hidden: also return the hidden state at every prefix.
@@ -217,7 +212,8 @@ class Policy(TextModel):
 class Reward(ABC):
     """Turns rollouts into log rewards in two moves, so that replay never pays for the first one again.
 
-    ``terms`` computes untempered values that depend on the trajectory alone; ``combine`` weights them at a step.
+    ``terms`` computes untempered values that depend on the trajectory alone; ``combine`` weights them at an optimiser
+    step.
     """
 
     provides: frozenset[str]
@@ -236,7 +232,7 @@ class Reward(ABC):
         """Untempered terms, (B,) or with ``prefixes`` (B, T + 1); ``correct_B`` (bool) where answers are checked."""
 
     @abstractmethod
-    def combine(self, terms: Mapping[str, Tensor], rollouts: Rollouts, step: int) -> LogReward:
+    def combine(self, terms: Mapping[str, Tensor], rollouts: Rollouts, optimizer_step: int) -> LogReward:
         """The tempered log reward at an optimiser step."""
 
 

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from lightning_gfn.interfaces import Policy
-from lightning_gfn.types import CandidateScores, Feedback, Rollouts
+from lightning_gfn.types import CandidateScores, Feedback, Rollouts, StepBatch
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -34,41 +34,20 @@ class TeachingPolicy(Policy):
         """Move the teacher's weights: teacher = decay · teacher + (1 - decay) · policy."""
 
     @abstractmethod
-    def teacher_actions(
-        self,
-        context_ids_NC: Tensor,
-        context_mask_NC: Tensor,
-        action_ids_NT: Tensor,
-        action_mask_NT: Tensor,
-        *,
-        top_k: int,
-    ) -> CandidateScores:
+    def teacher_actions(self, steps: StepBatch, *, top_k: int) -> CandidateScores:
         """The teacher's ``top_k`` most probable next actions at every prefix of given actions, without gradient.
 
         Args:
-            context_ids_NC: int64, padded on the left: what the teacher sees.
-            context_mask_NC: bool, True on tokens.
-            action_ids_NT: int64, padded on the right, no end token.
-            action_mask_NT: bool, True on tokens.
+            steps: what the teacher sees, and the actions.
             top_k: K.
         """
 
     @abstractmethod
-    def candidate_scores(
-        self,
-        context_ids_NC: Tensor,
-        context_mask_NC: Tensor,
-        action_ids_NT: Tensor,
-        action_mask_NT: Tensor,
-        candidates_NT1K: Tensor,
-    ) -> CandidateScores:
+    def candidate_scores(self, steps: StepBatch, candidates_NT1K: Tensor) -> CandidateScores:
         """Log-probabilities of given next actions at every prefix, with gradient.
 
         Args:
-            context_ids_NC: int64, padded on the left.
-            context_mask_NC: bool, True on tokens.
-            action_ids_NT: int64, padded on the right, no end token.
-            action_mask_NT: bool, True on tokens.
+            steps: contexts and actions.
             candidates_NT1K: int64, K different actions at each of the T + 1 prefixes.
         """
 

@@ -71,11 +71,6 @@ def check_columns(
         )
 
 
-def final_stop(log_pstop_NT1: Tensor, action_mask_NT: Tensor) -> Tensor:
-    """log q(stop | all action tokens) of each row, (N,), nats."""
-    return log_pstop_NT1.gather(1, action_mask_NT.sum(1, keepdim=True)).squeeze(1)
-
-
 def trajectory_sum(values_N: Tensor, rollouts: Rollouts) -> Tensor:
     """Sum of step values within each trajectory, (B,)."""
     return values_N.new_zeros(rollouts.num_trajectories).index_add(0, rollouts.trajectory_index_N, values_N)
@@ -83,9 +78,7 @@ def trajectory_sum(values_N: Tensor, rollouts: Rollouts) -> Tensor:
 
 def trajectory_log_prob(scores: Scores, rollouts: Rollouts) -> Tensor:
     """log q of each whole trajectory, all tokens and final stops, (B,), nats."""
-    assert scores.log_pstop_NT1 is not None
-    log_pf_N = torch.where(rollouts.action_mask_NT, scores.log_pf_NT, 0.0).sum(1)
-    return trajectory_sum(log_pf_N + final_stop(scores.log_pstop_NT1, rollouts.action_mask_NT), rollouts)
+    return trajectory_sum(scores.log_prob_N(rollouts.action_mask_NT), rollouts)
 
 
 def step_separator(separator: str | None, objective: Objective, reward: Reward) -> str:

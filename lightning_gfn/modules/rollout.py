@@ -185,10 +185,7 @@ class RolloutModule(PolicyModule):
     def score(self, rollouts: Rollouts) -> tuple[Scores, dict[str, Tensor]]:
         """The policy's scores and the head's column, with gradient."""
         scores = self.policy.score(
-            rollouts.context_ids_NC,
-            rollouts.context_mask_NC,
-            rollouts.action_ids_NT,
-            rollouts.action_mask_NT,
+            rollouts.steps,
             entropy=self.with_entropy,
             hidden=self.head is not None and self.head.needs_hidden,
         )
@@ -205,7 +202,12 @@ class RolloutModule(PolicyModule):
         """
         number = self.num_rollout_batches
         drawn = self.collector.collect(
-            self.policy, batch, number=number, step=self.global_step, buffer=self.buffer, device=self.device
+            self.policy,
+            batch,
+            rollout_step=number,
+            optimizer_step=self.global_step,
+            buffer=self.buffer,
+            device=self.device,
         )
         self.num_rollout_batches += 1
         rollouts = drawn.rollouts
@@ -238,13 +240,7 @@ class RolloutModule(PolicyModule):
         columns = {f"old_{name}": column.detach() for name, column in head_columns.items() if name == "value_BT1"}
         if not self.objective.requires & REFERENCE_COLUMNS:
             return columns, {}
-        reference = self.policy.score(
-            rollouts.context_ids_NC,
-            rollouts.context_mask_NC,
-            rollouts.action_ids_NT,
-            rollouts.action_mask_NT,
-            reference=True,
-        )
+        reference = self.policy.score(rollouts.steps, reference=True)
         columns |= reference_columns(reference, rollouts)
         log_ratio_B = trajectory_log_prob(scores, rollouts).detach() - columns["ref_log_pf_B"]
         kl = float(self.trainer.strategy.reduce(log_ratio_B.mean(), reduce_op="mean"))
@@ -258,7 +254,7 @@ class RolloutModule(PolicyModule):
     def remember(self, rollouts: Rollouts, log_reward: LogReward) -> None:
         """Put the new trajectories of all ranks into the buffer of every rank, in order of rank."""
         if self.buffer is not None:
-            new = to_trajectories(rollouts, log_reward, step=self.global_step)
+            new = to_trajectories(rollouts, log_reward, optimizer_step=self.global_step)
             self.buffer.add(gather_all(new))
 
     def rollout_statistics(

@@ -14,7 +14,7 @@ from lightning_gfn.policies.models.output_layer import output_layer_of
 from lightning_gfn.policies.sampling.generation import generate
 from lightning_gfn.policies.scoring.score_actions import score_actions
 from lightning_gfn.policies.teacher import TeachingLM
-from lightning_gfn.types import SampledActions, Scores
+from lightning_gfn.types import SampledActions, Scores, StepBatch
 
 
 class LanguagePolicy(TeachingLM):
@@ -106,10 +106,7 @@ class LanguagePolicy(TeachingLM):
 
     def score(
         self,
-        context_ids_NC: Tensor,
-        context_mask_NC: Tensor,
-        action_ids_NT: Tensor,
-        action_mask_NT: Tensor,
+        steps: StepBatch,
         *,
         stop: bool = True,
         entropy: bool = False,
@@ -119,10 +116,7 @@ class LanguagePolicy(TeachingLM):
         """Log-probabilities of given actions by one teacher-forced pass.
 
         Args:
-            context_ids_NC: int64, padded on the left.
-            context_mask_NC: bool, True on tokens.
-            action_ids_NT: int64, padded on the right, no end token.
-            action_mask_NT: bool, True on tokens.
+            steps: contexts and actions.
             stop: also return log q(stop) of every prefix.
             entropy: also return the entropy at every prefix.
             hidden: also return the hidden state at every prefix, and their mean over the context.
@@ -137,12 +131,12 @@ class LanguagePolicy(TeachingLM):
         """
         model, context = self.reference_model() if reference else (self.hugging_face, nullcontext())
         with context, no_dropout_and_gradient(model) if reference else nullcontext():
-            rows = self.on_device(context_ids_NC, context_mask_NC, action_ids_NT, action_mask_NT)
+            steps = steps.to(self.device)
             return score_actions(
-                self.prefix_states(model, rows, with_last=stop or entropy),
+                self.prefix_states(model, steps, with_last=stop or entropy),
                 output_layer_of(model),
                 self.space,
-                *rows[2:],
+                steps,
                 vocab_size=self.vocab_size,
                 max_logits=self.max_logits,
                 stop=stop,

@@ -144,7 +144,7 @@ class LearnedReward(Reward):
         ]
         return {TERM: pad_prefix_values(spread, rollouts)}, None
 
-    def combine(self, terms: Mapping[str, Tensor], rollouts: Rollouts, step: int) -> LogReward:
+    def combine(self, terms: Mapping[str, Tensor], rollouts: Rollouts, optimizer_step: int) -> LogReward:
         """The term itself (weight 1, temperature 1)."""
         return log_reward_of_term(terms, TERM, rollouts)
 

@@ -31,16 +31,16 @@ class WeightedReward:
     def __post_init__(self) -> None:
         self.factor(0)
 
-    def factor(self, step: int) -> float:
+    def factor(self, optimizer_step: int) -> float:
         """``weight / temperature`` at an optimiser step.
 
         Raises:
             ValueError: if the temperature is not positive at this step.
         """
-        temperature = as_schedule(self.temperature)(step)
+        temperature = as_schedule(self.temperature)(optimizer_step)
         if temperature <= 0.0:
-            raise ValueError(f"temperature {temperature} at step {step} must be above 0")
-        return as_schedule(self.weight)(step) / temperature
+            raise ValueError(f"temperature {temperature} at optimiser step {optimizer_step} must be above 0")
+        return as_schedule(self.weight)(optimizer_step) / temperature
 
 
 class SumReward(Reward):
@@ -100,16 +100,16 @@ class SumReward(Reward):
             correct_B = correct_B if correct_B is not None else verdicts_B
         return collected, correct_B
 
-    def combine(self, terms: Mapping[str, Tensor], rollouts: Rollouts, step: int) -> LogReward:
+    def combine(self, terms: Mapping[str, Tensor], rollouts: Rollouts, optimizer_step: int) -> LogReward:
         """Weighted, tempered sum at an optimiser step; prefix values if every summand has them."""
         terminal: list[Tensor] = []
         prefix: list[Tensor] = []
         for name, part in self.summands.items():
             start = f"{name}/"
             own = {term.removeprefix(start): values for term, values in terms.items() if term.startswith(start)}
-            log_reward = part.reward.combine(own, rollouts, step)
-            terminal.append(part.factor(step) * log_reward.terminal_B)
+            log_reward = part.reward.combine(own, rollouts, optimizer_step)
+            terminal.append(part.factor(optimizer_step) * log_reward.terminal_B)
             if log_reward.prefix_BT1 is not None:
-                prefix.append(part.factor(step) * log_reward.prefix_BT1)
+                prefix.append(part.factor(optimizer_step) * log_reward.prefix_BT1)
         prefix_BT1 = sum(prefix[1:], start=prefix[0]) if len(prefix) == len(terminal) else None
         return LogReward(terminal_B=sum(terminal[1:], start=terminal[0]), prefix_BT1=prefix_BT1)

@@ -49,7 +49,7 @@ class GroupSampler(ABC):
         policy: Policy,
         problems: Sequence[Problem],
         *,
-        step: int,
+        rollout_step: int,
         buffer: Buffer | None,
         device: torch.device | str,
         attempt: int = 0,
@@ -62,11 +62,11 @@ class GroupSampler(ABC):
         Args:
             policy: samples; its lengths bound what may be given.
             problems: P problems with different ids.
-            step: rollout batch counter, part of the random key.
+            rollout_step: rollout batch counter, part of the random key.
             buffer: to replay from.
             device: of the returned tensors.
-            attempt: the r-th attempt at these problems in a step draws their samples r · num_samples and following, so
-                that its random numbers are no other's.
+            attempt: the r-th attempt at these problems in a rollout batch draws their samples r · num_samples and
+                following, so that its random numbers are no other's.
 
         Raises:
             ValueError: if a problem occurs twice, or there is no buffer to replay from.
@@ -85,14 +85,19 @@ class GroupSampler(ABC):
         if buffer is None and self.behaviour.replay > 0.0:
             raise ValueError(f"behaviour.replay is {self.behaviour.replay} but there is no buffer to replay from")
 
-    def draw_at(self, step: int) -> KeyedDraw:
-        """The calls to the policy at a step."""
-        return KeyedDraw("action", self.seed, step, self.behaviour.top_k, self.behaviour.top_p)
+    def draw_at(self, rollout_step: int) -> KeyedDraw:
+        """The calls to the policy in a rollout batch."""
+        return KeyedDraw("action", self.seed, rollout_step, self.behaviour.top_k, self.behaviour.top_p)
 
-    def stored(self, problem: Problem, policy: Policy, step: int, buffer: Buffer) -> list[Trajectory]:
+    def stored(self, problem: Problem, policy: Policy, rollout_step: int, buffer: Buffer) -> list[Trajectory]:
         """Trajectories of a problem from the buffer that the policy could produce, at most ``num_samples``."""
         uniforms = keyed_uniforms(
-            "replay", seed=self.seed, step=step, problem_ids=[problem.id], samples=[0], length=self.num_samples
+            "replay",
+            seed=self.seed,
+            rollout_step=rollout_step,
+            problem_ids=[problem.id],
+            samples=[0],
+            length=self.num_samples,
         )
         drawn = buffer.sample(problem.id, self.num_samples, uniforms[0].tolist())
         return [found for found in drawn if all(policy.can_produce(step.action) for step in found.steps)]

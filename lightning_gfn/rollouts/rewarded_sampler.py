@@ -37,8 +37,8 @@ class RewardedSampler:
         policy: Policy,
         problems: Sequence[Problem],
         *,
-        number: int,
-        step: int,
+        rollout_step: int,
+        optimizer_step: int,
         buffer: Buffer | None,
         device: torch.device | str,
     ) -> RolloutBatch:
@@ -47,8 +47,8 @@ class RewardedSampler:
         Args:
             policy: samples.
             problems: P problems with different ids.
-            number: rollout batch counter, part of the random key.
-            step: optimiser step, for rewards that change with it.
+            rollout_step: rollout batch counter, part of the random key.
+            optimizer_step: optimiser step, for rewards that change with it.
             buffer: to replay from.
             device: of the returned tensors.
 
@@ -57,12 +57,14 @@ class RewardedSampler:
         """
 
         def draw(chosen: Sequence[Problem], attempt: int) -> RolloutBatch:
-            rollouts = self.sampler.collect(policy, chosen, step=number, buffer=buffer, device=device, attempt=attempt)
+            rollouts = self.sampler.collect(
+                policy, chosen, rollout_step=rollout_step, buffer=buffer, device=device, attempt=attempt
+            )
             further, figures = self.sampler.further_cost, dict(self.sampler.figures)
             tokens = sampled_tokens(rollouts) + further["generated_tokens"]
             tactics = environment_steps(rollouts) + further["environment_steps"]
             rollouts, calls = evaluate_rewards(rollouts, self.reward, policy, prefixes=self.prefixes)
-            log_reward = self.reward.combine(rollouts.terms, rollouts, step)
+            log_reward = self.reward.combine(rollouts.terms, rollouts, optimizer_step)
             return RolloutBatch(rollouts, log_reward, tokens, calls, tactics, figures)
 
         batch = draw(problems, 0)
@@ -76,7 +78,7 @@ class RewardedSampler:
             batch, waiting = refilled(batch, again, waiting)
         return replace(
             batch,
-            log_reward=self.reward.combine(batch.rollouts.terms, batch.rollouts, step),
+            log_reward=self.reward.combine(batch.rollouts.terms, batch.rollouts, optimizer_step),
             statistics={
                 **batch.statistics,
                 "resample_rounds": float(rounds),

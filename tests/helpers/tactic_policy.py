@@ -14,7 +14,7 @@ from lightning_gfn.interfaces import Policy
 from lightning_gfn.lean_interfaces import LeanBackend
 from lightning_gfn.lean_types import LeanError, ProofFinished, Theorem
 from lightning_gfn.prompts.proof_prompt import ProofPrompt
-from lightning_gfn.types import SampledActions, Scores
+from lightning_gfn.types import SampledActions, Scores, StepBatch
 
 CONJUNCTION = Theorem(
     "conjunction",
@@ -139,19 +139,16 @@ class TacticPolicy(nn.Module, Policy):
 
     def score(
         self,
-        context_ids_NC: Tensor,
-        context_mask_NC: Tensor,
-        action_ids_NT: Tensor,
-        action_mask_NT: Tensor,
+        steps: StepBatch,
         *,
         stop: bool = True,
         entropy: bool = False,
         hidden: bool = False,
         reference: bool = False,
     ) -> Scores:
-        contexts = [ids[mask].tolist() for ids, mask in zip(context_ids_NC, context_mask_NC, strict=True)]
-        actions = [ids[mask].tolist() for ids, mask in zip(action_ids_NT, action_mask_NT, strict=True)]
-        return self.scores(contexts, actions, action_ids_NT.shape[1], entropy=entropy, reference=reference)
+        contexts = [ids[mask].tolist() for ids, mask in zip(steps.context_ids_NC, steps.context_mask_NC, strict=True)]
+        actions = [ids[mask].tolist() for ids, mask in zip(steps.action_ids_NT, steps.action_mask_NT, strict=True)]
+        return self.scores(contexts, actions, steps.action_ids_NT.shape[1], entropy=entropy, reference=reference)
 
     def scores(
         self,

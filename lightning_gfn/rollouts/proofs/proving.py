@@ -45,7 +45,14 @@ class ProofBehaviour(ABC):
 
     @abstractmethod
     def find(
-        self, policy: Policy, problems: Sequence[Problem], num_samples: int, proving: Proving, *, seed: int, step: int
+        self,
+        policy: Policy,
+        problems: Sequence[Problem],
+        num_samples: int,
+        proving: Proving,
+        *,
+        seed: int,
+        rollout_step: int,
     ) -> Found:
         """Attempts at these theorems.
 
@@ -54,11 +61,11 @@ class ProofBehaviour(ABC):
 
         Args:
             policy: may propose tactics.
-            problems: those whose source at this step is ``search``; each has a theorem.
+            problems: those whose source in this rollout batch is ``search``; each has a theorem.
             num_samples: the most attempts of each that are taken.
             proving: environment and prompt.
             seed: of the run; random numbers are keyed by it,
-            step: and by the rollout batch counter.
+            rollout_step: and by the rollout batch counter.
         """
 
 

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from lightning_gfn.interfaces import Policy
-from lightning_gfn.policies.padding import pad_contexts
+from lightning_gfn.policies.padding import pad_steps
 from lightning_gfn.rollouts.search.tactic_generator import (
     ProposalRequest,
     Proposed,
@@ -19,7 +19,7 @@ from lightning_gfn.rollouts.search.tactic_generator import (
     context_of,
     merged,
 )
-from lightning_gfn.types import CandidateScores
+from lightning_gfn.types import CandidateScores, StepBatch
 
 
 class _Space(Protocol):
@@ -35,10 +35,7 @@ class NextActions(Protocol):
 
     def candidate_scores(
         self,
-        context_ids_NC: Tensor,
-        context_mask_NC: Tensor,
-        action_ids_NT: Tensor,
-        action_mask_NT: Tensor,
+        steps: StepBatch,
         candidates_NT1K: Tensor,
     ) -> CandidateScores:
         """Log-probabilities of given next actions at every prefix."""
@@ -63,13 +60,13 @@ class _Beam:
 
 @dataclass(frozen=True)
 class BeamTactics(TacticProposals):
-    """Beam search of a fixed width, exact log q, stop included; all states of a request step together.
+    """Beam search of a fixed width, exact log q, stop included; all states of a request advance together.
 
-    Deterministic. Every step scores the whole vocabulary at every prefix of every open hypothesis (there is no cache of
-    earlier steps), which suits byte tokenizers and short tactics; sampling is the cheaper choice.
+    Deterministic. At every position the whole vocabulary is scored at every prefix of every open hypothesis (there is
+    no cache of earlier positions), which suits byte tokenizers and short tactics; sampling is the cheaper choice.
 
     Args:
-        width: hypotheses kept at each step; None for the branching that is asked for.
+        width: hypotheses kept at each position; None for the branching that is asked for.
         max_rows: hypotheses scored at once (bounds memory: rows x prefixes x vocabulary).
 
     Raises:
@@ -85,9 +82,15 @@ class BeamTactics(TacticProposals):
 
     @torch.no_grad()
     def propose(
-        self, policy: Policy, requests: Sequence[ProposalRequest], branching: int, *, seed: int = 0, step: int = 0
+        self,
+        policy: Policy,
+        requests: Sequence[ProposalRequest],
+        branching: int,
+        *,
+        seed: int = 0,
+        rollout_step: int = 0,
     ) -> list[Proposed]:
-        """Search and merge; seed and step are not used.
+        """Search and merge; seed and rollout_step are not used.
 
         Raises:
             TypeError: the policy cannot compare whole distributions.
@@ -141,11 +144,8 @@ class BeamTactics(TacticProposals):
 
 def _next_log_probs(policy: NextActions, rows: Sequence[tuple[Sequence[int], Sequence[int]]]) -> Tensor:
     """Log q of every action after each (context, action so far), (N, V); the actions are of one length."""
-    context_ids, context_mask = pad_contexts([context for context, _ in rows], "cpu")
+    steps = pad_steps([context for context, _ in rows], [ids for _, ids in rows], "cpu")
     length = len(rows[0][1])
-    action_ids = torch.tensor([list(ids) for _, ids in rows], dtype=torch.int64).reshape(len(rows), length)
     all_actions = torch.arange(policy.vocab_size).expand(len(rows), length + 1, -1)
-    scores = policy.candidate_scores(
-        context_ids, context_mask, action_ids, torch.ones_like(action_ids, dtype=torch.bool), all_actions
-    )
+    scores = policy.candidate_scores(steps, all_actions)
     return scores.log_p_NT1K[:, length].float().cpu().clone()

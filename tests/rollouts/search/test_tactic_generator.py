@@ -13,7 +13,7 @@ from torch import Tensor
 
 from lightning_gfn.rollouts.search.beam_tactics import BeamTactics
 from lightning_gfn.rollouts.search.tactic_generator import ProposalRequest, SampledTactics, log_sum_exp, merged
-from lightning_gfn.types import CandidateScores
+from lightning_gfn.types import CandidateScores, StepBatch
 
 
 def requests_of(*prompts: str) -> list[ProposalRequest]:
@@ -48,7 +48,7 @@ def test_samples_depend_on_key_seed_and_step_alone(worlds: Any) -> None:
     assert sampled.propose(policy, requests_of("y", "x"), 4, seed=1)[1] == alone
     assert SampledTactics(max_rows=3).propose(policy, requests_of("x"), 4, seed=1)[0] == alone
     assert any(sampled.propose(policy, requests_of("x"), 4, seed=s)[0] != alone for s in (2, 3))
-    assert any(sampled.propose(policy, requests_of("x"), 4, seed=1, step=s)[0] != alone for s in (1, 2))
+    assert any(sampled.propose(policy, requests_of("x"), 4, seed=1, rollout_step=s)[0] != alone for s in (1, 2))
 
 
 def test_spellings_are_joined_and_empty_tactics_dropped() -> None:
@@ -88,11 +88,12 @@ class TinyPolicy:
             logits[3] = -torch.inf
         return logits.log_softmax(0)
 
-    def candidate_scores(self, c_ids: Tensor, c_mask: Tensor, a_ids: Tensor, a_mask: Tensor, wanted: Tensor) -> Any:
-        rows, width = a_ids.shape
+    def candidate_scores(self, steps: StepBatch, wanted: Tensor) -> Any:
+        rows, width = steps.action_ids_NT.shape
         found = torch.zeros(rows, width + 1, wanted.shape[2])
         for n in range(rows):
-            context, action = tuple(c_ids[n][c_mask[n]].tolist()), tuple(a_ids[n].tolist())
+            context = tuple(steps.context_ids_NC[n][steps.context_mask_NC[n]].tolist())
+            action = tuple(steps.action_ids_NT[n].tolist())
             for t in range(width + 1):
                 found[n, t] = self.log_q(context, action[:t])[wanted[n, t]]
         return CandidateScores(wanted, found, torch.zeros(rows, width + 1), torch.ones(rows, width + 1).bool())
