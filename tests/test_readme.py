@@ -184,3 +184,19 @@ def test_class_paths_and_paper_ids_are_those_of_the_code() -> None:
         assert all(named[paper] == f"https://arxiv.org/abs/{paper}" for paper in papers), row
         source = (ROOT / named[file]).read_text(encoding="utf-8")
         assert all(paper in source for paper in papers), row
+
+
+def test_the_map_of_contributing_names_what_exists() -> None:
+    text = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
+    picture = re.search(r"!\[[^\]]+\]\((docs/\S+\.svg)\)", text)[1]
+    drawn = re.findall(r'class="n">([a-z_/]+/)<', (ROOT / picture).read_text(encoding="utf-8"))
+    rows = [[cell.strip() for cell in row.strip("|").split("|")] for row in text.splitlines() if row.startswith("| ")]
+    assert len(rows) >= 25 and len(drawn) >= 15
+    homes = (ROOT / "lightning_gfn", ROOT)
+    for folder in drawn:
+        assert any((home / folder).is_dir() for home in homes), f"{picture} names {folder}"
+    for what, folder, files in rows[1:]:
+        place = next(home / folder.strip("`…/").rstrip("/") for home in homes if (home / folder.strip("`…/")).is_dir())
+        for name in re.findall(r"`([\w/]+)`", files):
+            found = any((place / f"{name}{ending}").exists() for ending in ("", ".py", ".yaml"))
+            assert found or (ROOT / name).is_dir(), f"{what}: {folder} has no {name}"

@@ -32,8 +32,8 @@ class ProofMetric(PerProblemMetric):
 class DistinctProofs(ProofMetric):
     """Different proofs of a theorem: ``distinct_proofs``, and ``distinct_proofs_solved`` over theorems with a proof.
 
-    Scripts are equal if their normal forms are (``metrics.tactic_scripts.normal_script``). The mean of the first is
-    over all theorems, 0 where none was found.
+    Scripts are equal if their normal forms are (``metrics.functional.tactic_scripts.normal_script``). The mean of the
+    first is over all theorems, 0 where none was found.
 
     Args:
         rename: proofs that differ only in the names that they introduce are one; the keys then are

@@ -58,7 +58,7 @@ class Move:
     """One step of a proof.
 
     Args:
-        kind: which rule; ``surface.py`` knows the tactics that carry it out.
+        kind: which rule; ``proof_scripts.py`` knows the tactics that carry it out.
         words: names and terms that the tactics need.
         goals: what is left to prove.
     """
