@@ -1,4 +1,4 @@
-"""How many different correct solutions the samples hold."""
+"""Diversity metrics count the different correct solutions among the samples."""
 
 from __future__ import annotations
 

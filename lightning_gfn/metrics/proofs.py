@@ -1,4 +1,4 @@
-"""What attempts at theorems look like: distinct proofs, their length, errors, states covered, variety of tactics."""
+"""Proof metrics describe attempts at theorems: distinct proofs, length, errors, states covered, variety of tactics."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ class ProofLength(ProofMetric):
 
 
 class TacticErrors(ProofMetric):
-    """How attempts fail.
+    """Error shares say how attempts fail.
 
     Keys: ``tactic_error_rate``, share of the tactics that failed, for whatever reason; ``forbidden_rate`` and
     ``timeout_rate``, shares of the tactics that a rule barred and that were too slow; ``unsound_rate``, share of the

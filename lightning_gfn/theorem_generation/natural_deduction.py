@@ -16,7 +16,7 @@ NUMBERED = ("h", "h1", "h2", "h3", "h4", "h5", "h6", "h7")
 
 @dataclass(frozen=True)
 class Goal:
-    """What is to be proved from what.
+    """A goal is a formula to prove, and the hypotheses to prove it from.
 
     Args:
         facts: name and formula of each hypothesis.
@@ -157,7 +157,7 @@ def elimination(goal: Goal) -> Iterator[Move]:
 
 
 def conclusions(fact: Formula, elements: tuple[str, ...]) -> Iterator[tuple[tuple[str, ...], list[Formula], Formula]]:
-    """What a hypothesis gives when it is used as a function: objects put in, premises, conclusion."""
+    """The conclusions of a hypothesis used as a function: objects put in, premises, conclusion."""
     variables = []
     while fact.kind == "all":
         variables.append(fact.head)
