@@ -172,7 +172,7 @@ def test_planted_violations_are_caught(unit: str, source: str) -> None:
 
 def test_allowed_imports_pass() -> None:
     assert faults("types", "if TYPE_CHECKING:\n    from torch import Tensor") == []
-    assert faults("commands", "def f():\n    from lightning_gfn.reports.figure import x\n    import torch") == []
+    assert faults("commands", "def f():\n    from lightning_gfn.reports.files import x\n    import torch") == []
     assert faults("modules", "from lightning_gfn.objectives.subtb import x\nimport lightning_gfn.types") == []
 
 

@@ -1,4 +1,4 @@
-"""What every data set of problems has in common."""
+"""``ProblemDataModule``, the base class of data sets of problems, limits splits and builds loaders."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What data sets of judged solutions have in common: rows in one form, split by problem."""
+"""The base class of data sets of judged solutions reads rows into one form and splits them by problem."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What every data set of theorems has in common: whole theorems to prove, or single tactics to learn."""
+"""The base class of data sets of theorems yields whole theorems to prove, or single tactics to learn."""
 
 from __future__ import annotations
 

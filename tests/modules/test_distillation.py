@@ -264,4 +264,4 @@ def test_the_source_is_checked_before_weights_are_loaded(
     with pytest.raises(ValueError, match="no key"):
         make_trainer(1).fit(module, loader(1))
     assert module.policy.model is None  # type: ignore[attr-defined]
-    make_trainer(1).test(module, DataLoader([PROBLEM], batch_size=1, collate_fn=list), verbose=False)  # type: ignore[arg-type]
+    make_trainer(1).test(module, DataLoader([PROBLEM], batch_size=1, collate_fn=list), verbose=False)

@@ -74,7 +74,7 @@ def test_aggregates_against_probabilities(aggregate: Any, rollouts: Rollouts, po
 
 def test_planted_errors_are_noticed(rollouts: Rollouts, policy: Any) -> None:
     """Another aggregate, a missing sigmoid or a shifted step would give other numbers."""
-    values = {name: terminal(LearnedReward(FakeNetwork(), aggregate=name), rollouts, policy)[0] for name in AGGREGATES}  # type: ignore[arg-type]
+    values = {name: terminal(LearnedReward(FakeNetwork(), aggregate=name), rollouts, policy)[0] for name in AGGREGATES}
     assert len({round(value, 3) for value in values.values()}) == 4
     assert terminal(LearnedReward(FakeNetwork(False), aggregate="last"), rollouts, policy)[0] == pytest.approx(
         score_of(PROBLEM.prompt, [TEXTS[0]]), abs=1e-5

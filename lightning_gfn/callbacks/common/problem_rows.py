@@ -51,7 +51,7 @@ def is_headline(name: str) -> bool:
 
 
 def problem_row(record: EvalRecord, *, keep_completions: bool) -> Row:
-    """What is kept of one problem at one temperature; ``metrics`` is filled by the metrics.
+    """Make the row that is kept of one problem at one temperature; ``metrics`` is filled by the metrics.
 
     ``metadata`` holds the problem's columns that are a text, a number, a truth value or nothing: strata of reports.
     Attempts at a theorem also have their outcome and their number of tactics.
@@ -98,7 +98,7 @@ def merge_rows(rows: Iterable[Row], temperatures: Sequence[float]) -> list[Row]:
 
 
 def decoding_settings(pl_module: LightningModule, rows: Sequence[Row], temperatures: Sequence[float]) -> dict[str, Any]:
-    """How completions were drawn: the module's evaluation settings, the policy's lengths, and what the rows show."""
+    """The decoding settings: the module's evaluation settings, the policy's lengths, and what the rows show."""
     settings = getattr(pl_module, "evaluation", None)
     known = (
         dataclasses.asdict(settings) if dataclasses.is_dataclass(settings) and not isinstance(settings, type) else {}
