@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from lightning_gfn.types import (
+    CandidateScores,
     LogReward,
     LossOutput,
     Rollouts,
@@ -133,6 +134,18 @@ class Policy(TextModel):
 
     max_new_tokens: int
     min_new_tokens: int
+    vocab_size: int
+    """V: actions are numbered below it, the tokens by their ids."""
+
+    @property
+    @abstractmethod
+    def stop_id(self) -> int:
+        """The action that stands for stop among candidates."""
+
+    @property
+    @abstractmethod
+    def num_positions(self) -> int | None:
+        """Longest sequence of context and action, tokens; None if unlimited."""
 
     @contextmanager
     def shortened(self, max_new_tokens: int) -> Iterator[None]:
@@ -155,6 +168,10 @@ class Policy(TextModel):
     @abstractmethod
     def encode_prompt(self, text: str) -> list[int]:
         """Token ids of a prompt, begin token included where the tokenizer has one."""
+
+    @abstractmethod
+    def encode_context(self, text: str) -> list[int]:
+        """Token ids of a context of any length, begin token included where the tokenizer has one."""
 
     @abstractmethod
     def encode_completion(self, text: str) -> list[int]:
@@ -206,6 +223,15 @@ class Policy(TextModel):
             entropy: also return the entropy at every prefix.
             hidden: also return the hidden state at every prefix.
             reference: score under the frozen reference, without gradient.
+        """
+
+    @abstractmethod
+    def candidate_scores(self, steps: StepBatch, candidates_NT1K: Tensor) -> CandidateScores:
+        """Log-probabilities of given next actions at every prefix, with gradient.
+
+        Args:
+            steps: contexts and actions.
+            candidates_NT1K: int64, K different actions at each of the T + 1 prefixes.
         """
 
 

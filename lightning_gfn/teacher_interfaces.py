@@ -4,26 +4,14 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from lightning_gfn.interfaces import Policy
 from lightning_gfn.types import CandidateScores, Feedback, Rollouts, StepBatch
 
-if TYPE_CHECKING:
-    from torch import Tensor
-
 
 class TeachingPolicy(Policy):
-    """A policy that can also teach: it keeps an average of its trained weights and compares whole distributions."""
-
-    @property
-    @abstractmethod
-    def num_positions(self) -> int | None:
-        """Longest sequence of context and action, tokens; None if unlimited."""
-
-    @abstractmethod
-    def encode_context(self, text: str) -> list[int]:
-        """Token ids of a context of any length, begin token included where the tokenizer has one."""
+    """A policy that can also teach: it keeps an average of its trained weights."""
 
     @abstractmethod
     def start_teacher(self) -> None:
@@ -40,15 +28,6 @@ class TeachingPolicy(Policy):
         Args:
             steps: what the teacher sees, and the actions.
             top_k: K.
-        """
-
-    @abstractmethod
-    def candidate_scores(self, steps: StepBatch, candidates_NT1K: Tensor) -> CandidateScores:
-        """Log-probabilities of given next actions at every prefix, with gradient.
-
-        Args:
-            steps: contexts and actions.
-            candidates_NT1K: int64, K different actions at each of the T + 1 prefixes.
         """
 
     @abstractmethod

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from lightning_gfn.interfaces import Policy
-from lightning_gfn.types import SampledActions, Scores, StepBatch
+from lightning_gfn.types import CandidateScores, SampledActions, Scores, StepBatch
 
 FIRST_CHARACTER = 10  # newline; token id t is chr(FIRST_CHARACTER + t)
 VOCABULARY = 127 - FIRST_CHARACTER
@@ -34,6 +34,9 @@ class TabularPolicy(Policy):
 
     hidden_size = 1
     base_is_reloadable = False
+    vocab_size = VOCABULARY + 1
+    stop_id = VOCABULARY
+    num_positions = None
 
     def tokenizer_state(self) -> str:
         return ""
@@ -48,6 +51,9 @@ class TabularPolicy(Policy):
         self.reference = self.table.clone()
 
     def encode_prompt(self, text: str) -> list[int]:
+        return self.encode_completion(text)
+
+    def encode_context(self, text: str) -> list[int]:
         return self.encode_completion(text)
 
     def encode_completion(self, text: str) -> list[int]:
@@ -134,6 +140,9 @@ class TabularPolicy(Policy):
                 if i < len(action):
                     log_pf[n, i] = log_q[action[i]]
         return Scores(log_pf, log_pstop, stop_mask, entropies if entropy else None)
+
+    def candidate_scores(self, steps: StepBatch, candidates_NT1K: Tensor) -> CandidateScores:
+        raise AssertionError("not part of these tests")
 
     def save_pretrained(self, folder: Path) -> None:
         raise AssertionError("not part of these tests")

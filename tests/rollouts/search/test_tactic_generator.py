@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import itertools
 import math
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import torch
 from torch import Tensor
 
+from lightning_gfn.policies.causal_lm import CausalLM
+from lightning_gfn.policies.models.tokenizers import TokenizerSettings
+from lightning_gfn.policies.padding import pad_steps
 from lightning_gfn.rollouts.search.beam_tactics import BeamTactics
 from lightning_gfn.rollouts.search.tactic_generator import ProposalRequest, SampledTactics, log_sum_exp, merged
 from lightning_gfn.types import CandidateScores, StepBatch
@@ -71,7 +73,7 @@ class TinyPolicy:
     """Four tokens (stop is 3) whose probabilities depend on context and prefix; at most three tokens."""
 
     vocab_size = 4
-    space = SimpleNamespace(stop_id=3)
+    stop_id = 3
     max_new_tokens = 3
     min_new_tokens = 1
 
@@ -132,6 +134,31 @@ def test_a_narrow_beam_gives_exact_log_probs_and_never_more_than_asked() -> None
         assert proposal.log_prob == pytest.approx(every[proposal.tactic], abs=1e-5)
 
 
-def test_a_policy_without_candidate_scores_is_refused(worlds: Any) -> None:
-    with pytest.raises(TypeError, match="SampledTactics"):
-        BeamTactics().propose(worlds.LetterPolicy(), requests_of("p"), 2)
+def test_a_beam_over_a_language_model_finds_its_most_probable_actions() -> None:
+    """A real policy: every action of at most two letters, scored by ``Policy.score``."""
+    torch.manual_seed(0)
+    config = {
+        "model_type": "llama", "hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 1,
+        "num_attention_heads": 2, "max_position_embeddings": 16,
+    }  # fmt: skip
+    policy = CausalLM(
+        config=config,
+        tokenizer=TokenizerSettings(kind="byte"),
+        max_prompt_tokens=8,
+        max_new_tokens=2,
+        allowed_tokens=["x", "y", "z"],
+    )
+    policy.build(())
+    policy.eval()
+    with torch.no_grad():
+        for parameter in policy.parameters():
+            parameter.add_(0.3 * torch.randn_like(parameter))
+    [found] = BeamTactics(width=12).propose(policy, requests_of("p"), 5)
+    texts = ["".join(letters) for length in (1, 2) for letters in itertools.product("xyz", repeat=length)]
+    actions = [policy.encode_completion(text) for text in texts]
+    steps = pad_steps([policy.encode_prompt("p")] * len(texts), actions, "cpu")
+    with torch.no_grad():
+        every = dict(zip(texts, policy.score(steps).log_prob_N(steps.action_mask_NT).tolist(), strict=True))
+    best = sorted(every, key=lambda text: -every[text])[:5]
+    assert [p.tactic for p in found.tactics] == best
+    assert [p.log_prob for p in found.tactics] == pytest.approx([every[text] for text in best], abs=1e-5)
