@@ -75,11 +75,11 @@ def test_child_processes_find_ours(users_folder: Path) -> None:
     code = (
         "import sys, multiprocessing\n"
         "from lightning_gfn.installation import prefer_our_datamodules\n"
-        "sys.path.insert(0, '')\n"
         "def child(queue):\n"
         "    import datamodules\n"
         "    queue.put(datamodules.__file__)\n"
         "if __name__ == '__main__':\n"
+        "    sys.path.insert(0, '')\n"
         "    prefer_our_datamodules()\n"
         "    context = multiprocessing.get_context('spawn')\n"
         "    queue = context.Queue()\n"
