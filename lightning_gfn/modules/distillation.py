@@ -180,11 +180,9 @@ class DistillationModule(PolicyModule):
         if self.global_step - self.teacher_updated_at >= self.teacher.every:
             self.student.update_teacher(self.teacher.decay)
             self.teacher_updated_at = self.global_step
-        rollouts = self.sampler.collect(
-            self.policy, batch, step=self.num_rollout_batches, buffer=None, device=self.device
-        )
+        drawn = self.sampler.collect(self.policy, batch, step=self.num_rollout_batches, buffer=None, device=self.device)
         self.num_rollout_batches += 1
-        rollouts, reward_calls = evaluate_rewards(rollouts, self.reward, self.policy, prefixes=False)
+        rollouts, reward_calls = evaluate_rewards(drawn.rollouts, self.reward, self.policy, prefixes=False)
         log_reward_B = self.reward.combine(rollouts.terms, rollouts, self.global_step).terminal_B
         feedback = self.feedback.give(rollouts, self.policy, range(rollouts.num_trajectories))
         contexts, num_too_long = self.teacher_contexts(rollouts, feedback)
@@ -200,7 +198,7 @@ class DistillationModule(PolicyModule):
             teacher_tokens=float(counts["teacher_tokens"]),
             **{f"feedback_{name}": float(value) for name, value in feedback.counts.items()},
             **({"solve_rate": correct} if correct is not None else {}),
-            **self.sampler.figures,
+            **drawn.metrics,
         )
         return {
             "loss": self.window_loss(output),

@@ -221,7 +221,7 @@ class RolloutModule(PolicyModule):
         self.remember(rollouts, drawn.log_reward)
         counts = {name: getattr(drawn, name) for name in ("generated_tokens", "reward_calls", "environment_steps")}
         ids = tuple(problem.id for problem in batch)
-        return RolloutWindow(number, ids, rollouts, constants, {**statistics, **drawn.statistics}), scored, counts
+        return RolloutWindow(number, ids, rollouts, constants, {**statistics, **drawn.metrics}), scored, counts
 
     def further_columns(
         self, rollouts: Rollouts, scores: Scores, head_columns: dict[str, Tensor]

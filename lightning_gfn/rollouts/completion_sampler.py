@@ -15,6 +15,7 @@ from lightning_gfn.rollouts.behaviour import BehaviourMix
 from lightning_gfn.rollouts.group_sampler import GroupSampler
 from lightning_gfn.rollouts.keyed_random import keyed_uniform
 from lightning_gfn.rollouts.keyed_sampling import Call
+from lightning_gfn.rollouts.rollout_batch import SampledBatch
 from lightning_gfn.types import Problem, Rollouts, SampledActions
 
 
@@ -49,7 +50,7 @@ class RolloutSampler(GroupSampler):
         buffer: Buffer | None,
         device: torch.device | str,
         attempt: int = 0,
-    ) -> Rollouts:
+    ) -> SampledBatch:
         """Sample, replay and look up trajectories of one step each; see ``GroupSampler.collect``.
 
         Args:
@@ -61,7 +62,7 @@ class RolloutSampler(GroupSampler):
             attempt: which attempt at these problems in this step.
 
         Returns:
-            Rollouts with one step a trajectory.
+            Trajectories of one step each.
 
         Raises:
             ValueError: if a problem occurs twice, or there is no buffer to replay from.
@@ -78,7 +79,7 @@ class RolloutSampler(GroupSampler):
         context_ids, context_mask = pad_contexts([row.context for row in rows], device)
         all_sampled = all(row.action is None for row in rows)
         ids = actions.ids.tolist()
-        return Rollouts(
+        rollouts = Rollouts(
             problems=tuple(problems),
             problem_index_B=torch.tensor([row.problem for row in rows], dtype=torch.int64, device=device),
             trajectory_index_N=torch.arange(len(rows), device=device),
@@ -92,6 +93,7 @@ class RolloutSampler(GroupSampler):
             terms=terms,
             correct_B=correct == 1.0 if correct is not None else None,
         )
+        return SampledBatch(rollouts, metrics=self.fallbacks(rollouts, step))
 
     def _group(
         self, p: int, problem: Problem, policy: Policy, step: int, buffer: Buffer | None, first: int
@@ -103,12 +105,9 @@ class RolloutSampler(GroupSampler):
             given = self._replayed(p, problem, policy, step, buffer)
         elif source == "reference":
             given = self._reference(p, problem, policy, step, prompt)
-        if source in ("replay", "reference") and not given:
-            self.fallbacks[source] += 1
         beside: list[Row] = []
         if self.behaviour.always_reference:
             beside = self._reference(p, problem, policy, step, prompt)
-            self.fallbacks["reference"] += not beside
         num_rows = self.num_samples + (self.behaviour.always_reference and not beside)
         rest = range(first + len(given), first + num_rows)
         if source == "tempered":

@@ -186,7 +186,7 @@ def one_step(
 def test_counts_and_log(make_policy: Any, make_trainer: Callable[..., L.Trainer]) -> None:
     module = make_module(make_policy, feedback=Told(silent=(0, 2)))
     returned, logged = one_step(module, make_trainer)
-    rollouts = module.sampler.collect(make_built(make_policy), [PROBLEM], step=0, buffer=None, device="cpu")
+    rollouts = module.sampler.collect(make_built(make_policy), [PROBLEM], step=0, buffer=None, device="cpu").rollouts
     lengths = rollouts.action_mask_NT.sum(1)
     assert returned["generated_tokens"] == int(lengths.sum()) + 100 and returned["reward_calls"] == 4
     prompt = int(rollouts.context_mask_NC[0].sum())
@@ -224,7 +224,7 @@ def test_gradient_is_the_students_alone(make_policy: Any, make_trainer: Callable
     one_step(module, make_trainer)
     policy = make_built(make_policy)
     policy.start_teacher()
-    rollouts = module.sampler.collect(policy, [PROBLEM], step=0, buffer=None, device="cpu")
+    rollouts = module.sampler.collect(policy, [PROBLEM], step=0, buffer=None, device="cpu").rollouts
     actions = (rollouts.action_ids_NT, rollouts.action_mask_NT)
     told = torch.tensor([policy.encode_context("zzzx")] * 4)
     teacher = policy.teacher_actions(told, torch.ones_like(told).bool(), *actions, top_k=5)
