@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, get_args
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -19,6 +19,7 @@ from lightning_gfn.modules.columns import (
     trajectory_log_prob,
 )
 from lightning_gfn.modules.policy_module import PolicyModule
+from lightning_gfn.modules.rollout_statistics import rollout_statistics, score_statistics
 from lightning_gfn.modules.rollout_window import RolloutWindow
 from lightning_gfn.modules.settings import EvaluationSettings, KLControl, OptimizerSettings, UpdateSettings
 from lightning_gfn.policies.heads import Head
@@ -30,15 +31,7 @@ from lightning_gfn.rollouts.dynamic_sampling import ResampleSettings, check_resa
 from lightning_gfn.rollouts.make_sampler import make_sampler
 from lightning_gfn.rollouts.proofs.proving import Proving
 from lightning_gfn.rollouts.rewarded_sampler import RewardedSampler
-from lightning_gfn.types import LogReward, Problem, Rollouts, Scores, Source
-
-
-def within_group_variance(values_B: Tensor, group_B: Tensor) -> Tensor:
-    """Mean over trajectories of the squared deviation from their group's mean, a scalar."""
-    _, index_B = torch.unique(group_B, return_inverse=True)
-    count_P = torch.bincount(index_B).to(values_B.dtype)
-    mean_P = torch.zeros_like(count_P).index_add(0, index_B, values_B) / count_P
-    return (values_B - mean_P[index_B]).square().mean()
+from lightning_gfn.types import LogReward, Problem, Rollouts, Scores
 
 
 class RolloutModule(PolicyModule):
@@ -166,7 +159,13 @@ class RolloutModule(PolicyModule):
         )
         scores, head_columns = scored if scored is not None else self.score(rollouts)
         output = self.objective({**constants, **live_columns(rollouts, scores), **head_columns})
-        statistics = {**self.rollout_statistics(rollouts, scores, constants), **self.window.statistics}
+        log_reward_B = constants["log_reward_B"]
+        statistics = {
+            **rollout_statistics(rollouts, log_reward_B),
+            **score_statistics(rollouts, scores, log_reward_B),
+            **({"buffer_size": float(len(self.buffer))} if self.buffer is not None else {}),
+            **self.window.statistics,
+        }
         self.log_output(output, **statistics)
         self.window.num_done += 1
         if self.window.num_done == self.updates_per_rollout:
@@ -219,14 +218,13 @@ class RolloutModule(PolicyModule):
             max_steps=self.max_steps,
         )
         self.remember(rollouts, drawn.log_reward)
-        counts = {name: getattr(drawn, name) for name in ("generated_tokens", "reward_calls", "environment_steps")}
         ids = tuple(problem.id for problem in batch)
-        return RolloutWindow(number, ids, rollouts, constants, {**statistics, **drawn.metrics}), scored, counts
+        return RolloutWindow(number, ids, rollouts, constants, {**statistics, **drawn.metrics}), scored, drawn.costs
 
     def further_columns(
         self, rollouts: Rollouts, scores: Scores, head_columns: dict[str, Tensor]
     ) -> tuple[dict[str, Tensor], dict[str, float]]:
-        """Constant columns of the reference, the old values and the KL coefficient (which is then adapted); figures."""
+        """Constant columns of the reference, the old values and the KL coefficient (which is then adapted); metrics."""
         columns = {f"old_{name}": column.detach() for name, column in head_columns.items() if name == "value_BT1"}
         if not self.objective.requires & REFERENCE_COLUMNS:
             return columns, {}
@@ -252,32 +250,6 @@ class RolloutModule(PolicyModule):
         if self.buffer is not None:
             new = to_trajectories(rollouts, log_reward, step=self.global_step)
             self.buffer.add(gather_all(new))
-
-    def rollout_statistics(
-        self, rollouts: Rollouts, scores: Scores, constants: dict[str, Tensor]
-    ) -> dict[str, float | Tensor]:
-        """Figures that every rollout method logs, of the trajectories of one update, from detached scores."""
-        log_pf_B = trajectory_log_prob(scores, rollouts).detach()
-        log_reward_B = constants["log_reward_B"]
-        statistics: dict[str, float | Tensor] = {
-            "log_reward_mean": log_reward_B.mean(),
-            "log_pf_mean": log_pf_B.mean(),
-            "var_log_reward_minus_log_q": within_group_variance(log_reward_B - log_pf_B, rollouts.problem_index_B),
-            "completion_length_mean": rollouts.action_mask_NT.sum().float() / rollouts.num_trajectories,
-        }
-        for source in get_args(Source):
-            statistics[f"share_{source}"] = rollouts.sources.count(source) / rollouts.num_trajectories
-        fresh_B = torch.tensor([source == "on_policy" for source in rollouts.sources], device=log_pf_B.device)
-        if rollouts.correct_B is not None and bool(fresh_B.any()):
-            statistics["solve_rate_on_policy"] = rollouts.correct_B[fresh_B].float().mean()
-        if scores.entropy_NT1 is not None:
-            positions_NT1 = scores.stop_mask_NT1.clone()
-            positions_NT1[:, :-1] |= rollouts.action_mask_NT
-            entropy = scores.entropy_NT1.detach()[positions_NT1]
-            statistics["entropy_mean"] = entropy.mean()
-        if self.buffer is not None:
-            statistics["buffer_size"] = float(len(self.buffer))
-        return statistics
 
     def extra_state(self) -> dict[str, Any]:
         """Rollout counter, KL coefficient, the windows of all ranks and the replay buffer."""

@@ -46,6 +46,15 @@ class RolloutBatch:
     environment_steps: int = 0
     metrics: dict[str, float] = field(default_factory=dict)
 
+    @property
+    def costs(self) -> dict[str, int]:
+        """What the batch cost, under the names that ``training_step`` returns them by."""
+        return {
+            "generated_tokens": self.generated_tokens,
+            "reward_calls": self.reward_calls,
+            "environment_steps": self.environment_steps,
+        }
+
 
 def sampled_tokens(rollouts: Rollouts) -> int:
     """Action tokens that were sampled for a batch, not replayed or given."""
