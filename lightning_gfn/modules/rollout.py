@@ -22,6 +22,7 @@ from lightning_gfn.modules.policy_module import PolicyModule
 from lightning_gfn.modules.rollout_statistics import rollout_statistics, score_statistics
 from lightning_gfn.modules.rollout_window import RolloutWindow
 from lightning_gfn.modules.settings import EvaluationSettings, KLControl, OptimizerSettings, UpdateSettings
+from lightning_gfn.modules.trajectory_layout import JoinedLayout
 from lightning_gfn.policies.heads import Head
 from lightning_gfn.policies.models.evaluation_mode import evaluation_mode
 from lightning_gfn.rollouts.batching import to_trajectories
@@ -154,11 +155,11 @@ class RolloutModule(PolicyModule):
         scored, counts = None, {"generated_tokens": 0, "reward_calls": 0}
         if self.window is None:
             self.window, scored, counts = self.open_window(batch)
-        rollouts, constants = self.window.minibatch(
+        rollouts, layout, constants = self.window.minibatch(
             batch, self.updates, seed=self.sampler.seed, whole_groups="group_B" in self.objective.requires
         )
-        scores, head_columns = scored if scored is not None else self.score(rollouts)
-        output = self.objective({**constants, **live_columns(rollouts, scores), **head_columns})
+        scores, head_columns = scored if scored is not None else self.score(rollouts, layout)
+        output = self.objective({**constants, **live_columns(rollouts, layout, scores), **head_columns})
         log_reward_B = constants["log_reward_B"]
         statistics = {
             **rollout_statistics(rollouts, log_reward_B),
@@ -173,7 +174,7 @@ class RolloutModule(PolicyModule):
         tokens = int(rollouts.action_mask_NT.sum() + rollouts.context_mask_NC.sum())
         return {"loss": self.window_loss(output), **counts, "gradient_tokens": tokens}
 
-    def score(self, rollouts: Rollouts) -> tuple[Scores, dict[str, Tensor]]:
+    def score(self, rollouts: Rollouts, layout: JoinedLayout) -> tuple[Scores, dict[str, Tensor]]:
         """The policy's scores and the head's column, with gradient."""
         scores = self.policy.score(
             rollouts.context_ids_NC,
@@ -184,7 +185,7 @@ class RolloutModule(PolicyModule):
             hidden=self.head is not None and self.head.needs_hidden,
         )
         head = {min(self.head.provides): self.head(scores, rollouts)} if self.head is not None else {}
-        return scores, joined_columns(head, rollouts)
+        return scores, joined_columns(head, layout)
 
     def open_window(
         self, batch: list[Problem]
@@ -199,18 +200,19 @@ class RolloutModule(PolicyModule):
             self.policy, batch, number=number, step=self.global_step, buffer=self.buffer, device=self.device
         )
         self.num_rollout_batches += 1
-        rollouts = drawn.rollouts
+        rollouts, layout = drawn.rollouts, JoinedLayout(drawn.rollouts)
         if self.updates_per_rollout == 1:
-            scores, head_columns = scored = self.score(rollouts)
+            scores, head_columns = scored = self.score(rollouts, layout)
         else:
             with torch.no_grad(), evaluation_mode(self):
-                scores, head_columns = self.score(rollouts)
+                scores, head_columns = self.score(rollouts, layout)
             scored = None
-        further, statistics = self.further_columns(rollouts, scores, head_columns)
+        further, statistics = self.further_columns(rollouts, layout, scores, head_columns)
         constants = constant_columns(
             self.objective,
             self.policy,
             rollouts,
+            layout,
             scores,
             drawn.log_reward,
             self.boundaries,
@@ -219,10 +221,11 @@ class RolloutModule(PolicyModule):
         )
         self.remember(rollouts, drawn.log_reward)
         ids = tuple(problem.id for problem in batch)
-        return RolloutWindow(number, ids, rollouts, constants, {**statistics, **drawn.metrics}), scored, drawn.costs
+        window = RolloutWindow(number, ids, rollouts, layout, constants, {**statistics, **drawn.metrics})
+        return window, scored, drawn.costs
 
     def further_columns(
-        self, rollouts: Rollouts, scores: Scores, head_columns: dict[str, Tensor]
+        self, rollouts: Rollouts, layout: JoinedLayout, scores: Scores, head_columns: dict[str, Tensor]
     ) -> tuple[dict[str, Tensor], dict[str, float]]:
         """Constant columns of the reference, the old values and the KL coefficient (which is then adapted); metrics."""
         columns = {f"old_{name}": column.detach() for name, column in head_columns.items() if name == "value_BT1"}
@@ -235,7 +238,7 @@ class RolloutModule(PolicyModule):
             rollouts.action_mask_NT,
             reference=True,
         )
-        columns |= reference_columns(reference, rollouts)
+        columns |= reference_columns(reference, rollouts, layout)
         log_ratio_B = trajectory_log_prob(scores, rollouts).detach() - columns["ref_log_pf_B"]
         kl = float(self.trainer.strategy.reduce(log_ratio_B.mean(), reduce_op="mean"))
         if self.kl is None:
