@@ -47,18 +47,21 @@ class RolloutModule(PolicyModule):
         objective: any objective whose columns the reward and the head give.
         reward: turns trajectories into log rewards.
         num_samples: trajectories per problem and step.
-        behaviour: where trajectories come from.
+        behaviour: shares of on-policy, tempered, replayed and reference trajectories; on-policy alone if None.
         buffer: replay buffer; needed if the behaviour replays.
-        head: log Z, flow or value head; needed by objectives that learn one.
-        optimizer: AdamW settings.
+        head: log Z or flow head, value head or critic; needed by objectives that learn one (TB, SubTB, PPO).
+        optimizer: AdamW settings; ``head_lr`` is the head's own learning rate.
         evaluation: how completions are drawn in validation, test and prediction.
         seed: key of the sampling uniforms and of the minibatches.
         log_entropy: also compute the policy's entropy in the scoring pass.
         method: the name under which results are compared; the class of the objective if None.
         updates: how often a rollout batch is used; once if None.
-        kl: weight of the KL penalty; needed by objectives that have one.
-        resample: draw groups of equal rewards again; never if None.
+        kl: weight of the KL penalty towards the policy at the start of the stage; needed by objectives that have one.
+        resample: draw groups of equal rewards again (DAPO's dynamic sampling); never if None.
         proving: environment and prompt, where problems are theorems.
+
+    Raises:
+        ValueError: objective, reward, head and settings do not go together.
     """
 
     def __init__(
@@ -67,15 +70,15 @@ class RolloutModule(PolicyModule):
         objective: Objective,
         reward: Reward,
         *,
-        num_samples: int,
-        behaviour: BehaviourMix,
-        buffer: Buffer | None,
-        head: Head | None,
-        optimizer: OptimizerSettings | None,
-        evaluation: EvaluationSettings | None,
-        seed: int,
-        log_entropy: bool,
-        method: str | None,
+        num_samples: int = 8,
+        behaviour: BehaviourMix | None = None,
+        buffer: Buffer | None = None,
+        head: Head | None = None,
+        optimizer: OptimizerSettings | None = None,
+        evaluation: EvaluationSettings | None = None,
+        seed: int = 0,
+        log_entropy: bool = True,
+        method: str | None = None,
         updates: UpdateSettings | None = None,
         kl: KLControl | None = None,
         resample: ResampleSettings | None = None,
@@ -94,8 +97,14 @@ class RolloutModule(PolicyModule):
                 f"objective {type(objective).__name__} compares trajectories of one problem: "
                 "set model.num_samples to 2 or more"
             )
+        mix = behaviour if behaviour is not None else BehaviourMix()
+        if mix.replay > 0 and buffer is None:
+            raise ValueError(
+                f"model.behaviour.replay is {mix.replay} but there is no buffer: set model.buffer "
+                "(lightning_gfn.buffers.replay.ReplayBuffer) or model.behaviour.replay to 0"
+            )
         if resample is not None:
-            check_resampling(objective, behaviour)
+            check_resampling(objective, mix)
         self.objective = objective
         self.reward = reward
         self.head = head
@@ -103,7 +112,7 @@ class RolloutModule(PolicyModule):
         self.updates = updates if updates is not None else UpdateSettings()
         self.kl = kl
         self.kl_coefficient = kl.coefficient if kl is not None else 0.0
-        self.sampler = make_sampler(proving, num_samples=num_samples, behaviour=behaviour, seed=seed)
+        self.sampler = make_sampler(proving, num_samples=num_samples, behaviour=mix, seed=seed)
         self.collector = RewardedSampler(self.sampler, reward, "log_reward_BT1" in objective.requires, resample)
         self.with_entropy = log_entropy or "entropy_BT1" in objective.requires
         self.boundaries = StepBoundaries(policy)
