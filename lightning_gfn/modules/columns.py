@@ -155,6 +155,7 @@ def constant_columns(
     objective: Objective,
     policy: Policy,
     rollouts: Rollouts,
+    layout: JoinedLayout,
     scores: Scores,
     log_reward: LogReward | None,
     boundaries: StepBoundaries,
@@ -170,6 +171,7 @@ def constant_columns(
         objective: says which are needed.
         policy: knows the maximum length.
         rollouts: the whole rollout batch.
+        layout: of these rollouts.
         scores: of the policy that updates begin with; they become the "old" log-probabilities.
         log_reward: tempered log rewards, if there are any.
         boundaries: finds the ends of reasoning steps.
@@ -179,7 +181,6 @@ def constant_columns(
     Returns:
         Those that the objective requires, what ``prepare`` made of them, and ``log_reward_B`` if there is one.
     """
-    layout = JoinedLayout(rollouts)
     columns: dict[str, Tensor] = {
         "mask_BT": layout.mask_BT,
         "stop_mask_BT1": layout.stop_mask(scores),
@@ -205,9 +206,8 @@ def constant_columns(
     return {**terminal, **required, **objective.prepare(required)}
 
 
-def live_columns(rollouts: Rollouts, scores: Scores) -> dict[str, Tensor]:
+def live_columns(rollouts: Rollouts, layout: JoinedLayout, scores: Scores) -> dict[str, Tensor]:
     """The columns that carry the policy's gradient."""
-    layout = JoinedLayout(rollouts)
     columns = {
         "log_pf_BT": layout.log_pf(scores),
         "log_pstop_BT1": layout.log_pstop(scores),
@@ -216,9 +216,8 @@ def live_columns(rollouts: Rollouts, scores: Scores) -> dict[str, Tensor]:
     return columns if scores.entropy_NT1 is None else {**columns, "entropy_BT1": layout.prefixes(scores.entropy_NT1)}
 
 
-def joined_columns(columns_N: Mapping[str, Tensor], rollouts: Rollouts) -> dict[str, Tensor]:
+def joined_columns(columns_N: Mapping[str, Tensor], layout: JoinedLayout) -> dict[str, Tensor]:
     """Columns of a head, those per prefix read in the ``JoinedLayout``."""
-    layout = JoinedLayout(rollouts)
     return {name: layout.prefixes(column) if name.endswith("_BT1") else column for name, column in columns_N.items()}
 
 
@@ -244,13 +243,13 @@ def build_columns(
         head_columns: what the head gives.
         boundaries: finds the ends of reasoning steps.
     """
-    constants = constant_columns(objective, policy, rollouts, scores, log_reward, boundaries, {})
-    return {**constants, **live_columns(rollouts, scores), **head_columns}
-
-
-def reference_columns(scores: Scores, rollouts: Rollouts) -> dict[str, Tensor]:
-    """The columns of the frozen reference from its scores."""
     layout = JoinedLayout(rollouts)
+    constants = constant_columns(objective, policy, rollouts, layout, scores, log_reward, boundaries, {})
+    return {**constants, **live_columns(rollouts, layout, scores), **head_columns}
+
+
+def reference_columns(scores: Scores, rollouts: Rollouts, layout: JoinedLayout) -> dict[str, Tensor]:
+    """The columns of the frozen reference from its scores."""
     return {
         "ref_log_pf_BT": layout.log_pf(scores),
         "ref_log_pstop_BT1": layout.log_pstop(scores),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 from torch import Tensor
@@ -83,13 +84,13 @@ class PolicyModule(TrainedModule):
 
     def log_output(self, output: LossOutput, **values: float | Tensor) -> None:
         """Log a loss, and what the environment did since the last one."""
-        super().log_output(output, **values, **self.environment_figures())
+        super().log_output(output, **values, **self.environment_metrics())
 
     def on_validation_end(self) -> None:
-        """What validation asked of the environment is no part of the next training step's figures."""
-        self.environment_figures()
+        """What validation asked of the environment is no part of the next training step's metrics."""
+        self.environment_metrics()
 
-    def environment_figures(self) -> dict[str, float]:
+    def environment_metrics(self) -> dict[str, float]:
         """What the environment's counters have gained since the last call, as ``env_<name>``."""
         if self.proving is None:
             return {}
@@ -120,7 +121,7 @@ class PolicyModule(TrainedModule):
         return records
 
     def records_at(self, problems: list[Problem], temperature: float) -> list[EvalRecord]:
-        """Completions at one temperature: whole proofs of those problems that are theorems.
+        """Completions at one temperature: whole proofs of those problems that are theorems; in the order of problems.
 
         Raises:
             ValueError: a problem is a theorem and there is no environment.
@@ -138,11 +139,11 @@ class PolicyModule(TrainedModule):
         others = [problem for problem in problems if problem.theorem is None]
         if theorems and self.proving is None:
             raise ValueError(f"problem {theorems[0].id!r} is a theorem: set model.proving.environment")
-        proofs: list[EvalRecord] = []
+        proofs: Iterator[EvalRecord] = iter(())
         if self.proving is not None and theorems:
-            proofs = sample_proofs(self.policy, theorems, self.proving, device=self.device, **how)
-        found = iter(proofs), iter(sample_completions(self.policy, others, **how) if others else [])
-        return [next(found[problem.theorem is None]) for problem in problems]
+            proofs = iter(sample_proofs(self.policy, theorems, self.proving, device=self.device, **how))
+        completions = iter(sample_completions(self.policy, others, **how) if others else ())
+        return [next(completions if problem.theorem is None else proofs) for problem in problems]
 
     def validation_step(self, batch: list[Problem], batch_idx: int) -> list[EvalRecord]:  # type: ignore[override]
         """Sample; callbacks turn the records into metrics."""

@@ -30,6 +30,7 @@ class RolloutWindow:
         rollout_step: rollout batch counter, part of the key of the minibatches.
         problem_ids: the problems of the batch; their texts come again with every training batch.
         rollouts: B trajectories.
+        layout: of these rollouts.
         constants: columns that are the same in every update: (B, …), or scalars.
         statistics: figures of the whole rollout batch, logged with every update.
         num_done: updates made.
@@ -38,14 +39,15 @@ class RolloutWindow:
     rollout_step: int
     problem_ids: tuple[str, ...]
     rollouts: Rollouts
+    layout: JoinedLayout
     constants: dict[str, Tensor]
     statistics: dict[str, float]
     num_done: int = 0
 
     def minibatch(
         self, problems: Sequence[Problem], updates: UpdateSettings, *, seed: int, whole_groups: bool
-    ) -> tuple[Rollouts, dict[str, Tensor]]:
-        """The trajectories of the next update with their constant columns.
+    ) -> tuple[Rollouts, JoinedLayout, dict[str, Tensor]]:
+        """The trajectories of the next update with their layout and their constant columns.
 
         Each epoch cuts another permutation of the trajectories (or of the problems' groups) into parts; it is keyed by
         (seed, rollout batch, epoch), problem id and sample.
@@ -67,7 +69,7 @@ class RolloutWindow:
             )
         rollouts = replace(self.rollouts, problems=tuple(problems))
         if updates.num_minibatches == 1:
-            return rollouts, self.constants
+            return rollouts, self.layout, self.constants
         epoch, part = divmod(self.num_done, updates.num_minibatches)
         units = self._units(whole_groups)
         if len(units) < updates.num_minibatches:
@@ -101,13 +103,14 @@ class RolloutWindow:
         )
         return [units[i] for i in uniforms[:, epoch].argsort(kind="stable")]
 
-    def _select(self, rollouts: Rollouts, index: list[int]) -> tuple[Rollouts, dict[str, Tensor]]:
+    def _select(self, rollouts: Rollouts, index: list[int]) -> tuple[Rollouts, JoinedLayout, dict[str, Tensor]]:
         chosen_B = torch.tensor(index, device=rollouts.problem_index_B.device)
         part = select_trajectories(rollouts, index)
-        width = JoinedLayout(part).mask_BT.shape[1]
+        layout = JoinedLayout(part)
+        width = layout.mask_BT.shape[1]
         constants = {name: _rows(name, column, chosen_B, width) for name, column in self.constants.items()}
         correct_B = rollouts.correct_B
-        return part.with_terms({}, correct_B[chosen_B] if correct_B is not None else None), constants
+        return part.with_terms({}, correct_B[chosen_B] if correct_B is not None else None), layout, constants
 
     def to(self, device: torch.device) -> RolloutWindow:
         """The same with all tensors on a device."""
@@ -119,6 +122,7 @@ class RolloutWindow:
             steps=self.rollouts.steps.to(device),
             correct_B=correct_B.to(device) if correct_B is not None else None,
         )
+        self.layout = JoinedLayout(self.rollouts)
         self.constants = {name: column.to(device) for name, column in self.constants.items()}
         return self
 
@@ -155,6 +159,7 @@ class RolloutWindow:
             rollout_step=state["number"],
             problem_ids=tuple(state["problem_ids"]),
             rollouts=rollouts,
+            layout=JoinedLayout(rollouts),
             constants=dict(state["constants"]),
             statistics=dict(state["statistics"]),
             num_done=state["num_done"],

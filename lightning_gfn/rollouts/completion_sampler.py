@@ -15,6 +15,7 @@ from lightning_gfn.rollouts.behaviour import BehaviourMix
 from lightning_gfn.rollouts.group_sampler import GroupSampler
 from lightning_gfn.rollouts.keyed_random import keyed_uniform
 from lightning_gfn.rollouts.keyed_sampling import Call
+from lightning_gfn.rollouts.rollout_batch import SampledBatch
 from lightning_gfn.types import Problem, Rollouts, SampledActions, StepBatch
 
 
@@ -49,7 +50,7 @@ class RolloutSampler(GroupSampler):
         buffer: Buffer | None,
         device: torch.device | str,
         attempt: int = 0,
-    ) -> Rollouts:
+    ) -> SampledBatch:
         """Sample, replay and look up trajectories of one step each; see ``GroupSampler.collect``.
 
         Args:
@@ -61,7 +62,7 @@ class RolloutSampler(GroupSampler):
             attempt: which attempt at these problems in this rollout batch.
 
         Returns:
-            Rollouts with one step a trajectory.
+            Trajectories of one step each.
 
         Raises:
             ValueError: if a problem occurs twice, or there is no buffer to replay from.
@@ -77,7 +78,7 @@ class RolloutSampler(GroupSampler):
         correct = terms.pop(CORRECT, None)
         all_sampled = all(row.action is None for row in rows)
         ids = actions.ids.tolist()
-        return Rollouts(
+        rollouts = Rollouts(
             problems=tuple(problems),
             problem_index_B=torch.tensor([row.problem for row in rows], dtype=torch.int64, device=device),
             trajectory_index_N=torch.arange(len(rows), device=device),
@@ -88,6 +89,7 @@ class RolloutSampler(GroupSampler):
             terms=terms,
             correct_B=correct == 1.0 if correct is not None else None,
         )
+        return SampledBatch(rollouts, metrics=self.fallbacks(rollouts, rollout_step))
 
     def _group(
         self, p: int, problem: Problem, policy: Policy, rollout_step: int, buffer: Buffer | None, first: int
@@ -99,12 +101,9 @@ class RolloutSampler(GroupSampler):
             given = self._replayed(p, problem, policy, rollout_step, buffer)
         elif source == "reference":
             given = self._reference(p, problem, policy, rollout_step, prompt)
-        if source in ("replay", "reference") and not given:
-            self.fallbacks[source] += 1
         beside: list[Row] = []
         if self.behaviour.always_reference:
             beside = self._reference(p, problem, policy, rollout_step, prompt)
-            self.fallbacks["reference"] += not beside
         num_rows = self.num_samples + (self.behaviour.always_reference and not beside)
         rest = range(first + len(given), first + num_rows)
         if source == "tempered":

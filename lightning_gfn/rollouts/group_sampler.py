@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections import Counter
 from collections.abc import Sequence
 
 import torch
@@ -12,7 +11,11 @@ from lightning_gfn.interfaces import Buffer, Policy
 from lightning_gfn.rollouts.behaviour import BehaviourMix
 from lightning_gfn.rollouts.keyed_random import keyed_uniforms
 from lightning_gfn.rollouts.keyed_sampling import KeyedDraw
+from lightning_gfn.rollouts.rollout_batch import SampledBatch
 from lightning_gfn.types import Problem, Rollouts, Source, Trajectory
+
+GIVEN: tuple[Source, ...] = ("replay", "reference", "search")
+"""Sources of rows that nobody samples in the step."""
 
 
 class GroupSampler(ABC):
@@ -20,7 +23,7 @@ class GroupSampler(ABC):
 
     Given actions that the policy could not produce (by their length, or a token that is not allowed) are
     refused, never cut. A problem whose group gets no given row where its source is ``replay``, ``reference`` or
-    ``search`` is sampled on-policy and counted in ``fallbacks``.
+    ``search`` is sampled on-policy and counted in the metric ``fallbacks_<source>``.
 
     Args:
         num_samples: trajectories for each problem.
@@ -37,11 +40,6 @@ class GroupSampler(ABC):
         self.num_samples = num_samples
         self.behaviour = behaviour
         self.seed = seed
-        self.fallbacks: Counter[Source] = Counter()
-        self.further_cost: Counter[str] = Counter()
-        """What the last ``collect`` spent on other things than the trajectories that it returned."""
-        self.figures: dict[str, float] = {}
-        """What the last ``collect`` has to say for the log."""
 
     @abstractmethod
     def collect(
@@ -53,7 +51,7 @@ class GroupSampler(ABC):
         buffer: Buffer | None,
         device: torch.device | str,
         attempt: int = 0,
-    ) -> Rollouts:
+    ) -> SampledBatch:
         """Sample, replay and look up trajectories, grouped by problem: ``num_samples`` each, one more with references.
 
         Until ``evaluate_rewards``, ``terms`` and ``correct_B`` hold what replayed rows bring along (NaN and False in
@@ -84,6 +82,20 @@ class GroupSampler(ABC):
             )
         if buffer is None and self.behaviour.replay > 0.0:
             raise ValueError(f"behaviour.replay is {self.behaviour.replay} but there is no buffer to replay from")
+
+    def fallbacks(self, rollouts: Rollouts, rollout_step: int) -> dict[str, float]:
+        """Problems without a given row where the mix asks for one, as ``fallbacks_<source>`` for its given sources."""
+        found: dict[int, set[Source]] = {}
+        for p, source in zip(rollouts.problem_index_B.tolist(), rollouts.sources, strict=True):
+            found.setdefault(p, set()).add(source)
+        beside: set[Source] = {"reference"} if self.behaviour.always_reference else set()
+        shares = self.behaviour.shares
+        counts = {source: 0.0 for source in GIVEN if shares[source] > 0.0 or source in beside}
+        for p, sources in found.items():
+            asked = {self.behaviour.source(rollouts.problems[p].id, seed=self.seed, rollout_step=rollout_step)} | beside
+            for source in asked & counts.keys() - sources:
+                counts[source] += 1.0
+        return {f"fallbacks_{source}": count for source, count in counts.items()}
 
     def draw_at(self, rollout_step: int) -> KeyedDraw:
         """The calls to the policy in a rollout batch."""

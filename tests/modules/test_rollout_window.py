@@ -15,6 +15,7 @@ from lightning_gfn.modules.gflownet import GFlowNetModule
 from lightning_gfn.modules.policy_gradient import PolicyGradientModule
 from lightning_gfn.modules.rollout_window import RolloutWindow
 from lightning_gfn.modules.settings import KLControl, OptimizerSettings, UpdateSettings
+from lightning_gfn.modules.trajectory_layout import JoinedLayout
 from lightning_gfn.objectives.grpo import GRPO
 from lightning_gfn.objectives.ppo import PPO
 from lightning_gfn.objectives.vargrad import VarGrad
@@ -113,6 +114,26 @@ def test_a_window_scores_the_old_policy_once_and_costs_once(make_policy, make_tr
     assert paid == ([(True, 15)] + [(False, 0)] * 5) * 2
     assert all(result["gradient_tokens"] > 0 for result in module.results)
     assert module.window is None and module.num_rollout_batches == 2
+
+
+@pytest.mark.parametrize(
+    ("updates", "per_window"),
+    [(UpdateSettings(), 1), (UpdateSettings(num_epochs=2), 1), (TWICE, 1 + 6)],
+    ids=["one update", "two epochs", "six minibatches"],
+)
+def test_a_batch_is_laid_out_once(make_policy, make_trainer, letters, monkeypatch, updates, per_window):
+    """Head, reference, constant and live columns of a rollout batch share a layout; a part of it has its own."""
+    built = []
+    original = JoinedLayout.__init__
+
+    def counted(self: JoinedLayout, rollouts: Any) -> None:
+        built.append(rollouts)
+        original(self, rollouts)
+
+    monkeypatch.setattr(JoinedLayout, "__init__", counted)
+    module = make(make_policy(), PPO(), updates=updates, kl=KLControl(0.1), head=ValueHead())
+    run(module, make_trainer(2 * updates.num_updates), repeated(letters, updates))
+    assert len(built) == 2 * per_window
 
 
 def test_the_old_policy_stays_while_the_new_one_moves(make_policy, make_trainer, letters):
@@ -282,13 +303,15 @@ def test_a_window_survives_its_state(make_policy, make_trainer, letters, tmp_pat
     (held,) = (window["rollouts"] for window in loaded["windows"])
     assert set(held) == WINDOW_TENSORS, "checkpoints of earlier versions hold these"
     keys = {"seed": 0, "whole_groups": False}
-    (a, columns_a), (b, columns_b) = (w.minibatch(letters, TWICE, **keys) for w in (module.window, restored))
+    (a, layout_a, columns_a), (b, layout_b, columns_b) = (
+        w.minibatch(letters, TWICE, **keys) for w in (module.window, restored)
+    )
     assert columns_a.keys() == columns_b.keys()
     assert all(torch.equal(columns_a[name], columns_b[name]) for name in columns_a)
     assert torch.equal(a.action_ids_NT, b.action_ids_NT) and a.completions == b.completions
-    assert a.problems == b.problems and a.sources == b.sources
+    assert a.problems == b.problems and a.sources == b.sources and torch.equal(layout_a.mask_BT, layout_b.mask_BT)
     restored.num_done += 1
-    other, _ = restored.minibatch(letters, TWICE, **keys)
+    other, *_ = restored.minibatch(letters, TWICE, **keys)
     assert not torch.equal(a.action_ids_NT, other.action_ids_NT), "another update sees other trajectories"
 
 

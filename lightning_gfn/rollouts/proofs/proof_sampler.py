@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import torch
 
@@ -17,6 +16,7 @@ from lightning_gfn.rollouts.keyed_random import keyed_uniform
 from lightning_gfn.rollouts.proofs.attempt import Attempt, Move, theorem_of
 from lightning_gfn.rollouts.proofs.episode_runner import EpisodeRunner
 from lightning_gfn.rollouts.proofs.proving import FoundEpisode, Proving
+from lightning_gfn.rollouts.rollout_batch import SampledBatch
 from lightning_gfn.types import Problem, Rollouts
 
 
@@ -26,7 +26,7 @@ class EpisodeSampler(GroupSampler):
     The context of a step is the prompt of its state and the tactics so far, its action the tactic. Attempts that are
     given (replayed, found by a search, a reference proof) come first in their group. A reference proof is run through
     the environment, which must accept it; if it does not, the attempt is sampled on-policy and counted in
-    ``fallbacks``.
+    ``fallbacks_reference``.
 
     A theorem that could not be stated is left out of the batch and counted; if that holds for all of them, the batch
     consists of attempts at the bare statements, which Lean refuses (in the first batch of a run it is an error).
@@ -57,7 +57,7 @@ class EpisodeSampler(GroupSampler):
         buffer: Buffer | None,
         device: torch.device | str,
         attempt: int = 0,
-    ) -> Rollouts:
+    ) -> SampledBatch:
         """Attempt theorems; see ``GroupSampler.collect``.
 
         Args:
@@ -69,15 +69,14 @@ class EpisodeSampler(GroupSampler):
             attempt: which attempt at these problems in this rollout batch.
 
         Returns:
-            Rollouts with one step for each tactic, and episodes.
+            Trajectories with one step for each tactic and their episodes, and what searching cost.
 
         Raises:
             ValueError: if a problem occurs twice or is no theorem, there is no buffer to replay from, or no theorem of
                 the first batch of a run could be stated.
         """
         self.check(problems, buffer)
-        self.further_cost = Counter()
-        found = self._search(policy, problems, rollout_step)
+        found, costs = self._search(policy, problems, rollout_step)
         first = attempt * self.num_samples
         attempts = [
             member
@@ -88,7 +87,6 @@ class EpisodeSampler(GroupSampler):
             policy, self.proving, self.draw_at(rollout_step), device, max_steps=self.proving.max_steps
         )
         runner.run(attempts)
-        self.fallbacks["reference"] += runner.num_restarted
         unstated = {member.problem: member for member in attempts if not member.moves}
         begun = [member for member in attempts if member.moves]
         if not begun:
@@ -98,8 +96,13 @@ class EpisodeSampler(GroupSampler):
             for member in begun:
                 member.refuse()
             runner.run(begun)
-        self.figures = {"statement_failures": float(len(unstated)), **_figures(begun)}
-        return attempt_rollouts(problems, begun, device)
+        rollouts = attempt_rollouts(problems, begun, device)
+        metrics = {
+            "statement_failures": float(len(unstated)),
+            **_metrics(begun),
+            **self.fallbacks(rollouts, rollout_step),
+        }
+        return SampledBatch(rollouts, costs, metrics)
 
     def _group(
         self,
@@ -118,8 +121,6 @@ class EpisodeSampler(GroupSampler):
             given = self._replayed(p, problem, theorem, policy, rollout_step, buffer)
         elif source == "reference":
             given = self._reference(p, problem, theorem, policy, rollout_step, first)
-        if source in ("replay", "reference", "search") and not given:
-            self.fallbacks[source] += 1
         rest = range(first + len(given), first + self.num_samples)
         temperature, truncated = 1.0, source == "tempered"
         if truncated:
@@ -140,7 +141,6 @@ class EpisodeSampler(GroupSampler):
             return given + sampled
         beside = self._reference(p, problem, theorem, policy, rollout_step, first + self.num_samples)
         if not beside:
-            self.fallbacks["reference"] += 1
             beside = [Attempt(p, problem.id, theorem, first + self.num_samples)]
         return beside + given + sampled
 
@@ -179,21 +179,22 @@ class EpisodeSampler(GroupSampler):
             if len(held.steps) <= self.proving.max_steps
         ]
 
-    def _search(self, policy: Policy, problems: Sequence[Problem], rollout_step: int) -> dict[int, list[Attempt]]:
-        """What a search found for the problems whose source is ``search``."""
+    def _search(
+        self, policy: Policy, problems: Sequence[Problem], rollout_step: int
+    ) -> tuple[dict[int, list[Attempt]], Mapping[str, int]]:
+        """What a search found for the problems whose source is ``search``, and what it cost."""
         chosen = [
             p
             for p, problem in enumerate(problems)
             if self.behaviour.source(problem.id, seed=self.seed, rollout_step=rollout_step) == "search"
         ]
         if not chosen or self.proving.search is None:
-            return {}
+            return {}, {}
         asked = [problems[p] for p in chosen]
         found = self.proving.search.find(
             policy, asked, self.num_samples, self.proving, seed=self.seed, rollout_step=rollout_step
         )
-        self.further_cost.update(found.costs)
-        return {
+        attempts = {
             p: [
                 self._found(p, problems[p], policy, sample, episode)
                 for sample, episode in enumerate(episodes[: self.num_samples])
@@ -201,6 +202,7 @@ class EpisodeSampler(GroupSampler):
             ]
             for p, episodes in zip(chosen, found.episodes, strict=True)
         }
+        return attempts, found.costs
 
     def _is_whole(self, episode: Episode, policy: Policy) -> bool:
         """An attempt as sampling could have made it: played to its end, by tactics that the policy can produce."""
@@ -250,7 +252,7 @@ def attempt_rollouts(problems: Sequence[Problem], attempts: Sequence[Attempt], d
     )
 
 
-def _figures(attempts: Sequence[Attempt]) -> dict[str, float]:
+def _metrics(attempts: Sequence[Attempt]) -> dict[str, float]:
     """Outcomes of the attempts that are not replayed, for the log."""
     episodes = [attempt.episode for attempt in attempts if attempt.episode is not None]
     shares = {

@@ -74,7 +74,7 @@ def test_replay_and_fresh_attempts_in_one_batch(policy, theorems, make_proving, 
     buffer.add(to_trajectories(fresh, reward.combine(fresh.terms, fresh, 0), optimizer_step=0))
     mixed = collect(policy, theorems, proving, shares=REPLAY, buffer=buffer)
     assert set(mixed.sources[:6]) == {"replay"} and set(mixed.sources[6:]) == {"on_policy"}
-    assert collect.sampler.fallbacks["replay"] == 1
+    assert collect.metrics["fallbacks_replay"] == 1
     mixed, calls = evaluate_rewards(mixed, reward, policy, prefixes=False)
     assert calls == 6
     alone, _ = evaluate_rewards(collect(policy, theorems[1:], proving), reward, policy, prefixes=False)
@@ -92,7 +92,7 @@ def test_a_reference_proof_is_run_and_comes_first(policy, theorems, make_proving
         assert episode.tactics in problem.theorem.proofs and episode.outcome == "proved"
         texts = [row[1] for row in found[4 * p + 1 : 4 * p + 4]]
         assert texts == [row[1] for row in plain[4 * p + 1 : 4 * p + 4]], "the others are as without it"
-    assert rollouts.behaviour_log_pf_NT is None and collect.sampler.fallbacks["reference"] == 0
+    assert rollouts.behaviour_log_pf_NT is None and collect.metrics["fallbacks_reference"] == 0
     drawn = {
         by_trajectory(collect(policy, theorems[:1], make_proving(), shares=REFERENCE, num_samples=1, step=step))[0][1]
         for step in range(8)
@@ -104,7 +104,7 @@ def test_a_reference_proof_is_run_and_comes_first(policy, theorems, make_proving
 def test_a_reference_proof_that_fails_is_an_ordinary_sample(policy, theorems, make_proving, collect, proof) -> None:
     wrong = replace(theorems[0], theorem=replace(theorems[0].theorem, proofs=(proof,)))
     rollouts = collect(policy, [wrong], make_proving(), shares=REFERENCE)
-    assert collect.sampler.fallbacks["reference"] == 1 and rollouts.sources == ("on_policy",) * 6
+    assert collect.metrics["fallbacks_reference"] == 1 and rollouts.sources == ("on_policy",) * 6
     plain = by_trajectory(collect(policy, theorems[:1], make_proving()))
     assert [row[:3] for row in by_trajectory(rollouts)] == [row[:3] for row in plain]
     assert rollouts.behaviour_log_pf_NT is not None
@@ -120,14 +120,14 @@ def test_always_reference_adds_one_to_every_group(policy, theorems, make_proving
     assert [row[:3] for row in rows[1:5] + rows[6:]] == [row[:3] for row in plain]
     unknown = [replace(item, theorem=replace(item.theorem, proofs=())) for item in theorems]
     found = collect(policy, unknown, make_proving(), shares=shares, num_samples=4)
-    assert found.sources == ("on_policy",) * 10 and collect.sampler.fallbacks["reference"] == 2
+    assert found.sources == ("on_policy",) * 10 and collect.metrics["fallbacks_reference"] == 2
     assert found.behaviour_log_pf_NT is not None
 
 
 def test_always_reference_for_problems_of_one_step(policy) -> None:
     problems = [Problem(f"p{i}", "x", solutions=("left", "exact hp")[: i + 1]) for i in range(2)]
     sampler = RolloutSampler(num_samples=3, behaviour=BehaviourMix(always_reference=True), seed=0)
-    rollouts = sampler.collect(policy, problems, rollout_step=0, buffer=None, device="cpu")
+    rollouts = sampler.collect(policy, problems, rollout_step=0, buffer=None, device="cpu").rollouts
     assert rollouts.sources == ("reference", *["on_policy"] * 3) * 2
     assert rollouts.completions[0] == "left"
     with pytest.raises(ValueError, match="set reference to 0"):
@@ -178,7 +178,7 @@ def test_a_theorem_that_cannot_be_stated_is_left_out(policy, theorems, unstated,
     batch = [theorems[0], unstated, theorems[1]]
     rollouts = collect(policy, batch, make_proving(), num_samples=4, step=0)
     assert rollouts.problems == tuple(batch) and rollouts.problem_index_B.tolist() == [0] * 4 + [2] * 4
-    assert collect.sampler.figures["statement_failures"] == 1.0
+    assert collect.metrics["statement_failures"] == 1.0
     with pytest.raises(ValueError, match="theorem 'unstated'"):
         collect(policy, [unstated], make_proving(), step=0)
     later = collect(policy, [unstated], make_proving(), num_samples=4, step=9)
