@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
-GROUND = {"proofs", "types", "examples", "interfaces", "teaching", "proving", "answers"}
+GROUND = {"proofs", "types", "examples", "interfaces", "teaching", "proving", "answers", "installation", "pretrained"}
 L1 = {"objectives", "metrics", "policies", "environments", "rewards", "feedback", "buffers", "theorems"}
 L2 = {"rollouts"}
 L3 = {"modules", "callbacks", "reports", "commands", "tracking"}
@@ -23,6 +23,8 @@ ALLOWED: dict[str, set[str]] = {
     "interfaces": {"types"},
     "teaching": {"types", "interfaces"},
     "answers": {"types", "interfaces"},
+    "installation": set(),
+    "pretrained": {"installation"},
     **{name: set(GROUND) for name in L1},
     "rollouts": GROUND | L1,
     "modules": GROUND | L1 | L2,
@@ -43,6 +45,7 @@ OWNERS: dict[str, set[str]] = {
     "matplotlib": {"reports"},
     "jsonargparse": {"lightning_cli"},
     "peft": {"policies"},
+    "gguf": {"pretrained"},
     "math_verify": {"answers"},
     "datasets": {"datamodules"},
     "trl": set(),
