@@ -38,6 +38,6 @@ def smollm2(smollm2_folder: Path) -> CausalLM:
     """SmolLM2-135M-Instruct as a policy in float32; tests must leave it as it is."""
     from lightning_gfn.policies.causal_lm import CausalLM
 
-    policy = CausalLM(pretrained="smollm2-135m", max_prompt_tokens=192, max_new_tokens=48)
+    policy = CausalLM(pretrained="smollm2-135m", max_prompt_tokens=192, max_new_tokens=24)
     policy.build(())
     return policy.eval()

@@ -125,7 +125,7 @@ def test_sampled_log_probs_are_the_scored_ones(smollm2: CausalLM) -> None:
     mask = sampled.action_mask_NT
     assert int(mask.sum()) > 40
     difference = (sampled.scores.log_pf_NT - scored.log_pf_NT).masked_fill(~mask, 0.0)
-    assert float(difference.abs().max()) < 1e-3 and float(difference.sum(1).abs().max()) < 1e-3
+    assert float(difference.abs().max()) < 1e-4 and float(difference.sum(1).abs().max()) < 2e-4
 
 
 def test_greedy_decoding_agrees_with_transformers(smollm2: CausalLM) -> None:
