@@ -21,7 +21,7 @@ from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from lightning.pytorch.loggers import Logger
 
 from lightning_gfn.callbacks.progress import Progress
-from lightning_gfn.installation import DatamodulesError, check_datamodules, prefer_our_datamodules
+from lightning_gfn.installation.our_datamodules import DatamodulesError, check_datamodules, prefer_our_datamodules
 from lightning_gfn.tracking.checkpoints import RunCheckpoint
 from lightning_gfn.tracking.disk_logger import DiskLogger
 from lightning_gfn.tracking.mlflow_logger import MLflowLogger

@@ -20,6 +20,8 @@ GROUND = {
     "teacher_interfaces",
     "lean_interfaces",
     "answers",
+    "installation",
+    "pretrained",
 }
 L1 = {"objectives", "metrics", "policies", "environments", "rewards", "feedback", "buffers", "theorem_generation"}
 L2 = {"rollouts"}
@@ -33,6 +35,7 @@ ALLOWED: dict[str, set[str]] = {
     "teacher_interfaces": {"types", "interfaces"},
     "answers": {"types", "interfaces"},
     "prompts": {"lean_types", "types", "answers"},
+    "pretrained": {"installation"},
     **{name: set(GROUND) for name in L1},
     "rollouts": GROUND | L1,
     "modules": GROUND | L1 | L2,
@@ -54,6 +57,7 @@ OWNERS: dict[str, set[str]] = {
     "matplotlib": {"reports"},
     "jsonargparse": {"lightning_cli"},
     "peft": {"policies"},
+    "gguf": {"pretrained"},
     "math_verify": {"answers"},
     "datasets": {"datamodules"},
     "trl": set(),

@@ -81,7 +81,7 @@ def test_log_prob_of_a_step_is_the_sum_over_its_tokens_and_its_stop() -> None:
     mask_NT = torch.arange(width) < lengths_N[:, None]
     scores = scores_of(lengths_N, width, forced=width)
     exact = [
-        math.fsum([*scores.log_pf_NT[n, :length].tolist(), scores.log_pstop_NT1[n, length].item()])  # type: ignore[index]
+        math.fsum([*scores.log_pf_NT[n, :length].tolist(), scores.log_pstop_NT1[n, length].item()])
         for n, length in enumerate(lengths_N.tolist())
     ]
     assert exact[4] == math.fsum(scores.log_pf_NT[4].tolist()), "a stop that the maximum length forces costs nothing"

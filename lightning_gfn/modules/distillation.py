@@ -10,8 +10,8 @@ from torch import Tensor
 
 from lightning_gfn.interfaces import Objective, Policy, Reward
 from lightning_gfn.modules.policy_module import PolicyModule
-from lightning_gfn.modules.rollout_statistics import rollout_statistics
 from lightning_gfn.modules.settings import EvaluationSettings, OptimizerSettings
+from lightning_gfn.modules.training_batch.rollout_statistics import rollout_statistics
 from lightning_gfn.objectives.distillation import TopKDistillation
 from lightning_gfn.policies.padding import pad_contexts
 from lightning_gfn.prompts.math_feedback import DEFAULT_TEMPLATE, check_template, with_feedback

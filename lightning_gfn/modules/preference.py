@@ -9,10 +9,10 @@ import torch
 from torch import Tensor
 
 from lightning_gfn.interfaces import Objective, Policy
-from lightning_gfn.modules.columns import trajectory_log_prob
 from lightning_gfn.modules.policy_module import PolicyModule
 from lightning_gfn.modules.reference_scores import ReferenceScores
 from lightning_gfn.modules.settings import EvaluationSettings, OptimizerSettings
+from lightning_gfn.modules.training_batch.columns import trajectory_log_prob
 from lightning_gfn.preference_types import LabelledCompletion, Preference
 from lightning_gfn.rollouts.proofs.proving import Proving
 from lightning_gfn.rollouts.reference import text_rollouts

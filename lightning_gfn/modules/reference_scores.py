@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from lightning_gfn.interfaces import Policy
-from lightning_gfn.modules.columns import trajectory_log_prob
+from lightning_gfn.modules.training_batch.columns import trajectory_log_prob
 from lightning_gfn.rollouts.distributed import gather_all
 from lightning_gfn.rollouts.reference import text_rollouts
 from lightning_gfn.types import Problem

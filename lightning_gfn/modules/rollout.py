@@ -8,7 +8,9 @@ import torch
 from torch import Tensor
 
 from lightning_gfn.interfaces import Buffer, Objective, Policy, Reward
-from lightning_gfn.modules.columns import (
+from lightning_gfn.modules.policy_module import PolicyModule
+from lightning_gfn.modules.settings import EvaluationSettings, KLControl, OptimizerSettings, UpdateSettings
+from lightning_gfn.modules.training_batch.columns import (
     REFERENCE_COLUMNS,
     StepBoundaries,
     check_columns,
@@ -20,11 +22,9 @@ from lightning_gfn.modules.columns import (
     step_separator,
     trajectory_log_prob,
 )
-from lightning_gfn.modules.policy_module import PolicyModule
-from lightning_gfn.modules.rollout_statistics import rollout_statistics, score_statistics
-from lightning_gfn.modules.rollout_window import RolloutWindow
-from lightning_gfn.modules.settings import EvaluationSettings, KLControl, OptimizerSettings, UpdateSettings
-from lightning_gfn.modules.trajectory_layout import JoinedLayout
+from lightning_gfn.modules.training_batch.rollout_statistics import rollout_statistics, score_statistics
+from lightning_gfn.modules.training_batch.rollout_window import RolloutWindow
+from lightning_gfn.modules.training_batch.trajectory_layout import JoinedLayout
 from lightning_gfn.policies.heads import Head
 from lightning_gfn.policies.models.evaluation_mode import evaluation_mode
 from lightning_gfn.rollouts.batching import to_trajectories

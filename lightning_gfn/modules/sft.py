@@ -7,9 +7,9 @@ from typing import Any
 import torch
 
 from lightning_gfn.interfaces import Objective, Policy
-from lightning_gfn.modules.columns import StepBoundaries, build_columns, check_columns
 from lightning_gfn.modules.policy_module import PolicyModule
 from lightning_gfn.modules.settings import EvaluationSettings, OptimizerSettings
+from lightning_gfn.modules.training_batch.columns import StepBoundaries, build_columns, check_columns
 from lightning_gfn.objectives.likelihood import Likelihood
 from lightning_gfn.rollouts.proofs.proving import Proving
 from lightning_gfn.rollouts.reference import reference_rollouts

@@ -74,7 +74,7 @@ def test_child_processes_find_ours(users_folder: Path) -> None:
     """A spawned process gets the search path of its parent, and imports what it unpickles from there."""
     code = (
         "import sys, multiprocessing\n"
-        "from lightning_gfn.installation import prefer_our_datamodules\n"
+        "from lightning_gfn.installation.our_datamodules import prefer_our_datamodules\n"
         "def child(queue):\n"
         "    import datamodules\n"
         "    queue.put(datamodules.__file__)\n"

@@ -13,9 +13,9 @@ from torch.utils.data import DataLoader
 from lightning_gfn.interfaces import Objective
 from lightning_gfn.modules.gflownet import GFlowNetModule
 from lightning_gfn.modules.policy_gradient import PolicyGradientModule
-from lightning_gfn.modules.rollout_window import RolloutWindow
 from lightning_gfn.modules.settings import KLControl, OptimizerSettings, UpdateSettings
-from lightning_gfn.modules.trajectory_layout import JoinedLayout
+from lightning_gfn.modules.training_batch.rollout_window import RolloutWindow
+from lightning_gfn.modules.training_batch.trajectory_layout import JoinedLayout
 from lightning_gfn.objectives.grpo import GRPO
 from lightning_gfn.objectives.ppo import PPO
 from lightning_gfn.objectives.vargrad import VarGrad

@@ -10,8 +10,8 @@ import torch
 from torch.utils.data import DataLoader
 
 from lightning_gfn.interfaces import RewardNetwork
-from lightning_gfn.modules.columns import StepBoundaries
 from lightning_gfn.modules.gflownet import GFlowNetModule
+from lightning_gfn.modules.training_batch.columns import StepBoundaries
 from lightning_gfn.objectives.subtb import ModifiedSubTB
 from lightning_gfn.rewards.learned import LearnedReward
 from lightning_gfn.rewards.likelihood import ReferenceLikelihood

@@ -7,10 +7,10 @@ from dataclasses import replace
 import pytest
 import torch
 
-from lightning_gfn.modules.columns import live_columns, trajectory_log_prob
-from lightning_gfn.modules.rollout_window import RolloutWindow
 from lightning_gfn.modules.settings import UpdateSettings
-from lightning_gfn.modules.trajectory_layout import JoinedLayout
+from lightning_gfn.modules.training_batch.columns import live_columns, trajectory_log_prob
+from lightning_gfn.modules.training_batch.rollout_window import RolloutWindow
+from lightning_gfn.modules.training_batch.trajectory_layout import JoinedLayout
 from lightning_gfn.objectives.detailed_balance import DetailedBalance
 from lightning_gfn.objectives.subtb import SubTB
 from lightning_gfn.objectives.trajectory_balance import TrajectoryBalance

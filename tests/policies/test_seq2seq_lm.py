@@ -290,7 +290,7 @@ def test_the_small_byt5_of_the_experiments_begins_near_uniform(kit: SimpleNamesp
 
     parser = ArgumentParser()
     parser.add_subclass_arguments(Policy, "policy")
-    file = Path(__file__).parents[2] / "experiments" / "_base" / "tiny_byt5.yaml"
+    file = Path(__file__).parents[2] / "experiments" / "_base" / "policy" / "tiny_byt5.yaml"
     policy = parser.instantiate(parser.parse_args(["--policy", str(file)])).policy
     assert isinstance(policy, Seq2SeqLM)
     policy.build([])

@@ -13,7 +13,7 @@ from lightning_gfn.policies.causal_lm import CausalLM
 from lightning_gfn.policies.language_policy import LanguagePolicy
 from lightning_gfn.policies.models.adapters import base_of_adapter, is_adapter_folder
 from lightning_gfn.policies.models.evaluation_mode import no_dropout_and_gradient
-from lightning_gfn.policies.models.loading import check_pretrained
+from lightning_gfn.policies.models.loading import check_pretrained, load_config
 from lightning_gfn.policies.padding import pad_steps
 from lightning_gfn.policies.seq2seq_lm import Seq2SeqLM
 
@@ -110,9 +110,7 @@ def model_of(name: str) -> str:
 
 def policy_class(path: str) -> type[LanguagePolicy]:
     """Which kind of policy a model is."""
-    import transformers
-
     folder = Path(path).expanduser()
     name = base_of_adapter(folder) if folder.is_dir() and is_adapter_folder(folder) else path
-    config = transformers.AutoConfig.from_pretrained(name)
+    config = load_config(name)
     return Seq2SeqLM if getattr(config, "is_encoder_decoder", False) else CausalLM

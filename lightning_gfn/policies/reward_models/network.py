@@ -33,7 +33,8 @@ class LanguageRewardNetwork(LanguageModel, RewardNetwork, TextModel):
     token is searched for, and a step's end is a token's end in training and in use alike.
 
     Args:
-        pretrained: Hugging Face name, folder of a model, or folder of an adapter that an earlier stage saved.
+        pretrained: name of an installed model (``smollm2-135m``) or of the hub (``owner/model``), folder of a model or
+            of an adapter that an earlier stage saved, or a GGUF file.
         config: a model from scratch instead: ``model_type`` and the fields of its configuration.
         tokenizer: name or path, or settings of one to be made; None takes the one beside ``pretrained``.
         lora: train a low-rank adapter (and the scalar output) and freeze everything else; None trains all weights.

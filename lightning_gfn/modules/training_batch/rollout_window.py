@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from lightning_gfn.modules.settings import UpdateSettings
-from lightning_gfn.modules.trajectory_layout import JoinedLayout
+from lightning_gfn.modules.training_batch.trajectory_layout import JoinedLayout
 from lightning_gfn.rollouts.batching import select_trajectories
 from lightning_gfn.rollouts.keyed_random import keyed_uniforms
 from lightning_gfn.types import Problem, Rollouts, StepBatch

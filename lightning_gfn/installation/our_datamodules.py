@@ -9,7 +9,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 DISTRIBUTION = "lightning-gfn"
-OURS = Path(__file__).resolve().parent.parent / "datamodules"
+OURS = Path(__file__).resolve().parents[2] / "datamodules"
 
 
 class DatamodulesError(ImportError):

@@ -7,7 +7,7 @@ from typing import get_args
 import torch
 from torch import Tensor
 
-from lightning_gfn.modules.columns import trajectory_log_prob
+from lightning_gfn.modules.training_batch.columns import trajectory_log_prob
 from lightning_gfn.types import Rollouts, Scores, Source
 
 

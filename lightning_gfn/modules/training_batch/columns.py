@@ -9,7 +9,7 @@ from torch import Tensor
 
 from lightning_gfn.answers.steps import StepEnds, check_separator
 from lightning_gfn.interfaces import Objective, Policy, Reward
-from lightning_gfn.modules.trajectory_layout import JoinedLayout
+from lightning_gfn.modules.training_batch.trajectory_layout import JoinedLayout
 from lightning_gfn.prompts.question_template import known_template
 from lightning_gfn.rewards.learned import LearnedReward
 from lightning_gfn.types import LogReward, Rollouts, Scores
