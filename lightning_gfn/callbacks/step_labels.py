@@ -20,6 +20,7 @@ from lightning_gfn.callbacks.common.run_files import (
     write_text,
 )
 from lightning_gfn.callbacks.predictions import merge_predictions
+from lightning_gfn.module_interfaces import as_evaluated
 from lightning_gfn.rollouts.step_labels import Attempt, StepLabeller, attempt_of
 
 if TYPE_CHECKING:
@@ -65,7 +66,7 @@ class StepLabelWriter(Callback):
         settings = {
             "labeller": repr(self.labeller),
             "separator": self.separator,
-            "decoding": repr(getattr(pl_module, "evaluation", None)),
+            "decoding": repr(as_evaluated(pl_module, self).decoding()),
             "ranks": trainer.world_size,
         }
         file = folder / "settings.json"
@@ -122,7 +123,8 @@ class StepLabelWriter(Callback):
                 if attempt is not None:
                     unique.setdefault((record.problem.id, completion), (row, attempt))
         pairs = list(unique.values())
-        labels = self.labeller([attempt for _, attempt in pairs], pl_module.policy)  # type: ignore[arg-type]
+        policy = as_evaluated(pl_module, self).policy
+        labels = self.labeller([attempt for _, attempt in pairs], policy)
         rows: dict[str, list[Row]] = {record.problem.id: [] for record in records}
         for (row, attempt), shares in zip(pairs, labels.shares, strict=True):
             stepwise = {
