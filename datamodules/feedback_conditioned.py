@@ -96,6 +96,7 @@ class FeedbackConditioned(ProblemDataModule):
         for strength in strengths:
             check_strength(strength)
         self.data = data
+        self.prompt_template, self.proof_prompt = data.prompt_template, data.proof_prompt
         self.template = template
         self.share, self.strengths, self.kinds, self.right_share = share, strengths, kinds, right_share
         self.feedback_seed = feedback_seed

@@ -7,11 +7,12 @@ from dataclasses import replace
 from os.path import commonprefix
 from typing import Any
 
-from datamodules.common.base import QUESTION, ProblemDataModule
+from datamodules.common.base import ProblemDataModule
 from datamodules.common.order import TrainLoader, keyed_hash
 from datamodules.common.rows import BadRow, Row
 from datamodules.common.wrapped import WrappedProblems, rows_of, text_of
 from lightning_gfn.preference_types import LabelledCompletion, Preference
+from lightning_gfn.prompts.question_template import QUESTION
 
 
 class PreferenceDataModule(WrappedProblems):

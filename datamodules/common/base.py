@@ -1,4 +1,4 @@
-"""What every data set of problems has in common."""
+"""``ProblemDataModule``, the base class of data sets of problems, limits splits and builds loaders."""
 
 from __future__ import annotations
 
@@ -10,10 +10,11 @@ from typing import Literal
 from lightning import LightningDataModule
 
 from datamodules.common.order import EvalLoader, TrainLoader, keyed_hash
+from lightning_gfn.prompts.proof_prompt import ProofPrompt
+from lightning_gfn.prompts.question_template import QUESTION
 from lightning_gfn.types import Problem
 
 Split = Literal["train", "val", "test"]
-QUESTION = "{question}"
 
 
 class ProblemDataModule(LightningDataModule, ABC):
@@ -33,6 +34,9 @@ class ProblemDataModule(LightningDataModule, ABC):
     Raises:
         ValueError: a size is not positive, or the template does not hold ``{question}`` once.
     """
+
+    proof_prompt: ProofPrompt | None = None
+    """What a policy reads, where problems are theorems."""
 
     def __init__(
         self,

@@ -42,6 +42,7 @@ class WrappedProblems(ProblemDataModule):
             predict_split=predict_split if predict_split is not None else problems.predict_split,
         )
         self.source = problems
+        self.prompt_template, self.proof_prompt = problems.prompt_template, problems.proof_prompt
 
     def prepare_data(self) -> None:
         """Download what the wrapped data set needs."""

@@ -92,7 +92,7 @@ class Evaluation(EvaluatedStep):
 
     @property
     def metric_settings(self) -> dict[str, Any]:
-        """What decides the meaning of the figures; runs that are compared must agree in it."""
+        """The metric settings decide what figures mean; runs that are compared must agree in them."""
         return {
             "ks": list(self.ks),
             "majority_ks": list(self.majority_ks),

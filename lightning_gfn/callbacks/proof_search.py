@@ -140,7 +140,7 @@ class ProofSearch(EvaluatedStep):
         """Theorems to search, by id; a subset is drawn by the ids alone."""
         ids = sorted(known)
         if stage == "val" and self.num_theorems is not None:
-            drawn = sorted(ids, key=lambda name: keyed_uniform("search", seed=0, step=0, problem_id=name))
+            drawn = sorted(ids, key=lambda name: keyed_uniform("search", seed=0, rollout_step=0, problem_id=name))
             ids = sorted(drawn[: self.num_theorems])
         return [known[name] for name in ids]
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import torch
@@ -183,7 +183,7 @@ class DistillationModule(PolicyModule):
             self.teacher_updated_at = self.global_step
         number = self.num_rollout_batches
         drawn = self.collector.collect(
-            self.policy, batch, number=number, step=self.global_step, buffer=None, device=self.device
+            self.policy, batch, rollout_step=number, optimizer_step=self.global_step, buffer=None, device=self.device
         )
         self.num_rollout_batches += 1
         rollouts = drawn.rollouts
@@ -239,11 +239,12 @@ class DistillationModule(PolicyModule):
         """
         chosen = sorted(contexts) if contexts else [0]
         index = torch.tensor(chosen, device=rollouts.action_ids_NT.device)
-        actions = (rollouts.action_ids_NT[index], rollouts.action_mask_NT[index])
-        prompts = (rollouts.context_ids_NC[index], rollouts.context_mask_NC[index])
-        told = pad_contexts([contexts[b] for b in chosen], index.device) if contexts else prompts
-        teacher = self.student.teacher_actions(*told, *actions, top_k=self.teacher.top_k)
-        student = self.student.candidate_scores(*prompts, *actions, teacher.candidates_NT1K)
+        seen = told = rollouts.steps.select(index)
+        if contexts:
+            context_ids_NC, context_mask_NC = pad_contexts([contexts[b] for b in chosen], index.device)
+            told = replace(seen, context_ids_NC=context_ids_NC, context_mask_NC=context_mask_NC)
+        teacher = self.student.teacher_actions(told, top_k=self.teacher.top_k)
+        student = self.student.candidate_scores(seen, teacher.candidates_NT1K)
         columns = {
             "teacher_log_p_BT1K": teacher.log_p_NT1K,
             "teacher_log_rest_BT1": teacher.log_rest_NT1,
@@ -251,8 +252,8 @@ class DistillationModule(PolicyModule):
             "student_log_rest_BT1": student.log_rest_NT1,
             "distil_mask_BT1": teacher.mask_NT1 if contexts else torch.zeros_like(teacher.mask_NT1),
         }
-        num_actions = int(actions[1].sum())
+        num_actions = int(seen.action_mask_NT.sum())
         return columns, {
-            "teacher_tokens": num_actions + int(told[1].sum()),
-            "gradient_tokens": num_actions + int(prompts[1].sum()),
+            "teacher_tokens": num_actions + int(told.context_mask_NC.sum()),
+            "gradient_tokens": num_actions + int(seen.context_mask_NC.sum()),
         }

@@ -15,7 +15,7 @@ from lightning_gfn.modules.settings import EvaluationSettings, OptimizerSettings
 from lightning_gfn.policies.heads import Head
 from lightning_gfn.rollouts.evaluation import sample_completions
 from lightning_gfn.rollouts.proofs.proof_evaluation import sample_proofs
-from lightning_gfn.rollouts.proofs.proving import Proving
+from lightning_gfn.rollouts.proofs.proving import Proving, check_data_prompt
 from lightning_gfn.rollouts.reference import with_reference_scores
 from lightning_gfn.types import EvalRecord, LossOutput, Problem
 
@@ -48,6 +48,15 @@ class PolicyModule(TrainedModule, EvaluatedModule):
         self.head: Head | None = None
 
     # ---------------------------------------------------------------- building and data
+
+    def setup(self, stage: str) -> None:
+        """Refuse data that were written with another prompt than the policy will be asked with.
+
+        Raises:
+            ValueError: names both settings.
+        """
+        if self.proving is not None:
+            check_data_prompt(self.proving, getattr(self.trainer, "datamodule", None))
 
     def configure_model(self) -> None:
         """Load or create tokenizer and weights, once; the policy as it is now becomes the reference of this stage."""

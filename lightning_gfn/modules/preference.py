@@ -69,6 +69,7 @@ class PreferenceModule(PolicyModule):
         Raises:
             ValueError: the objective compares pairs and the data are single completions, or the other way round.
         """
+        super().setup(stage)
         examples = getattr(getattr(self.trainer, "datamodule", None), "examples", None)
         if stage == "fit" and examples:
             self.check_examples(examples[:1])
@@ -116,9 +117,7 @@ class PreferenceModule(PolicyModule):
 
     def log_pf(self, rollouts: Rollouts) -> Tensor:
         """log q of each whole completion under the present policy, (B,), nats."""
-        ids, mask = rollouts.action_ids_NT, rollouts.action_mask_NT
-        scores = self.policy.score(rollouts.context_ids_NC, rollouts.context_mask_NC, ids, mask)
-        return trajectory_log_prob(scores, rollouts)
+        return trajectory_log_prob(self.policy.score(rollouts.steps), rollouts)
 
     def reference_log_pf(self, problems: Sequence[Problem], index: Sequence[int], texts: Sequence[str]) -> Tensor:
         """log q_ref of each whole completion, (B,), nats, constant."""

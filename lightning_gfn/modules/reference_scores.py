@@ -103,9 +103,7 @@ class ReferenceScores:
             device: where the values go.
         """
         rollouts, _ = text_rollouts(policy, problems, index, texts, device)
-        ids, mask = rollouts.action_ids_NT, rollouts.action_mask_NT
-        scores = policy.score(rollouts.context_ids_NC, rollouts.context_mask_NC, ids, mask, reference=True)
-        return trajectory_log_prob(scores, rollouts)
+        return trajectory_log_prob(policy.score(rollouts.steps, reference=True), rollouts)
 
     def bind(self, identity: str) -> None:
         """Say which reference the values are of; restored values of another one are dropped."""

@@ -12,10 +12,12 @@ from lightning_gfn.modules.columns import (
     REFERENCE_COLUMNS,
     StepBoundaries,
     check_columns,
+    check_reward_template,
     constant_columns,
     joined_columns,
     live_columns,
     reference_columns,
+    step_separator,
     trajectory_log_prob,
 )
 from lightning_gfn.modules.policy_module import PolicyModule
@@ -30,7 +32,7 @@ from lightning_gfn.rollouts.behaviour import BehaviourMix
 from lightning_gfn.rollouts.distributed import gather_all
 from lightning_gfn.rollouts.dynamic_sampling import ResampleSettings, check_resampling
 from lightning_gfn.rollouts.make_sampler import make_sampler
-from lightning_gfn.rollouts.proofs.proving import Proving
+from lightning_gfn.rollouts.proofs.proving import Proving, check_reward_prompt
 from lightning_gfn.rollouts.rewarded_sampler import RewardedSampler
 from lightning_gfn.types import LogReward, Problem, Rollouts, Scores
 
@@ -59,6 +61,7 @@ class RolloutModule(PolicyModule):
         kl: weight of the KL penalty towards the policy at the start of the stage; needed by objectives that have one.
         resample: draw groups of equal rewards again (DAPO's dynamic sampling); never if None.
         proving: environment and prompt, where problems are theorems.
+        separator: what ends a reasoning step, for objectives of level step; the reward's if None, else a line break.
 
     Raises:
         ValueError: objective, reward, head and settings do not go together.
@@ -83,6 +86,7 @@ class RolloutModule(PolicyModule):
         kl: KLControl | None = None,
         resample: ResampleSettings | None = None,
         proving: Proving | None = None,
+        separator: str | None = None,
     ) -> None:
         name = method if method is not None else type(objective).__name__
         super().__init__(policy, optimizer=optimizer, evaluation=evaluation, method=name, proving=proving)
@@ -97,6 +101,8 @@ class RolloutModule(PolicyModule):
                 f"objective {type(objective).__name__} compares trajectories of one problem: "
                 "set model.num_samples to 2 or more"
             )
+        if proving is not None:
+            check_reward_prompt(proving, reward)
         mix = behaviour if behaviour is not None else BehaviourMix()
         if mix.replay > 0 and buffer is None:
             raise ValueError(
@@ -115,7 +121,7 @@ class RolloutModule(PolicyModule):
         self.sampler = make_sampler(proving, num_samples=num_samples, behaviour=mix, seed=seed)
         self.collector = RewardedSampler(self.sampler, reward, "log_reward_BT1" in objective.requires, resample)
         self.with_entropy = log_entropy or "entropy_BT1" in objective.requires
-        self.boundaries = StepBoundaries(policy)
+        self.boundaries = StepBoundaries(policy, step_separator(separator, objective, reward))
         self.num_rollout_batches = 0
         self.window: RolloutWindow | None = None
         self.restored_windows: list[RolloutWindow] = []
@@ -136,7 +142,9 @@ class RolloutModule(PolicyModule):
         return self.updates.num_updates
 
     def setup(self, stage: str) -> None:
-        """Refuse an accumulation window that would end in the middle of a rollout batch."""
+        """Refuse other prompts, and an accumulation window that would end in the middle of a rollout batch."""
+        super().setup(stage)
+        check_reward_template(self.reward, getattr(self.trainer, "datamodule", None))
         window, updates = self.trainer.accumulate_grad_batches, self.updates_per_rollout
         if stage == "fit" and updates > 1 and updates % window:
             raise ValueError(
@@ -186,10 +194,7 @@ class RolloutModule(PolicyModule):
     def score(self, rollouts: Rollouts, layout: JoinedLayout) -> tuple[Scores, dict[str, Tensor]]:
         """The policy's scores and the head's column, with gradient."""
         scores = self.policy.score(
-            rollouts.context_ids_NC,
-            rollouts.context_mask_NC,
-            rollouts.action_ids_NT,
-            rollouts.action_mask_NT,
+            rollouts.steps,
             entropy=self.with_entropy,
             hidden=self.head is not None and self.head.needs_hidden,
         )
@@ -206,7 +211,12 @@ class RolloutModule(PolicyModule):
         """
         number = self.num_rollout_batches
         drawn = self.collector.collect(
-            self.policy, batch, number=number, step=self.global_step, buffer=self.buffer, device=self.device
+            self.policy,
+            batch,
+            rollout_step=number,
+            optimizer_step=self.global_step,
+            buffer=self.buffer,
+            device=self.device,
         )
         self.num_rollout_batches += 1
         rollouts, layout = drawn.rollouts, JoinedLayout(drawn.rollouts)
@@ -240,13 +250,7 @@ class RolloutModule(PolicyModule):
         columns = {f"old_{name}": column.detach() for name, column in head_columns.items() if name == "value_BT1"}
         if not self.objective.requires & REFERENCE_COLUMNS:
             return columns, {}
-        reference = self.policy.score(
-            rollouts.context_ids_NC,
-            rollouts.context_mask_NC,
-            rollouts.action_ids_NT,
-            rollouts.action_mask_NT,
-            reference=True,
-        )
+        reference = self.policy.score(rollouts.steps, reference=True)
         columns |= reference_columns(reference, rollouts, layout)
         log_ratio_B = trajectory_log_prob(scores, rollouts).detach() - columns["ref_log_pf_B"]
         kl = float(self.trainer.strategy.reduce(log_ratio_B.mean(), reduce_op="mean"))
@@ -260,7 +264,7 @@ class RolloutModule(PolicyModule):
     def remember(self, rollouts: Rollouts, log_reward: LogReward) -> None:
         """Put the new trajectories of all ranks into the buffer of every rank, in order of rank."""
         if self.buffer is not None:
-            new = to_trajectories(rollouts, log_reward, step=self.global_step)
+            new = to_trajectories(rollouts, log_reward, optimizer_step=self.global_step)
             self.buffer.add(gather_all(new))
 
     def extra_state(self) -> dict[str, Any]:

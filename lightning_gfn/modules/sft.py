@@ -51,13 +51,7 @@ class SFTModule(PolicyModule):
     def solution_loss(self, problems: list[Problem], epoch: int) -> tuple[LossOutput, dict[str, int]]:
         """Loss of one reference solution per problem; counts of its tokens and of solutions cut at the maximum."""
         rollouts, num_cut = reference_rollouts(self.policy, problems, seed=self.seed, epoch=epoch, device=self.device)
-        scores = self.policy.score(
-            rollouts.context_ids_NC,
-            rollouts.context_mask_NC,
-            rollouts.action_ids_NT,
-            rollouts.action_mask_NT,
-            entropy="entropy_BT1" in self.objective.requires,
-        )
+        scores = self.policy.score(rollouts.steps, entropy="entropy_BT1" in self.objective.requires)
         columns = build_columns(self.objective, self.policy, rollouts, scores, None, {}, self.boundaries)
         tokens = int(rollouts.action_mask_NT.sum() + rollouts.context_mask_NC.sum())
         return self.objective(columns), {"gradient_tokens": tokens, "truncated_solutions": num_cut}

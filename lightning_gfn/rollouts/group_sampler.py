@@ -47,7 +47,7 @@ class GroupSampler(ABC):
         policy: Policy,
         problems: Sequence[Problem],
         *,
-        step: int,
+        rollout_step: int,
         buffer: Buffer | None,
         device: torch.device | str,
         attempt: int = 0,
@@ -60,11 +60,11 @@ class GroupSampler(ABC):
         Args:
             policy: samples; its lengths bound what may be given.
             problems: P problems with different ids.
-            step: rollout batch counter, part of the random key.
+            rollout_step: rollout batch counter, part of the random key.
             buffer: to replay from.
             device: of the returned tensors.
-            attempt: the r-th attempt at these problems in a step draws their samples r · num_samples and following, so
-                that its random numbers are no other's.
+            attempt: the r-th attempt at these problems in a rollout batch draws their samples r · num_samples and
+                following, so that its random numbers are no other's.
 
         Raises:
             ValueError: if a problem occurs twice, or there is no buffer to replay from.
@@ -83,7 +83,7 @@ class GroupSampler(ABC):
         if buffer is None and self.behaviour.replay > 0.0:
             raise ValueError(f"behaviour.replay is {self.behaviour.replay} but there is no buffer to replay from")
 
-    def fallbacks(self, rollouts: Rollouts, step: int) -> dict[str, float]:
+    def fallbacks(self, rollouts: Rollouts, rollout_step: int) -> dict[str, float]:
         """Problems without a given row where the mix asks for one, as ``fallbacks_<source>`` for its given sources."""
         found: dict[int, set[Source]] = {}
         for p, source in zip(rollouts.problem_index_B.tolist(), rollouts.sources, strict=True):
@@ -92,19 +92,24 @@ class GroupSampler(ABC):
         shares = self.behaviour.shares
         counts = {source: 0.0 for source in GIVEN if shares[source] > 0.0 or source in beside}
         for p, sources in found.items():
-            asked = {self.behaviour.source(rollouts.problems[p].id, seed=self.seed, step=step)} | beside
+            asked = {self.behaviour.source(rollouts.problems[p].id, seed=self.seed, rollout_step=rollout_step)} | beside
             for source in asked & counts.keys() - sources:
                 counts[source] += 1.0
         return {f"fallbacks_{source}": count for source, count in counts.items()}
 
-    def draw_at(self, step: int) -> KeyedDraw:
-        """The calls to the policy at a step."""
-        return KeyedDraw("action", self.seed, step, self.behaviour.top_k, self.behaviour.top_p)
+    def draw_at(self, rollout_step: int) -> KeyedDraw:
+        """The calls to the policy in a rollout batch."""
+        return KeyedDraw("action", self.seed, rollout_step, self.behaviour.top_k, self.behaviour.top_p)
 
-    def stored(self, problem: Problem, policy: Policy, step: int, buffer: Buffer) -> list[Trajectory]:
+    def stored(self, problem: Problem, policy: Policy, rollout_step: int, buffer: Buffer) -> list[Trajectory]:
         """Trajectories of a problem from the buffer that the policy could produce, at most ``num_samples``."""
         uniforms = keyed_uniforms(
-            "replay", seed=self.seed, step=step, problem_ids=[problem.id], samples=[0], length=self.num_samples
+            "replay",
+            seed=self.seed,
+            rollout_step=rollout_step,
+            problem_ids=[problem.id],
+            samples=[0],
+            length=self.num_samples,
         )
         drawn = buffer.sample(problem.id, self.num_samples, uniforms[0].tolist())
         return [found for found in drawn if all(policy.can_produce(step.action) for step in found.steps)]

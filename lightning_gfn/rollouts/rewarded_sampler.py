@@ -37,8 +37,8 @@ class RewardedSampler:
         policy: Policy,
         problems: Sequence[Problem],
         *,
-        number: int,
-        step: int,
+        rollout_step: int,
+        optimizer_step: int,
         buffer: Buffer | None,
         device: torch.device | str,
     ) -> RolloutBatch:
@@ -47,8 +47,8 @@ class RewardedSampler:
         Args:
             policy: samples.
             problems: P problems with different ids.
-            number: rollout batch counter, part of the random key.
-            step: optimiser step, for rewards that change with it.
+            rollout_step: rollout batch counter, part of the random key.
+            optimizer_step: optimiser step, for rewards that change with it.
             buffer: to replay from.
             device: of the returned tensors.
 
@@ -57,11 +57,13 @@ class RewardedSampler:
         """
 
         def draw(chosen: Sequence[Problem], attempt: int) -> RolloutBatch:
-            drawn = self.sampler.collect(policy, chosen, step=number, buffer=buffer, device=device, attempt=attempt)
+            drawn = self.sampler.collect(
+                policy, chosen, rollout_step=rollout_step, buffer=buffer, device=device, attempt=attempt
+            )
             tokens = sampled_tokens(drawn.rollouts) + drawn.costs.get("generated_tokens", 0)
             tactics = environment_steps(drawn.rollouts) + drawn.costs.get("environment_steps", 0)
             rollouts, calls = evaluate_rewards(drawn.rollouts, self.reward, policy, prefixes=self.prefixes)
-            log_reward = self.reward.combine(rollouts.terms, rollouts, step)
+            log_reward = self.reward.combine(rollouts.terms, rollouts, optimizer_step)
             return RolloutBatch(rollouts, log_reward, tokens, calls, tactics, dict(drawn.metrics))
 
         batch = draw(problems, 0)
@@ -75,7 +77,7 @@ class RewardedSampler:
             batch, waiting = refilled(batch, again, waiting)
         return replace(
             batch,
-            log_reward=self.reward.combine(batch.rollouts.terms, batch.rollouts, step),
+            log_reward=self.reward.combine(batch.rollouts.terms, batch.rollouts, optimizer_step),
             metrics={
                 **batch.metrics,
                 "resample_rounds": float(rounds),

@@ -17,7 +17,7 @@ from lightning_gfn.metrics.accuracy import MajorityAtK, PassAtK, SolveRate
 from lightning_gfn.metrics.base import PerProblemMetric
 from lightning_gfn.metrics.completions import CompletionStatistics
 from lightning_gfn.metrics.diversity import Coverage, DistinctCorrect
-from lightning_gfn.metrics.functional.estimates import estimates
+from lightning_gfn.metrics.functional import estimates
 from lightning_gfn.types import EvalRecord, Problem
 
 WORDS = ("one two three four five six", "seven eight nine ten", "one two three four five seven", "a b c d e f g")

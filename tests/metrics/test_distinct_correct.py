@@ -11,12 +11,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from lightning_gfn.metrics.functional import rouge, similarity
 from lightning_gfn.metrics.functional.estimates import (
     distinct_correct,
     distinct_correct_components,
     distinct_correct_expected,
-    rouge,
-    similarity,
 )
 from lightning_gfn.metrics.functional.rouge import rouge_l_f1_matrix
 from lightning_gfn.metrics.functional.similarity import components, distinct_in_order, expected_distinct

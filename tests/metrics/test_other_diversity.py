@@ -20,8 +20,8 @@ from lightning_gfn.callbacks.evaluation import Evaluation
 from lightning_gfn.metrics.base import PerProblemMetric
 from lightning_gfn.metrics.diversity import Coverage, DistinctEquations, SelfBleu
 from lightning_gfn.metrics.embeddings import EmbeddingDistance, TextEmbedder, embedder
+from lightning_gfn.metrics.functional import bleu
 from lightning_gfn.metrics.functional.bleu import bleu_tokens, self_bleu
-from lightning_gfn.metrics.functional.estimates import bleu
 from lightning_gfn.types import EvalRecord, Problem
 
 

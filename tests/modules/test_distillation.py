@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, get_args
 
@@ -28,7 +29,7 @@ from lightning_gfn.reports import curves
 from lightning_gfn.rewards.answer_match import AnswerMatch
 from lightning_gfn.teacher_interfaces import FeedbackSource
 from lightning_gfn.tracking.disk_logger import DiskLogger
-from lightning_gfn.types import Feedback, LogReward, Problem, Rollouts, Source
+from lightning_gfn.types import Feedback, LogReward, Problem, Rollouts, Source, StepBatch
 
 TEMPLATE = "{feedback}{prompt}"
 PROBLEM = Problem(id="only", prompt="x", answer="1", solutions=("ab",))
@@ -100,7 +101,7 @@ def enumerated(policy: CausalLM, prompt: str) -> Tensor:
     mask = torch.tensor([[t < len(a) for t in range(width)] for a in actions])
     context = torch.tensor([policy.encode_context(prompt)] * len(texts))
     with torch.no_grad():
-        scores = policy.score(context, torch.ones_like(context, dtype=torch.bool), ids, mask)
+        scores = policy.score(StepBatch(context, torch.ones_like(context, dtype=torch.bool), ids, mask))
     assert scores.log_pstop_NT1 is not None
     stop = scores.log_pstop_NT1.gather(1, mask.sum(1, keepdim=True)).squeeze(1)
     log_q = scores.log_pf_NT.sum(1).double() + stop.double()
@@ -204,7 +205,9 @@ def one_step(
 def test_counts_and_log(make_policy: Any, make_trainer: Callable[..., L.Trainer]) -> None:
     module = make_module(make_policy, feedback=Told(silent=(0, 2)))
     returned, logged = one_step(module, make_trainer)
-    rollouts = module.sampler.collect(make_built(make_policy), [PROBLEM], step=0, buffer=None, device="cpu").rollouts
+    rollouts = module.sampler.collect(
+        make_built(make_policy), [PROBLEM], rollout_step=0, buffer=None, device="cpu"
+    ).rollouts
     lengths = rollouts.action_mask_NT.sum(1)
     assert returned["generated_tokens"] == int(lengths.sum()) + 100 and returned["reward_calls"] == 4
     prompt = int(rollouts.context_mask_NC[0].sum())
@@ -273,13 +276,11 @@ def test_gradient_is_the_students_alone(make_policy: Any, make_trainer: Callable
     one_step(module, make_trainer)
     policy = make_built(make_policy)
     policy.start_teacher()
-    rollouts = module.sampler.collect(policy, [PROBLEM], step=0, buffer=None, device="cpu").rollouts
-    actions = (rollouts.action_ids_NT, rollouts.action_mask_NT)
+    rollouts = module.sampler.collect(policy, [PROBLEM], rollout_step=0, buffer=None, device="cpu").rollouts
     told = torch.tensor([policy.encode_context("zzzx")] * 4)
-    teacher = policy.teacher_actions(told, torch.ones_like(told).bool(), *actions, top_k=5)
-    student = policy.candidate_scores(
-        rollouts.context_ids_NC, rollouts.context_mask_NC, *actions, teacher.candidates_NT1K
-    )
+    seen = replace(rollouts.steps, context_ids_NC=told, context_mask_NC=torch.ones_like(told).bool())
+    teacher = policy.teacher_actions(seen, top_k=5)
+    student = policy.candidate_scores(rollouts.steps, teacher.candidates_NT1K)
     weights = torch.where(teacher.mask_NT1[..., None], teacher.log_p_NT1K.exp(), 0.0)
     there = teacher.log_p_NT1K > -torch.inf
     (-(weights * torch.where(there, student.log_p_NT1K, 0.0)).sum() / 4).backward()
@@ -314,4 +315,4 @@ def test_the_source_is_checked_before_weights_are_loaded(
     with pytest.raises(ValueError, match="no key"):
         make_trainer(1).fit(module, loader(1))
     assert module.policy.model is None  # type: ignore[attr-defined]
-    make_trainer(1).test(module, DataLoader([PROBLEM], batch_size=1, collate_fn=list), verbose=False)  # type: ignore[arg-type]
+    make_trainer(1).test(module, DataLoader([PROBLEM], batch_size=1, collate_fn=list), verbose=False)

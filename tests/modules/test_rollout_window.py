@@ -28,6 +28,9 @@ from lightning_gfn.types import LossOutput, Problem
 REWARD = f"{__file__.replace('test_rollout_window', 'conftest')}:hashed_reward"
 TWICE = UpdateSettings(num_epochs=2, num_minibatches=3)
 SAMPLES = 5
+WINDOW_TENSORS = {
+    "problem_index_B", "trajectory_index_N", "context_ids_NC", "context_mask_NC", "action_ids_NT", "action_mask_NT",
+}  # fmt: skip
 
 
 class Spy(Objective):
@@ -297,6 +300,8 @@ def test_a_window_survives_its_state(make_policy, make_trainer, letters, tmp_pat
     fresh.load_extra_state(loaded)
     (restored,) = fresh.restored_windows
     assert fresh.kl_coefficient == module.kl_coefficient and isinstance(restored, RolloutWindow)
+    (held,) = (window["rollouts"] for window in loaded["windows"])
+    assert set(held) == WINDOW_TENSORS, "checkpoints of earlier versions hold these"
     keys = {"seed": 0, "whole_groups": False}
     (a, layout_a, columns_a), (b, layout_b, columns_b) = (
         w.minibatch(letters, TWICE, **keys) for w in (module.window, restored)
@@ -333,7 +338,5 @@ def test_old_values_are_without_dropout(make_policy, make_trainer, letters):
         started.policy.eval()
         assert module.window is not None
         rollouts = module.window.rollouts
-        expected = started.policy.score(
-            rollouts.context_ids_NC, rollouts.context_mask_NC, rollouts.action_ids_NT, rollouts.action_mask_NT
-        )
+        expected = started.policy.score(rollouts.steps)
     torch.testing.assert_close(spy.prepared[0]["old_log_pf_BT"], expected.log_pf_NT, atol=1e-5, rtol=1e-5)

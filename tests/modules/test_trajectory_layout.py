@@ -14,7 +14,7 @@ from lightning_gfn.modules.trajectory_layout import JoinedLayout
 from lightning_gfn.objectives.detailed_balance import DetailedBalance
 from lightning_gfn.objectives.subtb import SubTB
 from lightning_gfn.objectives.trajectory_balance import TrajectoryBalance
-from lightning_gfn.types import Problem, Rollouts, Scores
+from lightning_gfn.types import Problem, Rollouts, Scores, StepBatch
 
 LENGTHS = ([2, 3, 1], [4], [0, 2], [1, 1, 1])
 """Tokens of each step of four trajectories, of two problems."""
@@ -28,10 +28,12 @@ def make_rollouts(lengths=LENGTHS) -> Rollouts:
         problems=(Problem("a", "A"), Problem("b", "B")),
         problem_index_B=torch.tensor([0, 0, 1, 1][: len(lengths)]),
         trajectory_index_N=torch.tensor([b for b, _ in steps]),
-        context_ids_NC=torch.ones(len(steps), 2, dtype=torch.int64),
-        context_mask_NC=torch.ones(len(steps), 2, dtype=torch.bool),
-        action_ids_NT=mask.long(),
-        action_mask_NT=mask,
+        steps=StepBatch(
+            torch.ones(len(steps), 2, dtype=torch.int64),
+            torch.ones(len(steps), 2, dtype=torch.bool),
+            mask.long(),
+            mask,
+        ),
         completions=("",) * len(lengths),
         sources=("on_policy",) * len(lengths),
     )

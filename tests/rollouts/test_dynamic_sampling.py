@@ -43,8 +43,8 @@ class Parity(Reward):
         is_even_B &= torch.tensor([not name.startswith("never") for name in owners])
         return {"even": is_even_B.float()}, is_even_B
 
-    def combine(self, terms: Mapping[str, Tensor], rollouts: Rollouts, step: int) -> LogReward:
-        return LogReward(terms["even"] * (1 + step))
+    def combine(self, terms: Mapping[str, Tensor], rollouts: Rollouts, optimizer_step: int) -> LogReward:
+        return LogReward(terms["even"] * (1 + optimizer_step))
 
 
 class OfPrefixes(Objective):
@@ -67,14 +67,14 @@ def collect(policy: Any, problems: Sequence[Problem], rounds: int | None, **chan
     sampler = RolloutSampler(num_samples=SAMPLES, behaviour=BehaviourMix(), seed=7)
     collector = RewardedSampler(sampler, changes.get("reward", Parity()), False, settings)
     return collector.collect(
-        policy, problems, number=changes.get("number", NUMBER), step=STEP, buffer=None, device="cpu"
+        policy, problems, rollout_step=changes.get("number", NUMBER), optimizer_step=STEP, buffer=None, device="cpu"
     )
 
 
 def written_loop(policy: Any, problem: Problem, rounds: int) -> tuple[list[str], int, int]:
     """The texts that a problem ends with, tokens and reward calls, one trajectory after the other."""
     sampler = RolloutSampler(num_samples=SAMPLES * (rounds + 1), behaviour=BehaviourMix(), seed=7)
-    texts = sampler.collect(policy, [problem], step=NUMBER, buffer=None, device="cpu").rollouts.completions
+    texts = sampler.collect(policy, [problem], rollout_step=NUMBER, buffer=None, device="cpu").rollouts.completions
     groups = [list(texts[r * SAMPLES : (r + 1) * SAMPLES]) for r in range(rounds + 1)]
     tokens = calls = 0
     for group in groups:
@@ -121,9 +121,7 @@ def assert_rows_belong_together(policy: Any, rollouts: Rollouts) -> None:
     assert rollouts.action_mask_NT.shape[1] == max(map(len, actions))
     terms, correct_B = Parity().terms(rollouts, policy, prefixes=False)
     assert torch.equal(rollouts.terms["even"], terms["even"]) and torch.equal(rollouts.correct_B, correct_B)
-    scores = policy.score(
-        rollouts.context_ids_NC, rollouts.context_mask_NC, rollouts.action_ids_NT, rollouts.action_mask_NT
-    )
+    scores = policy.score(rollouts.steps)
     torch.testing.assert_close(rollouts.behaviour_log_pf_NT, scores.log_pf_NT, atol=1e-5, rtol=1e-5)
 
 
@@ -155,6 +153,8 @@ def test_a_field_left_behind_is_noticed(policy, mixed_and_hopeless, monkeypatch:
         wider = new.action_mask_NT.shape[1] - width
         if field.endswith("_NT"):
             old = torch.nn.functional.pad(old, (0, wider))
+        if field in vars(new.steps):
+            return replace(new, steps=replace(new.steps, **{field: old}))
         return replace(new, **{field: old})
 
     monkeypatch.setattr(dynamic_sampling, "exchange_rows", faulty)
@@ -187,7 +187,7 @@ def test_rounds_that_repeat_their_uniforms_are_noticed(policy, mixed_and_hopeles
 def test_without_it_a_batch_is_what_sampler_and_reward_give(policy, make_policy: Callable[..., Any], problems):
     batch = collect(policy, problems, None)
     sampler = RolloutSampler(num_samples=SAMPLES, behaviour=BehaviourMix(), seed=7)
-    rollouts = sampler.collect(make_policy(), problems, step=NUMBER, buffer=None, device="cpu").rollouts
+    rollouts = sampler.collect(make_policy(), problems, rollout_step=NUMBER, buffer=None, device="cpu").rollouts
     rollouts, calls = evaluate_rewards(rollouts, Parity(), policy, prefixes=False)
     for name in ("action_ids_NT", "action_mask_NT", "behaviour_log_pf_NT", "problem_index_B", "context_ids_NC"):
         assert torch.equal(getattr(batch.rollouts, name), getattr(rollouts, name)), name

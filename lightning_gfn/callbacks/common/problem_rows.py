@@ -52,7 +52,7 @@ def is_headline(name: str) -> bool:
 
 
 def problem_row(record: EvalRecord, *, keep_completions: bool) -> Row:
-    """What is kept of one problem at one temperature; ``metrics`` is filled by the metrics.
+    """Make the row that is kept of one problem at one temperature; ``metrics`` is filled by the metrics.
 
     ``metadata`` holds the problem's columns that are a text, a number, a truth value or nothing: strata of reports.
     Attempts at a theorem also have their outcome and their number of tactics.
@@ -99,7 +99,7 @@ def merge_rows(rows: Iterable[Row], temperatures: Sequence[float]) -> list[Row]:
 
 
 def decoding_settings(module: EvaluatedModule, rows: Sequence[Row], temperatures: Sequence[float]) -> dict[str, Any]:
-    """How completions were drawn: the module's evaluation settings, the policy's lengths, and what the rows show."""
+    """The decoding settings: the module's evaluation settings, the policy's lengths, and what the rows show."""
     decoding = {name: value for name, value in module.decoding().items() if name not in NOT_DECODING}
     counts = sorted({row["num_samples"] for row in rows})
     return {**decoding, "num_samples": counts[0] if len(counts) == 1 else counts, "temperatures": list(temperatures)}

@@ -46,7 +46,7 @@ class Installation:
 
 
 def cache_folder() -> Path:
-    """Where Lean is kept: under ``LIGHTNING_GFN_CACHE``, or ``~/.cache/lightning-gfn``."""
+    """The cache folder holds Lean: under ``LIGHTNING_GFN_CACHE``, or ``~/.cache/lightning-gfn``."""
     root = os.environ.get("LIGHTNING_GFN_CACHE")
     return (Path(root).expanduser() if root else Path.home() / ".cache" / "lightning-gfn") / f"lean-{VERSION}"
 
@@ -58,7 +58,7 @@ def is_ready(folder: Path) -> bool:
 
 
 def ready_text() -> str:
-    """What the mark of a complete folder says."""
+    """The text that marks a folder as complete."""
     return f"{ARCHIVE} sha512 {SHA512} layout {LAYOUT}\n"
 
 

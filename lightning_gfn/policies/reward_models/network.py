@@ -19,7 +19,7 @@ from lightning_gfn.policies.models.adapters import LoraSettings
 from lightning_gfn.policies.models.encoder_decoder import EncoderDecoder
 from lightning_gfn.policies.models.evaluation_mode import no_dropout_and_gradient
 from lightning_gfn.policies.models.tokenizers import TokenizerSettings
-from lightning_gfn.policies.padding import pad_actions, pad_contexts
+from lightning_gfn.policies.padding import pad_steps
 
 SETTINGS_FILE, HEAD_FILE = "reward_network.json", "reward_head.pt"
 
@@ -118,9 +118,14 @@ class LanguageRewardNetwork(LanguageModel, RewardNetwork, TextModel):
             "max_completion_tokens": self.max_new_tokens,
         }
 
-    def kind(self) -> dict[str, bool]:
+    def kind(self) -> dict[str, Any]:
         """What a folder or a checkpoint says of the network beside its settings."""
-        return {"is_calibrated": self.is_calibrated, "encoder_decoder": isinstance(self, Seq2SeqRewardNetwork)}
+        return {
+            "is_calibrated": self.is_calibrated,
+            "encoder_decoder": isinstance(self, Seq2SeqRewardNetwork),
+            "separator": self.separator,
+            "prompt_template": self.prompt_template,
+        }
 
     # ---------------------------------------------------------------- judging
 
@@ -161,12 +166,12 @@ class LanguageRewardNetwork(LanguageModel, RewardNetwork, TextModel):
         """
         encoded = [self.encode(prompt, solution) for prompt, solution in zip(prompts, steps, strict=True)]
         contexts, solutions = ([row[part] for row in encoded] for part in range(2))
-        rows = (*pad_contexts(contexts, self.device), *pad_actions(solutions, self.device))
+        batch = pad_steps(contexts, solutions, self.device)
         most = max(len(ends) for *_, ends in encoded)
         ends_BS = torch.tensor([ends + [0] * (most - len(ends)) for *_, ends in encoded], device=self.device)
         mask_BS = ends_BS > 0
         model = self.hugging_face
-        reading = self.architecture.read(self.architecture.backbone(model), rows, pad_id=self.pad_id)
+        reading = self.architecture.read(self.architecture.backbone(model), batch, pad_id=self.pad_id)
         hidden_BSH = reading.hidden_SH[reading.flat_NT1.gather(1, ends_BS)].float()
         with torch.autocast(hidden_BSH.device.type, enabled=False):
             score_BS = self.output(hidden_BSH).squeeze(-1)

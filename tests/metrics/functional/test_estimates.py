@@ -12,7 +12,8 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from lightning_gfn.metrics.functional.estimates import bootstrap_ci, coverage, estimates, maj_at_k, pass_at_k
+from lightning_gfn.metrics.functional import estimates
+from lightning_gfn.metrics.functional.estimates import bootstrap_ci, coverage, maj_at_k, pass_at_k
 
 
 def pass_by_enumeration(n: int, c: int, k: int) -> float:

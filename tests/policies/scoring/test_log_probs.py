@@ -10,8 +10,8 @@ from torch import Tensor, nn
 
 from lightning_gfn.policies.action_space import ActionSpace
 from lightning_gfn.policies.models.output_layer import OutputLayer
+from lightning_gfn.policies.scoring import log_probs
 from lightning_gfn.policies.scoring.log_probs import action_log_probs
-from lightning_gfn.policies.scoring.score_actions import log_probs
 
 M, H, V = 11, 6, 23
 

@@ -83,7 +83,7 @@ def collect() -> Callable[..., Rollouts]:
         sampler = EpisodeSampler(
             proving, num_samples=num_samples, behaviour=BehaviourMix(**shares), seed=options.pop("seed", 1)
         )
-        drawn = sampler.collect(policy, problems, step=step, buffer=buffer, device="cpu", attempt=attempt)
+        drawn = sampler.collect(policy, problems, rollout_step=step, buffer=buffer, device="cpu", attempt=attempt)
         run.sampler, run.metrics = sampler, drawn.metrics  # type: ignore[attr-defined]
         return drawn.rollouts
 

@@ -47,7 +47,7 @@ def test_replayed_attempts_come_back_whole(policy, theorems, make_proving, colle
     fresh = collect(policy, theorems, proving, num_samples=20)
     fresh, calls = evaluate_rewards(fresh, reward, policy, prefixes=False)
     assert calls == 40 and bool(fresh.correct_B.any())
-    held = to_trajectories(fresh, reward.combine(fresh.terms, fresh, 0), step=3)
+    held = to_trajectories(fresh, reward.combine(fresh.terms, fresh, 0), optimizer_step=3)
     assert {len(trajectory.steps) for trajectory in held} == {1, 2}
     buffer.add(held)
     restored = ReplayBuffer(duplicates="none")
@@ -71,7 +71,7 @@ def test_replay_and_fresh_attempts_in_one_batch(policy, theorems, make_proving, 
     proving, reward = make_proving(max_steps=2), SumReward({"proof": WeightedReward(ProofReward(), temperature=2.0)})
     fresh, _ = evaluate_rewards(collect(policy, theorems[:1], proving), reward, policy, prefixes=False)
     buffer = ReplayBuffer()
-    buffer.add(to_trajectories(fresh, reward.combine(fresh.terms, fresh, 0), step=0))
+    buffer.add(to_trajectories(fresh, reward.combine(fresh.terms, fresh, 0), optimizer_step=0))
     mixed = collect(policy, theorems, proving, shares=REPLAY, buffer=buffer)
     assert set(mixed.sources[:6]) == {"replay"} and set(mixed.sources[6:]) == {"on_policy"}
     assert collect.metrics["fallbacks_replay"] == 1
@@ -127,7 +127,7 @@ def test_always_reference_adds_one_to_every_group(policy, theorems, make_proving
 def test_always_reference_for_problems_of_one_step(policy) -> None:
     problems = [Problem(f"p{i}", "x", solutions=("left", "exact hp")[: i + 1]) for i in range(2)]
     sampler = RolloutSampler(num_samples=3, behaviour=BehaviourMix(always_reference=True), seed=0)
-    rollouts = sampler.collect(policy, problems, step=0, buffer=None, device="cpu").rollouts
+    rollouts = sampler.collect(policy, problems, rollout_step=0, buffer=None, device="cpu").rollouts
     assert rollouts.sources == ("reference", *["on_policy"] * 3) * 2
     assert rollouts.completions[0] == "left"
     with pytest.raises(ValueError, match="set reference to 0"):
@@ -139,7 +139,14 @@ class Given(ProofBehaviour):
         self.episodes = episodes
 
     def find(
-        self, policy: Any, problems: Sequence[Problem], num_samples: int, proving: Proving, *, seed: int, step: int
+        self,
+        policy: Any,
+        problems: Sequence[Problem],
+        num_samples: int,
+        proving: Proving,
+        *,
+        seed: int,
+        rollout_step: int,
     ) -> Found:
         found = tuple(FoundEpisode(episode) for episode in self.episodes)
         return Found((found,) * len(problems), {"generated_tokens": 70, "environment_steps": 50})
@@ -156,7 +163,7 @@ def test_what_a_search_found_is_taken_if_sampling_could_have_made_it(policy, the
         (policy.encode_prompt(prompt("a")), [TACTIC_LEFT]), (policy.encode_prompt(prompt("b", ["left"])), [1]),
     ]  # fmt: skip
     collector = RewardedSampler(collect.sampler, ProofSuccess(), False)
-    batch = collector.collect(policy, theorems[1:], number=4, step=0, buffer=None, device="cpu")
+    batch = collector.collect(policy, theorems[1:], rollout_step=4, optimizer_step=0, buffer=None, device="cpu")
     own = sum(len(action) for n, action in enumerate(batch.rollouts.action_lists()) if n >= 2)
     assert batch.generated_tokens == 70 + own
     assert batch.environment_steps == 50 + environment_steps(batch.rollouts)
@@ -215,7 +222,7 @@ def test_equal_groups_are_drawn_again(policy, theorems, make_proving) -> None:
     sampler = EpisodeSampler(make_proving(), num_samples=3, behaviour=BehaviourMix(), seed=1)
     batches = [
         RewardedSampler(sampler, ProofSuccess(), False, resample).collect(
-            policy, theorems, number=number, step=0, buffer=None, device="cpu"
+            policy, theorems, rollout_step=number, optimizer_step=0, buffer=None, device="cpu"
         )
         for number in range(4)
         for resample in (None, ResampleSettings(8))

@@ -141,7 +141,7 @@ def test_the_teacher_reads_each_steps_own_prompt(world, steps) -> None:
         teacher=TeacherSettings(template=template, top_k=3, max_prompt_tokens=60, steps=steps),
     )  # fmt: skip
     fit(module, 3)
-    rollouts = module.sampler.collect(module.policy, LETTERS, step=9, buffer=None, device="cpu").rollouts
+    rollouts = module.sampler.collect(module.policy, LETTERS, rollout_step=9, buffer=None, device="cpu").rollouts
     feedback = module.feedback.give(rollouts, module.policy, range(rollouts.num_trajectories))
     contexts, too_long = module.teacher_contexts(rollouts, feedback)
     assert too_long == 0
