@@ -20,6 +20,7 @@ from lightning_gfn.callbacks.common.run_files import (
     write_text,
 )
 from lightning_gfn.callbacks.predictions import merge_predictions
+from lightning_gfn.module_interfaces import as_evaluated
 from lightning_gfn.prompts.question_template import known_template
 from lightning_gfn.rollouts.step_labels import Attempt, StepLabeller, attempt_of
 
@@ -67,7 +68,7 @@ class StepLabelWriter(Callback):
         settings = {
             "labeller": repr(self.labeller),
             "separator": self.separator,
-            "decoding": repr(getattr(pl_module, "evaluation", None)),
+            "decoding": repr(as_evaluated(pl_module, self).decoding()),
             "ranks": trainer.world_size,
         }
         file = folder / "settings.json"
@@ -125,7 +126,8 @@ class StepLabelWriter(Callback):
                     unique.setdefault((record.problem.id, completion), (row, attempt))
         pairs = list(unique.values())
         template = known_template(getattr(pl_module.trainer, "datamodule", None))
-        labels = self.labeller([attempt for _, attempt in pairs], pl_module.policy)  # type: ignore[arg-type]
+        policy = as_evaluated(pl_module, self).policy
+        labels = self.labeller([attempt for _, attempt in pairs], policy)
         rows: dict[str, list[Row]] = {record.problem.id: [] for record in records}
         for (row, attempt), shares in zip(pairs, labels.shares, strict=True):
             stepwise = {

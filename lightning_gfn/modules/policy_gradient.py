@@ -17,13 +17,13 @@ class PolicyGradientModule(RolloutModule):
         policy: the language model.
         objective: a policy-gradient objective (PPO, GRPO and its relatives).
         reward: turns trajectories into scalar rewards; prefix values are not used.
-        settings: arguments of ``RolloutModule``, all but ``behaviour`` and ``buffer``.
+        settings: arguments of ``RolloutModule``, all but ``behaviour``, ``buffer`` and ``separator``.
 
     Raises:
         TypeError: an argument is ``GFlowNetModule``'s.
     """
 
     def __init__(self, policy: Policy, objective: Objective, reward: Reward, **settings: Any) -> None:
-        refuse(settings, ("behaviour", "buffer"), "PolicyGradientModule", instead="GFlowNetModule")
+        refuse(settings, ("behaviour", "buffer", "separator"), "PolicyGradientModule", instead="GFlowNetModule")
         on_policy = BehaviourMix(on_policy=1.0, tempered=0.0, replay=0.0, reference=0.0)
-        super().__init__(policy, objective, reward, behaviour=on_policy, buffer=None, **settings)
+        super().__init__(policy, objective, reward, behaviour=on_policy, buffer=None, separator=None, **settings)

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import asdict
 from typing import Any
 
 from torch import Tensor
 
 from lightning_gfn.interfaces import Policy
+from lightning_gfn.module_interfaces import EvaluatedModule
 from lightning_gfn.modules.base import TrainedModule
 from lightning_gfn.modules.settings import EvaluationSettings, OptimizerSettings
 from lightning_gfn.policies.heads import Head
@@ -18,7 +20,7 @@ from lightning_gfn.rollouts.reference import with_reference_scores
 from lightning_gfn.types import EvalRecord, LossOutput, Problem
 
 
-class PolicyModule(TrainedModule):
+class PolicyModule(TrainedModule, EvaluatedModule):
     """A policy in training; subclasses give ``training_step``.
 
     Args:
@@ -39,7 +41,7 @@ class PolicyModule(TrainedModule):
         proving: Proving | None = None,
     ) -> None:
         super().__init__(optimizer=optimizer, method=method)
-        self.proving = proving
+        self.proving: Proving | None = proving
         self.environment_totals: dict[str, float] = {}
         self.policy = policy
         self.evaluation = evaluation if evaluation is not None else EvaluationSettings()
@@ -106,6 +108,11 @@ class PolicyModule(TrainedModule):
         return {**self.proving.environment.describe(), **limits}
 
     # ---------------------------------------------------------------- evaluation
+
+    def decoding(self) -> dict[str, Any]:
+        """Evaluation settings and the policy's lengths, by name."""
+        lengths = {"max_new_tokens": self.policy.max_new_tokens, "min_new_tokens": self.policy.min_new_tokens}
+        return {**asdict(self.evaluation), **lengths}
 
     def sample_records(self, problems: list[Problem]) -> list[EvalRecord]:
         """Completions of these problems at every temperature of the evaluation grid."""

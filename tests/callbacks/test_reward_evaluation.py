@@ -14,16 +14,18 @@ from torch.utils.data import DataLoader
 
 from lightning_gfn import cli
 from lightning_gfn.callbacks.reward_evaluation import RewardEvaluation, cross_entropy, sigmoid
+from lightning_gfn.module_interfaces import MethodModule
 from lightning_gfn.preference_types import Judgement
 
 LABELS = [float(n % 3 != 0) for n in range(40)]
 ODDS = [((7 * n) % 11 - 5) / 2 + LABELS[n] + 0.1 for n in range(40)]
 
 
-class Judge(pl.LightningModule):
+class Judge(pl.LightningModule, MethodModule):
     """Judges number n with fixed log-odds; every fifth one comes twice."""
 
     method = "judge"
+    trained_model: Any = None
 
     def test_step(self, batch: list[int], batch_idx: int) -> list[Judgement]:
         return [Judgement(f"r{n}", 0, ODDS[n], LABELS[n]) for n in batch for _ in range(1 + (n % 5 == 0))]

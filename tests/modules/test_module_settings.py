@@ -33,7 +33,11 @@ SHARED = {
     "updates": "type: UpdateSettings | null, default: null", "proving": "type: Proving | null, default: null",
     "separator": "type: str | null, default: null",
 }  # fmt: skip
-OF_FLOWS = {"behaviour": "type: BehaviourMix | null, default: null", "buffer": "type: Buffer | null, default: null"}
+OF_FLOWS = {
+    "behaviour": "type: BehaviourMix | null, default: null",
+    "buffer": "type: Buffer | null, default: null",
+    "separator": "type: str | null, default: null",
+}
 OF_GRADIENTS = {
     "kl": "type: KLControl | null, default: null",
     "resample": "type: ResampleSettings | null, default: null",
@@ -105,6 +109,7 @@ def test_the_command_line_refuses(
         (GFlowNetModule, {"resample": ResampleSettings()}, "GFlowNetModule takes no resample"),
         (PolicyGradientModule, {"behaviour": BehaviourMix(), "buffer": ReplayBuffer()},
          "PolicyGradientModule takes no behaviour and no buffer: .* or use GFlowNetModule"),
+        (PolicyGradientModule, {"separator": "."}, "PolicyGradientModule takes no separator"),
         (PolicyGradientModule, {"num_sample": 4}, "unexpected keyword argument 'num_sample'"),
     ],
 )  # fmt: skip
