@@ -19,7 +19,7 @@ _MORE = (
     rf"|[ \t]?{_FRACTION}|\^\{{?-?[0-9]+\}}?|_\{{?[0-9]+\}}?|[ \t]?\\?%"
     r"|[ \t]?(?:\\times|[×*x])[ \t]?10\^\{?-?[0-9]+\}?)"
 )
-_GSM8K = re.compile(rf"####{_LEADING}([-−–]?{_CURRENCY}?(?:{_FRACTION}|-?[0-9.,]+{_MORE}{{0,8}}))")
+_GSM8K = re.compile(rf"####{_LEADING}([-−–]?{_CURRENCY}?(?:{_FRACTION}|[0-9.,]+{_MORE}{{0,8}}))")
 _GSM8K_LINE = re.compile(r"####[ \t]*([^\n]*)")
 _BOX = re.compile(r"\\boxed(?![A-Za-z])")
 _FRAMED_BOX = re.compile(r"\\fbox(?![A-Za-z])")

@@ -50,7 +50,7 @@ _LAYOUT = _compiled((
     (r"\\(?:left|right|middle|[bB]igg?[lrm]?)(?![A-Za-z])\.?", ""),
     (r"\\(?:lvert|rvert|vert)(?![A-Za-z])", "|"),
     (r"\\langle(?![A-Za-z])", "("), (r"\\rangle(?![A-Za-z])", ")"),
-    (r"(?<=[0-9])\s*[xX]\s*(?=10\s*\^)", r"\\times "),
+    (r"(?<=[0-9])\s*[xX]\s*(?=[0-9])", r"\\times "),
     (r"\\(?:lbrace|rbrace)(?![A-Za-z])", lambda m: "\\{" if "l" in m[0] else "\\}"),
     (r"\\(leq?|geq?)(?:slant|q)?(?![A-Za-z])", lambda m: m[0][:3]),
     (r"\\neq(?![A-Za-z])", r"\\ne"),

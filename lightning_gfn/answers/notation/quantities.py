@@ -20,7 +20,7 @@ _TAIL = re.compile(
     rf"(?P<number>.*?{_NUMBER_END})(?P<gap>[\s-]*)"
     r"(?P<tail>(?:[A-Za-z%€£¥¢₹$(]|\^\{\\circ\}|\\frac\{[A-Za-z])(?:[^0-9]|(?<=[\^{])[23](?![0-9]))*)"
 )
-_LEAD = re.compile(r"(?P<lead>(?:[A-Za-z][A-Za-z,' ]*?)?[A-Za-z]{2,})(?:\s*:\s*|\s+)(?=-?[$€£¥₹]?\s?-?[0-9.])")
+_LEAD = re.compile(r"(?P<lead>(?:[A-Za-z][A-Za-z,' ]*?)?[A-Za-z']{2,})(?:\s*:\s*|\s+)(?=-?[$€£¥₹]?\s?-?[0-9.])")
 _WORD_FRACTION = re.compile(r"\\frac\{\s*([A-Za-z ]+?)\s*\}\{\s*([A-Za-z ]+?)\s*\}")
 _PERCENT = re.compile(r"\s*(?:%|percent(?:age points?)?|per cent|pct)(?![A-Za-z])", re.IGNORECASE)
 _AND_FRACTION = re.compile(r"(?<=[0-9]) and (?:an? )?(?=[0-9]+/[0-9])")
@@ -41,11 +41,15 @@ _OPERATIONS = frozenset([
 ])  # fmt: skip
 """Words behind a number that make another number, or none, of it."""
 _HARMLESS = frozenset([
-    "a", "about", "all", "altogether", "an", "answer", "approximately", "are", "around", "be", "been", "costs",
-    "equals", "exactly", "final", "from", "get", "gets", "had", "has", "have", "he", "her", "his", "in", "is", "it",
-    "just", "made", "makes", "nearly", "now", "of", "on", "only", "result", "she", "so", "solution", "spent", "sum",
-    "that", "the", "their", "then", "there", "therefore", "they", "this", "to", "total", "value", "was", "we",
-    "were", "will", "with", "you", "result's", "roughly",
+    "a", "about", "age", "all", "altogether", "amount", "an", "answer", "approximately", "are", "area", "around",
+    "average", "be", "been", "cost", "costs", "distance", "earn", "earned", "earns", "equals", "exactly", "final",
+    "from", "get", "gets", "gives", "had", "has", "have", "he", "her", "here's", "his", "i've", "in", "is", "it",
+    "it's", "just", "lasts", "leaves", "length", "made", "makes", "mean", "nearly", "need", "needs", "now",
+    "number", "of", "on", "only", "paid", "pays", "price", "probability", "profit", "read", "reads", "received",
+    "receives", "result", "result's", "roughly", "save", "saved", "saves", "she", "so", "solution", "speed",
+    "spend", "spends", "spent", "sum", "take", "takes", "that", "that's", "the", "their", "then", "there",
+    "there's", "therefore", "they", "this", "time", "to", "total", "us", "usd", "value", "volume", "was", "we",
+    "we've", "weighs", "were", "will", "with", "you",
 ])  # fmt: skip
 """Words in front of a number that leave it as it is."""
 
@@ -89,6 +93,7 @@ def read_quantity(text: str) -> Quantity | None:
         The quantity; None if the text is no single number, with or without words around it.
     """
     text = _AND_FRACTION.sub(" ", _WORD_FRACTION.sub(r" \1/\2", text))
+    text = text.replace("U.S.", "US")
     text = _OUT_OF.sub(r"\1/\2", text)
     text = _AND_PART.sub(lambda part: f" 1/{_PARTS[part[1].lower()]}", text)
     plain = exact_value(text)
@@ -97,7 +102,7 @@ def read_quantity(text: str) -> Quantity | None:
     if not any(character.isdigit() for character in text):
         text = in_digits(text)
     lead = _LEAD.match(text)
-    if lead is not None and not set(re.findall(r"[a-z']+", lead["lead"].lower())) <= _HARMLESS:
+    if lead is not None and not _is_harmless(lead):
         sign = _LEADING_SIGN.match(text)
         if sign is None:
             return None
@@ -119,6 +124,12 @@ def read_quantity(text: str) -> Quantity | None:
             return None
         found = replace(found, unit=unit, wordy=True)
     return replace(found, wordy=found.wordy or lead is not None)
+
+
+def _is_harmless(lead: re.Match[str]) -> bool:
+    """The words in front of a number leave it as it is; a label with a colon may say anything but an operation."""
+    words = set(re.findall(r"[a-z']+", lead["lead"].lower()))
+    return words <= _HARMLESS or (":" in lead.group() and not words & _OPERATIONS)
 
 
 def same_quantity(first: Quantity, second: Quantity) -> bool | None:
