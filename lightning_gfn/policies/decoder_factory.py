@@ -9,6 +9,7 @@ import torch
 
 from lightning_gfn.policies.models.encoder_decoder import EncoderDecoder
 from lightning_gfn.policies.models.output_layer import output_layer_of
+from lightning_gfn.policies.models.weight_state import WeightState
 from lightning_gfn.policies.sampling.generation import Decoder
 
 if TYPE_CHECKING:
@@ -41,7 +42,7 @@ class DecoderFactory:
                 "sampling_dtype needs the working copy of the fused decoder; leave it out or set decoder: fused"
             )
         self.decoder, self.dtype, self.sampling_dtype = decoder, dtype, sampling_dtype
-        self.working_copy: tuple[Any, FusedWeights | FusedT5Weights] | None = None
+        self.working_copy: tuple[WeightState, FusedWeights | FusedT5Weights] | None = None
 
     def make(self, model: PreTrainedModel) -> tuple[Decoder, AbstractContextManager[Any]]:
         """A decoder for one batch, and the context that it runs in."""
@@ -79,10 +80,10 @@ class DecoderFactory:
         too_large = llama_weights.copy_bytes(model, dtype) > MAX_WORKING_COPY_BYTES
         if reason is not None or (self.decoder == "auto" and too_large):
             return None
-        key = (dtype, llama_weights.weight_fingerprint(model))
-        if self.working_copy is None or self.working_copy[0] != key:
+        state = WeightState(dtype, model)
+        if self.working_copy is None or not self.working_copy[0].equals(state):
             self.working_copy = None
-            self.working_copy = (key, copy_weights(model, dtype))
+            self.working_copy = (state, copy_weights(model, dtype))
         return self.working_copy[1]
 
     def copy_dtype(self, device_type: str) -> torch.dtype:

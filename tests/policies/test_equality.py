@@ -128,6 +128,73 @@ def test_working_copy_follows_the_weights(make_policy: Any, kit: Any, name: str)
     assert kit.largest_difference(sampled.scores, kit.plain_log_probs(policy, rows)) < 1e-5
 
 
+def fused_step(policy: Any, scores: Any) -> None:
+    optimizer = torch.optim.AdamW([p for p in policy.parameters() if p.requires_grad], lr=0.05, fused=True)
+    (scores.log_pf_NT.sum() + scores.log_pstop_NT1.sum()).backward()
+    optimizer.step()
+
+
+def write_through_data(policy: Any, scores: Any) -> None:
+    for parameter in policy.parameters():
+        parameter.data.mul_(1.1)
+
+
+def load_state(policy: Any, scores: Any) -> None:
+    policy.load_state_dict({name: tensor * 1.1 for name, tensor in policy.state_dict().items()}, assign=True)
+
+
+def merge(policy: Any, scores: Any) -> None:
+    policy.peft_model.merge_adapter()
+    # The same weights so far; now they are written to as PEFT writes, with the adapter inside.
+    for layer in policy.hugging_face.modules():
+        if hasattr(layer, "get_delta_weight"):
+            layer.get_base_layer().weight.data += 0.1
+
+
+def switch_off(policy: Any, scores: Any) -> None:
+    policy.peft_model.base_model.disable_adapter_layers()
+
+
+def rescale(policy: Any, scores: Any) -> None:
+    for layer in policy.hugging_face.modules():
+        if hasattr(layer, "get_delta_weight"):
+            layer.set_scale("default", 3.0)
+
+
+CHANGES = [fused_step, write_through_data, load_state, merge, switch_off, rescale]
+
+
+@pytest.mark.parametrize("change", CHANGES, ids=lambda change: change.__name__)
+@pytest.mark.parametrize("lora", [None, LoraSettings(rank=3)], ids=["full", "lora"])
+def test_working_copy_follows_whatever_changes_the_weights(make_policy: Any, kit: Any, lora: Any, change: Any) -> None:
+    if lora is None and change in (merge, switch_off, rescale):
+        pytest.skip("only an adapter can do so")
+    policy = make_policy("llama", decoder="fused", lora=lora)
+    before, scores, _ = sample_and_score(policy, kit)
+    change(policy, scores)
+    sampled, _, rows = sample_and_score(policy, kit)
+    first = torch.stack([before.scores.log_pf_NT[:, 0], sampled.scores.log_pf_NT[:, 0]])
+    assert (first[0] - first[1]).abs().max() > 1e-3, "the case must change the model"
+    assert kit.largest_difference(sampled.scores, kit.plain_log_probs(policy, rows)) < 1e-4
+    kept = policy.decoders.working_copy[1]
+    sample_and_score(policy, kit)
+    assert policy.decoders.working_copy[1] is kept
+
+
+def test_working_copy_follows_a_swap_of_averaged_weights(make_policy: Any, kit: Any) -> None:
+    policy = make_policy("llama", decoder="fused")
+    policy.start_teacher()
+    sample_and_score(policy, kit)
+    write_through_data(policy, None)
+    own, _, _ = sample_and_score(policy, kit)
+    with policy.averaged_weights.applied(policy.hugging_face):
+        sampled, _, rows = sample_and_score(policy, kit)
+        assert kit.largest_difference(sampled.scores, kit.plain_log_probs(policy, rows)) < 1e-5
+    again, _, _ = sample_and_score(policy, kit)
+    assert torch.equal(again.scores.log_pf_NT, own.scores.log_pf_NT)
+    assert not torch.equal(again.scores.log_pf_NT[:, 0], sampled.scores.log_pf_NT[:, 0])
+
+
 def everything_seen(mask: torch.Tensor, capacity: int) -> torch.Tensor:
     return torch.ones(mask.shape[0], capacity, dtype=torch.bool)
 

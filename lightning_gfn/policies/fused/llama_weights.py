@@ -167,11 +167,6 @@ class FusedWeights:
         return torch.complex(cos[0, :, :half].float(), sin[0, :, :half].float())[:, None]
 
 
-def weight_fingerprint(model: nn.Module) -> tuple[tuple[int, int], ...]:
-    """Changes whenever a parameter is replaced, moved or written to."""
-    return tuple((parameter.data_ptr(), parameter._version) for parameter in model.parameters())
-
-
 def copy_bytes(model: nn.Module, dtype: torch.dtype) -> int:
     """Size of a working copy, bytes."""
     return sum(parameter.numel() for parameter in model.parameters()) * dtype.itemsize

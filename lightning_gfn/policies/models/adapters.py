@@ -131,11 +131,11 @@ def trained_adapter_is_zero(model: PeftModel) -> bool:
 
 
 def effective_weight(module: Any) -> Tensor:
-    """The weight that a layer amounts to, active adapters added in float32."""
+    """The weight that a layer amounts to, active adapters added in float32 unless they are merged into it."""
     if not hasattr(module, "get_delta_weight"):
         return module.weight.detach()
     weight = module.get_base_layer().weight.detach()
     total = weight.float()
-    for name in () if module.disable_adapters else module.active_adapters:
+    for name in () if module.disable_adapters or module.merged else module.active_adapters:
         total = total + module.get_delta_weight(name).detach().float()
     return total.to(torch.promote_types(weight.dtype, torch.float32))
