@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 
+from lightning_gfn.policies.models.adapters import has_adapters
 from lightning_gfn.policies.models.encoder_decoder import EncoderDecoder
 from lightning_gfn.policies.models.output_layer import output_layer_of
 from lightning_gfn.policies.models.weight_state import WeightState
@@ -76,7 +77,7 @@ class DecoderFactory:
             raise ValueError(
                 f"the fused decoder cannot run this model: {reason}; set decoder: hugging_face without sampling_dtype"
             )
-        dtype = self.copy_dtype(model.device.type)
+        dtype = self.copy_dtype(model)
         too_large = llama_weights.copy_bytes(model, dtype) > MAX_WORKING_COPY_BYTES
         if reason is not None or (self.decoder == "auto" and too_large):
             return None
@@ -86,10 +87,16 @@ class DecoderFactory:
             self.working_copy = (state, copy_weights(model, dtype))
         return self.working_copy[1]
 
-    def copy_dtype(self, device_type: str) -> torch.dtype:
-        """What the working copy is kept in: as asked, else as the model computes, where the processor can."""
+    def copy_dtype(self, model: PreTrainedModel) -> torch.dtype:
+        """What the working copy is kept in: as asked, else as the model computes, where the processor can.
+
+        An adapter is added to the copy, and the steps between narrow weights would swallow it: float32 then.
+        """
         if self.sampling_dtype is not None:
             return getattr(torch, self.sampling_dtype)
+        device_type = model.device.type
+        if has_adapters(model):
+            return torch.float32
         autocast = torch.is_autocast_enabled(device_type)
         dtype = torch.get_autocast_dtype(device_type) if autocast else getattr(torch, self.dtype)
         return torch.float32 if device_type == "cpu" and not cpu_has_bfloat16() else dtype

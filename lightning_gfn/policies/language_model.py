@@ -44,7 +44,8 @@ class LanguageModel(nn.Module):
         end_tokens: tokens that mean stop; None for the tokenizer's and the model's end tokens.
         dtype: of the weights. Train full weights in float32; bfloat16 is for a base that LoRA freezes.
         sampling_dtype: of the fused decoder's working copy. None takes the dtype of the weights, or of the surrounding
-            autocast, but float32 on processors without bfloat16 arithmetic.
+            autocast, but float32 with an adapter (its small updates are lost in a bfloat16 copy) and on processors
+            without bfloat16 arithmetic.
         decoder: ``fused`` decodes dense Llama, Mistral, Qwen2 and Qwen3 models from a working copy of the weights,
             ``hugging_face`` any model through its own forward pass; ``auto`` takes ``fused`` where it is supported
             and the copy is below 4 GiB.

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 if TYPE_CHECKING:
     from peft import PeftModel
@@ -70,8 +70,13 @@ def apply_previous_adapter(
     """Load the adapter of an earlier stage: merged into the weights, or beside them and frozen."""
     from peft import PeftModel
 
+    from lightning_gfn.policies.models.wide_lora import widen_adapters
+
     adapted = PeftModel.from_pretrained(base, str(folder), adapter_name=PREVIOUS, is_trainable=False)
-    return adapted.merge_and_unload() if how == "merge" else adapted
+    if how == "merge":
+        return adapted.merge_and_unload()
+    widen_adapters(adapted)
+    return adapted
 
 
 def attach_lora(model: PreTrainedModel | PeftModel, settings: LoraSettings, task_type: str) -> PeftModel:
@@ -87,6 +92,8 @@ def attach_lora(model: PreTrainedModel | PeftModel, settings: LoraSettings, task
     """
     from peft import LoraConfig, PeftModel, get_peft_model
 
+    from lightning_gfn.policies.models.wide_lora import widen_adapters
+
     config = LoraConfig(
         r=settings.rank,
         lora_alpha=settings.alpha,
@@ -99,6 +106,7 @@ def attach_lora(model: PreTrainedModel | PeftModel, settings: LoraSettings, task
         model.base_model.set_adapter([PREVIOUS, TRAINED])
     else:
         model = get_peft_model(model, config, adapter_name=TRAINED)
+    widen_adapters(model)
     for name, parameter in model.named_parameters():
         parameter.requires_grad_(f".{TRAINED}." in name)
     return model
@@ -128,6 +136,11 @@ def trained_adapter_is_zero(model: PeftModel) -> bool:
     """True if the trained adapter changes nothing: its reference is then the model without it."""
     pairs = [(n, p) for n, p in model.named_parameters() if f".{TRAINED}." in n and "lora_" in n]
     return all(not bool(p.any()) for n, p in pairs if "lora_B" in n or "lora_embedding_B" in n)
+
+
+def has_adapters(model: nn.Module) -> bool:
+    """True if any layer is adapted."""
+    return any(hasattr(module, "get_delta_weight") for module in model.modules())
 
 
 def effective_weight(module: Any) -> Tensor:

@@ -112,6 +112,20 @@ def test_no_more_logits_than_allowed_exist_at_a_time(with_gradient: bool) -> Non
     assert max(sizes) <= 4 * V and len(sizes) == (6 if with_gradient else 3)
 
 
+@pytest.mark.parametrize("how", ["weights", "autocast"])
+def test_logits_of_half_precision_states_are_float32(how: str) -> None:
+    """Logits of 20 lie 0.125 apart in bfloat16."""
+    hidden, head, _, _ = problem()
+    hidden = (8 * hidden).bfloat16()
+    if how == "weights":
+        head = head.bfloat16()
+    logits = torch.nn.functional.linear(hidden.float(), head.weight.float(), head.bias.float())
+    with torch.autocast("cpu", dtype=torch.bfloat16, enabled=how == "autocast"):
+        given = OutputLayer(head)(hidden)
+    assert given.dtype == torch.float32
+    torch.testing.assert_close(given, logits, atol=1e-4, rtol=0)
+
+
 def test_half_precision_logits_are_normalised_in_float32() -> None:
     hidden, head, token, may_stop = problem()
     values = action_log_probs(
@@ -124,7 +138,7 @@ def test_half_precision_logits_are_normalised_in_float32() -> None:
         with_entropy=True,
         max_logits=10**6,
     )
-    logits = head(hidden.bfloat16()).float()
+    logits = torch.nn.functional.linear(hidden.bfloat16().float(), head.weight.float(), head.bias.float())
     for given, expected in zip(values, plain(logits, token, may_stop, space_of([2])), strict=True):
         assert given is not None and given.dtype == torch.float32
         torch.testing.assert_close(given, expected, atol=1e-5, rtol=0)
