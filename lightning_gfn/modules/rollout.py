@@ -16,6 +16,7 @@ from lightning_gfn.modules.columns import (
     joined_columns,
     live_columns,
     reference_columns,
+    sampling_mismatch,
     trajectory_log_prob,
 )
 from lightning_gfn.modules.policy_module import PolicyModule
@@ -221,7 +222,8 @@ class RolloutModule(PolicyModule):
         self.remember(rollouts, drawn.log_reward)
         counts = {name: getattr(drawn, name) for name in ("generated_tokens", "reward_calls", "environment_steps")}
         ids = tuple(problem.id for problem in batch)
-        return RolloutWindow(number, ids, rollouts, constants, {**statistics, **drawn.statistics}), scored, counts
+        figures = {**statistics, **sampling_mismatch(scores, rollouts), **drawn.statistics}
+        return RolloutWindow(number, ids, rollouts, constants, figures), scored, counts
 
     def further_columns(
         self, rollouts: Rollouts, scores: Scores, head_columns: dict[str, Tensor]
