@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, ClassVar
 
 from torch import Tensor
 
@@ -27,6 +27,9 @@ class PolicyModule(TrainedModule):
         method: the name under which results are compared; the class of the objective if None.
         proving: environment and prompt, where problems are theorems.
     """
+
+    trains_with_dropout: ClassVar[bool] = False
+    """With dropout, the policy that is trained is not the one that sampled: ratios are noise before any update."""
 
     def __init__(
         self,
@@ -54,6 +57,7 @@ class PolicyModule(TrainedModule):
             self.proving.environment.setup()
         datamodule = getattr(self.trainer, "datamodule", None)
         self.policy.build(datamodule.training_texts() if datamodule is not None else ())
+        self.policy.set_dropout(self.trains_with_dropout)
         if self.needs_reference:
             self.policy.freeze_reference()
         if self.head is not None:

@@ -17,6 +17,7 @@ from lightning_gfn.policies.models import adapters, loading, tokenizers
 from lightning_gfn.policies.models.adapters import LoraSettings
 from lightning_gfn.policies.models.architectures import Architecture, DecoderOnly, max_positions
 from lightning_gfn.policies.models.averaged_weights import AveragedWeights
+from lightning_gfn.policies.models.dropout import switch_off_dropout
 from lightning_gfn.policies.models.output_layer import output_layer_of
 from lightning_gfn.policies.models.tokenizers import TextCodec, TokenizerSettings
 
@@ -49,6 +50,8 @@ class LanguageModel(nn.Module):
         decoder: ``fused`` decodes dense Llama, Mistral, Qwen2 and Qwen3 models from a working copy of the weights,
             ``hugging_face`` any model through its own forward pass; ``auto`` takes ``fused`` where it is supported
             and the copy is below 4 GiB.
+        dropout: train with the dropout of the adapter and of the model's configuration; None does so in supervised
+            fine-tuning alone. Elsewhere it makes the trained policy another one than the policy that sampled.
         gradient_checkpointing: recompute activations in the backward pass.
         attn_implementation: attention of the model (``sdpa``, ``eager``, ``flash_attention_2``); None for the default.
         max_logits: the most logits (prefixes times vocabulary) that scoring holds at a time.
@@ -76,6 +79,7 @@ class LanguageModel(nn.Module):
         dtype: DTypeName = "float32",
         sampling_dtype: DTypeName | None = None,
         decoder: DecoderName = "auto",
+        dropout: bool | None = None,
         gradient_checkpointing: bool = False,
         attn_implementation: str | None = None,
         max_logits: int = 2**25,
@@ -106,6 +110,7 @@ class LanguageModel(nn.Module):
         self.decoders, self.reference_decoders = (
             DecoderFactory(decoder=decoder, dtype=dtype, sampling_dtype=sampling_dtype) for _ in range(2)
         )
+        self.dropout = dropout
         self.gradient_checkpointing, self.attn_implementation = gradient_checkpointing, attn_implementation
         self.max_logits = max_logits
         self.restored_tokenizer: PreTrainedTokenizerBase | None = None
@@ -154,6 +159,11 @@ class LanguageModel(nn.Module):
         self.set_action_space()
         if self.gradient_checkpointing:
             self.hugging_face.gradient_checkpointing_enable({"use_reentrant": False})
+
+    def set_dropout(self, asked: bool) -> None:
+        """Train with dropout or without; ``dropout`` of the settings decides if it is given."""
+        if not (asked if self.dropout is None else self.dropout):
+            switch_off_dropout(self.hugging_face)
 
     def make_tokenizer(self, texts: Iterable[str], home: str | None) -> PreTrainedTokenizerBase:
         """The restored tokenizer, or the one that the settings ask for."""

@@ -27,7 +27,7 @@ class LoraSettings:
     Args:
         rank: rows of A.
         alpha: scale of the update.
-        dropout: dropout on the input of A while training.
+        dropout: dropout on the input of A, in stages that train with dropout (``dropout`` of the policy).
         target_modules: names of the linear layers to adapt; every linear layer but the output layer if None.
 
     Source: Hu et al. 2021, arXiv:2106.09685, section 4.1.
