@@ -13,7 +13,7 @@ from torch import nn
 
 from lightning_gfn.policies.action_space import make_action_space
 from lightning_gfn.policies.decoder_factory import DecoderFactory, DecoderName, DTypeName
-from lightning_gfn.policies.models import adapters, loading, tokenizers
+from lightning_gfn.policies.models import adapters, export, loading, tokenizers
 from lightning_gfn.policies.models.adapters import LoraSettings
 from lightning_gfn.policies.models.architectures import Architecture, DecoderOnly, max_positions
 from lightning_gfn.policies.models.averaged_weights import AveragedWeights
@@ -215,7 +215,10 @@ class LanguageModel(nn.Module):
         ).to(self.device)
 
     def default_end_ids(self) -> set[int]:
-        """End tokens if none are named: the tokenizer's, and the model's if both come from one place."""
+        """End tokens if none are named: those of an earlier stage, else the tokenizer's, and the model's if both come
+        from one place."""
+        if (saved := export.saved_end_tokens(self.tokenizer)) is not None:
+            return set(saved)
         ids = {self.tokenizer.eos_token_id}
         if self.pretrained is not None and self.tokenizer_source is None:
             declared = getattr(self.hugging_face.generation_config, "eos_token_id", None)
@@ -310,7 +313,8 @@ class LanguageModel(nn.Module):
         """
         folder = Path(folder)
         folder.mkdir(parents=True, exist_ok=True)
-        self.tokenizer.save_pretrained(folder)
+        end_ids = self.space.end_ids.tolist()
+        export.with_end_tokens(self.tokenizer, end_ids).save_pretrained(folder)
         base = None if self.pretrained is None else Path(self.pretrained).expanduser()
         if self.lora is None:
             self.hugging_face.save_pretrained(folder)
@@ -320,3 +324,5 @@ class LanguageModel(nn.Module):
             config = self.peft_model.peft_config[adapters.TRAINED]
             config.base_model_name_or_path = str(base.resolve()) if base.is_dir() else self.pretrained
             self.peft_model.save_pretrained(str(folder), save_embedding_layers=False)
+        export.write_generation_config(folder, self.hugging_face, end_ids)
+        export.obey_umask(folder)
