@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import copy
+import os
+import shutil
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -10,6 +12,7 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor, nn
+from transformers import AutoModelForCausalLM, GenerationConfig
 
 from lightning_gfn.interfaces import Policy
 from lightning_gfn.policies.causal_lm import CausalLM
@@ -270,10 +273,105 @@ def test_which_base_is_reloadable(make_policy: Any, tmp_path: Path) -> None:
 
 def test_end_tokens_of_the_generation_config_count(make_policy: Any, tmp_path: Path) -> None:
     policy = make_policy("llama")
-    policy.hugging_face.generation_config.eos_token_id = [2, 77]
     policy.save_pretrained(tmp_path)
+    (tmp_path / "generation_config.json").write_text('{"eos_token_id": [2, 77]}')
     assert reload(tmp_path).space.end_ids.tolist() == [2, 77]
     assert reload(tmp_path, end_tokens=["<eos>"]).space.end_ids.tolist() == [2]
+
+
+@pytest.mark.parametrize("as_adapter", [False, True], ids=["whole", "adapter"])
+@pytest.mark.parametrize("ends", [["<pad>"], ["<pad>", "<eos>"], ["a"], ["a", "<eos>"]], ids=str)
+def test_end_tokens_survive_the_export(make_policy: Any, tmp_path: Path, ends: list[str], as_adapter: bool) -> None:
+    """Plain ``generate`` stops at them, and two further stages end where the first did."""
+    if as_adapter:
+        make_policy("llama").save_pretrained(tmp_path / "base")
+        policy = reload(tmp_path / "base", end_tokens=ends, lora=LORA)
+    else:
+        policy = make_policy("llama", end_tokens=ends)
+    expected = policy.space.end_ids.tolist()
+    policy.save_pretrained(tmp_path / "first")
+    declared = GenerationConfig.from_pretrained(tmp_path / "first").eos_token_id
+    assert (declared if isinstance(declared, list) else [declared]) == expected
+    second = reload(tmp_path / "first", min_new_tokens=2)
+    assert second.space.end_ids.tolist() == expected and second.space.min_new_tokens == 2
+    second.save_pretrained(tmp_path / "second")
+    for name in ("first", "second"):
+        third = reload(tmp_path / name)
+        assert third.space.end_ids.tolist() == expected
+        assert third.encode_completion("a banana") == policy.encode_completion("a banana")
+        assert third.tokenizer.eos_token == ("<pad>" if ends == ["<pad>"] else "<eos>")
+    assert policy.tokenizer.eos_token == "<eos>"
+
+
+def test_plain_generation_of_an_export_stops(make_policy: Any, tmp_path: Path) -> None:
+    policy = make_policy("llama", end_tokens=["a"])
+    policy.save_pretrained(tmp_path)
+    model = AutoModelForCausalLM.from_pretrained(tmp_path)
+    with torch.no_grad():
+        model.lm_head.weight.zero_()
+        model.lm_head.weight[policy.space.stop_id] = model.model(torch.tensor([[5]])).last_hidden_state[0, -1]
+    assert model.generate(torch.tensor([[5]]), max_new_tokens=8, do_sample=False).tolist() == [
+        [5, policy.space.stop_id]
+    ]
+
+
+@pytest.mark.parametrize("lora", [None, LORA], ids=["full", "lora"])
+def test_exported_files_obey_the_umask(make_policy: Any, tmp_path: Path, lora: Any) -> None:
+    make_policy("llama").save_pretrained(tmp_path / "base")
+    before = os.umask(0o027)
+    try:
+        reload(tmp_path / "base", lora=lora).save_pretrained(tmp_path / "model")
+    finally:
+        os.umask(before)
+    modes = {file.name: file.stat().st_mode & 0o777 for file in (tmp_path / "model").iterdir()}
+    assert len(modes) > 3 and set(modes.values()) == {0o640}, modes
+
+
+TARGETS = {
+    "output layer": ["q_proj", "lm_head"],
+    "embedding": ["q_proj", "embed_tokens"],
+    "both": ["q_proj", "embed_tokens", "lm_head"],
+}
+
+
+@pytest.mark.parametrize("targets", TARGETS.values(), ids=TARGETS)
+@pytest.mark.parametrize("name", ["llama", "llama_biases_tied"])
+@pytest.mark.parametrize("as_adapter", [False, True], ids=["whole", "adapter"])
+def test_adapters_of_tied_layers_are_saved_as_they_were_trained(
+    make_policy: Any, kit: Any, tmp_path: Path, name: str, targets: list[str], as_adapter: bool
+) -> None:
+    lora = LoraSettings(rank=4, target_modules=targets)
+    if as_adapter:
+        make_policy(name).save_pretrained(tmp_path / "base")
+        policy = reload(tmp_path / "base", lora=lora)
+        kit.randomise(policy)
+    else:
+        policy = make_policy(name, lora=lora)
+    trained = score_of(policy, kit).detach()
+    sampled = policy.sample([policy.encode_prompt("x")], torch.rand(1, 11))
+    rows = kit.rows_of(policy, sampled, ("x",))
+    assert kit.largest_difference(sampled.scores, kit.plain_log_probs(policy, rows)) < 1e-4
+    policy.save_pretrained(tmp_path / "first")
+    for settings in ({}, {"lora": LORA}, {"lora": lora, "previous_adapter": "freeze"}, {"lora": lora}):
+        stage = reload(tmp_path / "first", **settings)
+        torch.testing.assert_close(score_of(stage, kit), trained, atol=1e-4, rtol=0)
+        kit.randomise(stage)
+        now = score_of(stage, kit).detach()
+        stage.save_pretrained(tmp_path / "second")
+        torch.testing.assert_close(score_of(reload(tmp_path / "second"), kit), now, atol=1e-4, rtol=0)
+        shutil.rmtree(tmp_path / "second")
+
+
+def test_a_stage_without_lora_trains_the_merged_weights(make_policy: Any, kit: Any, tmp_path: Path) -> None:
+    make_policy("llama").save_pretrained(tmp_path / "base")
+    first = reload(tmp_path / "base", lora=LORA)
+    kit.randomise(first)
+    first.save_pretrained(tmp_path / "first")
+    stage = reload(tmp_path / "first")
+    assert all(parameter.requires_grad for parameter in stage.parameters())
+    before = score_of(stage, kit).detach()
+    train_a_little(stage, kit)
+    assert not torch.allclose(score_of(stage, kit), before, atol=1e-3)
 
 
 # -------------------------------------------------------------------- state
