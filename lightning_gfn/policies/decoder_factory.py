@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import torch
 
 from lightning_gfn.policies.models.adapters import has_adapters
+from lightning_gfn.policies.models.architectures import DecoderOnly, keeps_recurrent_state
 from lightning_gfn.policies.models.encoder_decoder import EncoderDecoder
 from lightning_gfn.policies.models.output_layer import output_layer_of
 from lightning_gfn.policies.models.weight_state import WeightState
@@ -59,7 +60,10 @@ class DecoderFactory:
         from lightning_gfn.policies.sampling.hugging_face_decoders import HuggingFaceDecoder
 
         num_layers = int(model.config.get_text_config().num_hidden_layers)
-        return HuggingFaceDecoder(model.base_model, output_layer, num_layers), nullcontext()
+        decoder = HuggingFaceDecoder(
+            DecoderOnly().backbone(model), output_layer, num_layers, recurrent=keeps_recurrent_state(model)
+        )
+        return decoder, nullcontext()
 
     def fused_weights(self, model: PreTrainedModel) -> FusedWeights | FusedT5Weights | None:
         """The up-to-date working copy; None if the model decodes through its own forward pass.

@@ -111,7 +111,7 @@ def test_impossible_models_are_refused(make_policy: Any, config: Any, settings: 
 
 def test_models_that_are_not_attention_alone_are_refused() -> None:
     block = {"model_type": "mamba", "hidden_size": 16, "num_hidden_layers": 1, "state_size": 4}
-    with pytest.raises(ValueError, match="recurrent state"):
+    with pytest.raises(ValueError, match="model_type 'mamba' keeps a recurrent state.*qwen3_5_text"):
         CausalLM(config=block, max_prompt_tokens=4, max_new_tokens=4).build([])
 
 
@@ -128,6 +128,26 @@ def test_long_prompts_are_refused(make_policy: Any) -> None:
 
 def test_random_weights_follow_the_global_seed(make_policy: Any, kit: Any) -> None:
     assert torch.equal(score_of(make_policy("llama"), kit), score_of(make_policy("llama"), kit))
+
+
+def test_adapters_stay_out_of_the_vision_tower(make_policy: Any) -> None:
+    adapted = {}
+    for targets in (None, ["q_proj"]):
+        policy = make_policy("gemma3", lora=LoraSettings(rank=2, target_modules=targets))
+        adapted[str(targets)] = [name for name, p in policy.named_parameters() if p.requires_grad]
+        assert any("vision_tower" in name for name, _ in policy.named_parameters())
+    for names in adapted.values():
+        assert names and all(".language_model.layers." in name for name in names)
+    assert len(adapted["None"]) == 7 * len(adapted["['q_proj']"])
+    with pytest.raises(ValueError, match=r"no linear layer of the language model.*q_proj"):
+        make_policy("gemma3", lora=LoraSettings(rank=2, target_modules=["fc9"]))
+
+
+@pytest.mark.parametrize("name", ["gemma3", "qwen3_5"])
+def test_positions_are_those_of_the_text_model(make_policy: Any, name: str) -> None:
+    assert make_policy(name).num_positions == 64
+    with pytest.raises(ValueError, match="exceed the 64 positions"):
+        make_policy(name, max_prompt_tokens=60)
 
 
 # -------------------------------------------------------------------- gradients

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import torch
 from torch import Tensor, nn
 
+from lightning_gfn.policies.models.architectures import DecoderOnly
 from lightning_gfn.policies.models.output_layer import SCALED_BY_TIES
 
 if TYPE_CHECKING:
@@ -84,17 +85,25 @@ def apply_previous_adapter(
 
 
 def target_modules(model: PreTrainedModel | PeftModel, names: list[str] | None) -> list[str] | str:
-    """What PEFT shall adapt: of a model that reads images or sounds too, layers of its language model alone."""
+    """What PEFT shall adapt: of a model that reads images or sounds too, layers of its language model alone; never a
+    router, which is no plain linear layer.
+
+    Raises:
+        ValueError: if a name fits no layer.
+    """
     base = model.get_base_model() if hasattr(model, "peft_config") else model
-    if base.config.get_text_config() is base.config or base.config.is_encoder_decoder:
+    has_router = any(type(module).__name__.endswith("Router") for module in base.modules())
+    is_plain = base.config.get_text_config() is base.config and not (has_router and names is None)
+    if is_plain or base.config.is_encoder_decoder:
         return names if names is not None else "all-linear"
-    inside = {id(module) for module in base.get_decoder().modules()}
+    inside = {id(module) for module in DecoderOnly().backbone(base).modules()}
     linear = [
         name
         for name, module in base.named_modules()
         if id(module) in inside
         and (isinstance(module, nn.Linear) or hasattr(module, "get_delta_weight"))
-        and not any(part in ("base_layer", "lora_A", "lora_B") for part in name.split("."))
+        and not type(module).__name__.endswith("Router")
+        and not {"base_layer", "lora_A", "lora_B"} & set(name.split("."))
     ]
     chosen = [name for name in linear if names is None or any(f".{name}".endswith(f".{own}") for own in names)]
     if not chosen:
@@ -121,7 +130,8 @@ def untie_adapted(model: PeftModel) -> None:
     for module in base.modules():
         if id(module) not in wrapped and isinstance(weight := vars(module)["_parameters"].get("weight"), Tensor):
             holders[id(weight)] = holders.get(id(weight), 0) + 1
-    shared = [layer.get_base_layer() for layer in adapted if holders.get(id(layer.get_base_layer().weight), 0) > 1]
+    bases = [layer.get_base_layer() for layer in adapted]
+    shared = [layer for layer in bases if holders.get(id(getattr(layer, "weight", None)), 0) > 1]
     if not shared:
         return
     if base.config.model_type in SCALED_BY_TIES:

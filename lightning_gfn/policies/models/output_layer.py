@@ -67,7 +67,7 @@ def output_layer_of(model: PreTrainedModel) -> OutputLayer:
     Raises:
         ValueError: if the model has no output layer.
     """
-    head, config = model.get_output_embeddings(), model.config
+    head, config = model.get_output_embeddings(), model.config.get_text_config()
     if head is None:
         raise ValueError(
             f"{type(model).__name__} has no output embedding; a policy needs a model with an output layer over tokens"
