@@ -11,7 +11,6 @@ from torch.utils.checkpoint import checkpoint
 from lightning_gfn.policies.action_space import ActionSpace
 from lightning_gfn.policies.models.output_layer import OutputLayer
 
-
 LARGE_VOCABULARY = 2**13
 """Where the normaliser is corrected: softmax adds up one by one, and of 49,152 probabilities the sum is 2e-5 off."""
 
