@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import asdict
-from typing import Any
+from typing import Any, ClassVar
 
 from torch import Tensor
 
@@ -30,6 +30,9 @@ class PolicyModule(TrainedModule, EvaluatedModule):
         method: the name under which results are compared; the class of the objective if None.
         proving: environment and prompt, where problems are theorems.
     """
+
+    trains_with_dropout: ClassVar[bool] = False
+    """With dropout, the policy that is trained is not the one that sampled: ratios are noise before any update."""
 
     def __init__(
         self,
@@ -66,6 +69,7 @@ class PolicyModule(TrainedModule, EvaluatedModule):
             self.proving.environment.setup()
         datamodule = getattr(self.trainer, "datamodule", None)
         self.policy.build(datamodule.training_texts() if datamodule is not None else ())
+        self.policy.set_dropout(self.trains_with_dropout)
         if self.needs_reference:
             self.policy.freeze_reference()
         if self.head is not None:
