@@ -204,8 +204,10 @@ class LanguageModel(nn.Module):
         ).to(self.device)
 
     def default_end_ids(self) -> set[int]:
-        """End tokens if none are named: the tokenizer's, and the model's if both come from one place."""
+        """End tokens if none are named: the tokenizer's, its chat template's, and the model's if both are of one place."""
         ids = {self.tokenizer.eos_token_id}
+        if self.codec.chat is not None:
+            ids.add(self.codec.chat.end_of_turn_id())
         if self.pretrained is not None and self.tokenizer_source is None:
             declared = getattr(self.hugging_face.generation_config, "eos_token_id", None)
             ids |= set(declared) if isinstance(declared, list) else {declared}

@@ -8,6 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
+from lightning_gfn.policies.models.chat_template import ChatTemplate
+from lightning_gfn.prompts.chat import ChatPrompt
+
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
@@ -145,9 +148,18 @@ class TextCodec:
         pieces = tokenizer.convert_ids_to_tokens(tokenizer.encode("a", add_special_tokens=False))
         self.guard = "\n" if pieces[0].startswith("\u2581") else ""
         self.guard_ids = tokenizer.encode(self.guard, add_special_tokens=False) if self.guard else []
+        self.chat: ChatTemplate | None = None
+        """The tokenizer's chat template; None if it has none, or if prompts go to an encoder."""
+        if tokenizer.chat_template and not prompts_end:
+            self.chat = ChatTemplate(tokenizer, self.special_ids(), self.encode_completion)
 
     def encode_prompt(self, text: str) -> list[int]:
-        """Token ids of a prompt, with the begin token if the tokenizer's own rule adds one; never empty."""
+        """Token ids of a prompt, with the begin token if the tokenizer's own rule adds one; never empty.
+
+        A ``ChatPrompt`` goes through the chat template, where there is one.
+        """
+        if self.chat is not None and isinstance(text, ChatPrompt):
+            return self.chat.encode(text)
         if self.prompts_end:
             return self.tokenizer.encode(text) or [self.tokenizer.eos_token_id]
         bos = self.tokenizer.bos_token
