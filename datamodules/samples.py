@@ -9,6 +9,7 @@ from datamodules.common.base import ProblemDataModule, Split
 from datamodules.common.order import EvalLoader
 from datamodules.common.rows import BadRow, Row
 from datamodules.common.wrapped import WrappedProblems, rows_of, text_of
+from lightning_gfn.prompts.chat import edited
 from lightning_gfn.types import Problem
 
 PLACES = ("{prompt}", "{answer}")
@@ -102,8 +103,8 @@ class SampledSolutions(WrappedProblems):
         if problem.answer is None:
             raise ValueError(f"problem {problem.id!r} has no answer to give as a hint")
         before, after = self.hint_template.split("{prompt}")
-        parts = (part.replace("{answer}", problem.answer) for part in (before, after))
-        return replace(problem, prompt=problem.prompt.join(parts))
+        parts = [part.replace("{answer}", problem.answer) for part in (before, after)]
+        return replace(problem, prompt=edited(problem.prompt, lambda text: text.join(parts)))
 
     def setup(self, stage: str) -> None:
         """Load what a stage needs; sampling needs no completions."""

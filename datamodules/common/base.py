@@ -10,9 +10,11 @@ from typing import Literal
 from lightning import LightningDataModule
 
 from datamodules.common.order import EvalLoader, TrainLoader, keyed_hash
+from lightning_gfn.prompts.chat import ChatPrompt, Message
 from lightning_gfn.types import Problem
 
 Split = Literal["train", "val", "test"]
+Chat = Literal["auto", "on", "off"]
 QUESTION = "{question}"
 
 
@@ -23,7 +25,10 @@ class ProblemDataModule(LightningDataModule, ABC):
         batch_size: problems a training batch, counted over all devices.
         eval_batch_size: problems a batch of each device in validation, test and prediction.
         seed: key of the training order; independent of the split into training, validation and test.
-        prompt_template: the prompt, with ``{question}`` where the question stands.
+        prompt_template: the prompt, with ``{question}`` where the question stands; not applied to rows of messages.
+        chat: whether prompts pass through the tokenizer's chat template: those of rows that hold messages (``auto``),
+            all, the filled template being the message of the user (``on``), or none (``off``).
+        system_prompt: a system message for conversations without one; needs ``chat: on``.
         drop_last: leave out the smaller last batch of an epoch.
         max_train: use at most so many training problems, chosen by their ids.
         max_val: the same for validation.
@@ -31,7 +36,7 @@ class ProblemDataModule(LightningDataModule, ABC):
         predict_split: the split that ``predict`` samples.
 
     Raises:
-        ValueError: a size is not positive, or the template does not hold ``{question}`` once.
+        ValueError: a size is not positive, the template does not hold ``{question}`` once, or ``chat`` is unknown.
     """
 
     def __init__(
@@ -41,6 +46,8 @@ class ProblemDataModule(LightningDataModule, ABC):
         eval_batch_size: int = 16,
         seed: int = 0,
         prompt_template: str = "{question}\n",
+        chat: Chat = "auto",
+        system_prompt: str | None = None,
         drop_last: bool = False,
         max_train: int | None = None,
         max_val: int | None = None,
@@ -53,6 +60,10 @@ class ProblemDataModule(LightningDataModule, ABC):
                 raise ValueError(f"data.{name} must be at least 1, got {size}")
         if prompt_template.count(QUESTION) != 1:
             raise ValueError(f"data.prompt_template must hold {QUESTION} exactly once, got {prompt_template!r}")
+        if chat not in ("auto", "on", "off"):
+            raise ValueError(f"data.chat is {chat!r}; it must be auto, on or off")
+        if system_prompt is not None and (chat != "on" or not system_prompt.strip()):
+            raise ValueError("data.system_prompt needs visible text and data.chat: on")
         self.limits: dict[Split, int | None] = {"train": max_train, "val": max_val, "test": max_test}
         for split, limit in self.limits.items():
             if limit is not None and limit < (0 if split == "val" else 1):
@@ -61,8 +72,12 @@ class ProblemDataModule(LightningDataModule, ABC):
         self.eval_batch_size = eval_batch_size
         self.seed = seed
         self.prompt_template = prompt_template
+        self.chat: Chat = chat
+        self.system_prompt = system_prompt
         self.drop_last = drop_last
         self.predict_split: Split = predict_split
+        self.places: dict[str, str] = {}
+        """File and line of each problem that was read from one, by id."""
         self._loaded: dict[Split, list[Problem]] = {}
 
     @abstractmethod
@@ -70,8 +85,14 @@ class ProblemDataModule(LightningDataModule, ABC):
         """All problems of a split, their ids unique over the splits; an empty list where there is no such split."""
 
     def prompt(self, question: str) -> str:
-        """The prompt of a question."""
-        return self.prompt_template.replace(QUESTION, question)
+        """The prompt of a question, which may be a conversation."""
+        if self.chat == "off" or not (isinstance(question, ChatPrompt) or self.chat == "on"):
+            return self.prompt_template.replace(QUESTION, question)
+        if not isinstance(question, ChatPrompt):
+            question = ChatPrompt([Message("user", self.prompt_template.replace(QUESTION, question))])
+        if self.system_prompt is None or question.messages[0].role in ("system", "developer"):
+            return question
+        return ChatPrompt([Message("system", self.system_prompt), *question.messages])
 
     def problems(self, split: Split) -> list[Problem]:
         """The problems of a split within its limit, loaded once.

@@ -9,6 +9,7 @@ from typing import Any
 from datamodules.common.base import Split
 from datamodules.common.row_data import RowDataModule
 from datamodules.common.rows import BadRow, Row
+from datamodules.files.messages import chat_prompt, conversation
 from lightning_gfn.preference_types import JudgedSolution, Preference
 
 STEPS, LABELS = "steps", "labels"
@@ -92,6 +93,20 @@ def text_at(row: Row, field: str) -> str:
     if not isinstance(value, str) or not value.strip():
         raise BadRow(row.where, field, f"expected text, found {value!r:.80}")
     return value
+
+
+def prompt_at(row: Row) -> str:
+    """The column ``prompt``: a text, or a conversation as a list of messages.
+
+    Raises:
+        BadRow: it is missing, or neither.
+    """
+    value = row.fields.get("prompt")
+    return (
+        chat_prompt(row, "prompt", conversation(row, "prompt", value))
+        if isinstance(value, list)
+        else text_at(row, "prompt")
+    )
 
 
 def problem_at(row: Row) -> dict[str, Any]:

@@ -21,6 +21,7 @@ from lightning_gfn.callbacks.common.run_files import (
     write_text,
 )
 from lightning_gfn.lean_types import Episode
+from lightning_gfn.prompts.chat import written_prompt
 from lightning_gfn.prompts.proof_prompt import ProofPrompt
 from lightning_gfn.rollouts.rollout_batch import tactics_asked
 from lightning_gfn.types import EvalRecord
@@ -39,7 +40,7 @@ def prediction_rows(record: EvalRecord, prompt: ProofPrompt | None = None) -> li
     return [
         {
             "problem_id": record.problem.id,
-            "prompt": record.problem.prompt,
+            "prompt": written_prompt(record.problem.prompt),
             "temperature": record.temperature,
             "sample": sample,
             "completion": completion,

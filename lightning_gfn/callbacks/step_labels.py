@@ -20,6 +20,7 @@ from lightning_gfn.callbacks.common.run_files import (
     write_text,
 )
 from lightning_gfn.callbacks.predictions import merge_predictions
+from lightning_gfn.prompts.chat import written_prompt
 from lightning_gfn.rollouts.step_labels import Attempt, StepLabeller, attempt_of
 
 if TYPE_CHECKING:
@@ -126,7 +127,7 @@ class StepLabelWriter(Callback):
         rows: dict[str, list[Row]] = {record.problem.id: [] for record in records}
         for (row, attempt), shares in zip(pairs, labels.shares, strict=True):
             stepwise = {
-                "prompt": attempt.problem.prompt,
+                "prompt": written_prompt(attempt.problem.prompt),
                 "completions": list(attempt.steps),
                 "labels": [share > 0 for share in shares],
                 "soft_labels": shares,

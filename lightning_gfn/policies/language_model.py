@@ -204,7 +204,7 @@ class LanguageModel(nn.Module):
         ).to(self.device)
 
     def default_end_ids(self) -> set[int]:
-        """End tokens if none are named: the tokenizer's, its chat template's, and the model's if both are of one place."""
+        """End tokens if none are named: of tokenizer, chat template, and the model if they come with it."""
         ids = {self.tokenizer.eos_token_id}
         if self.codec.chat is not None:
             ids.add(self.codec.chat.end_of_turn_id())

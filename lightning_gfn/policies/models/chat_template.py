@@ -91,8 +91,8 @@ class ChatTemplate:
         except Exception as error:  # templates raise what they like
             roles = ", ".join(turn.role for turn in messages)
             raise ValueError(
-                f"the tokenizer's chat template refuses a conversation of {roles}: {error}. Change the messages, or set "
-                "data.chat to off"
+                f"the tokenizer's chat template refuses a conversation of {roles}: {error}. "
+                "Change the messages, or set data.chat to off"
             ) from error
         return str(text)
 
