@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from os.path import commonprefix
 from typing import Any
 
 from lightning.pytorch.utilities.rank_zero import rank_zero_info
 
-from datamodules.common.base import QUESTION, Chat, ProblemDataModule
+from datamodules.common.base import QUESTION, Chat, ProblemDataModule, Split
 from datamodules.common.judged import prompt_at
 from datamodules.common.order import TrainLoader, keyed_hash
 from datamodules.common.rows import BadRow, Row
@@ -100,6 +100,23 @@ class PreferenceDataModule(WrappedProblems):
             world_size=world_size,
         )
 
+    def texts_of(self, stage: str) -> Iterator[tuple[Split, str, str, tuple[str, ...]]]:
+        """What a stage reads: to fit, the examples in place of training problems."""
+        for example in self.examples if stage == "fit" else ():
+            pair = isinstance(example, Preference)
+            yield (
+                "train",
+                example.id,
+                example.prompt,
+                ((example.chosen, example.rejected) if pair else (example.completion,)),
+            )
+        yield from (text for text in super().texts_of(stage) if stage != "fit" or text[0] != "train")
+
+    def drop(self, ids: set[str]) -> None:
+        """Leave out these examples and problems from now on."""
+        super().drop(ids)
+        self.examples = [example for example in self.examples if example.id not in ids]
+
     def load_examples(self) -> list[Preference] | list[LabelledCompletion]:
         """Every row of the file.
 
@@ -111,6 +128,7 @@ class PreferenceDataModule(WrappedProblems):
         report = ColumnReport()
         for row in rows_of(self.path, "path"):
             row = renamed(row, self.columns)
+            self.places |= {f"{kind}/{row.key}": row.where for kind in ("pair", "completion")}
             names = {name: self.columns.get(name, name) for name in COLUMNS if row.fields.get(name) is not None}
             report.count(names, [])
             if "chosen" in row.fields or "rejected" in row.fields:

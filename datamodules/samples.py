@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any, Literal
 
@@ -91,7 +92,8 @@ class SampledSolutions(WrappedProblems):
     def to_sample(self) -> list[Problem]:
         """The problems that ``predict`` samples."""
         if self.retry_path is not None:
-            return [self.hinted(self.training_problem(row)) for row in rows_of(self.retry_path, "retry_path")]
+            hinted = [self.hinted(self.training_problem(row)) for row in rows_of(self.retry_path, "retry_path")]
+            return self._without_dropped("train", hinted)
         return self.source.problems(self.predict_split)
 
     def hinted(self, problem: Problem) -> Problem:
@@ -112,6 +114,15 @@ class SampledSolutions(WrappedProblems):
             self.to_sample()
         else:
             super().setup(stage)
+
+    def texts_of(self, stage: str) -> Iterator[tuple[Split, str, str, tuple[str, ...]]]:
+        """What a stage reads; prediction needs no completions."""
+        if stage != "predict":
+            yield from super().texts_of(stage)
+            return
+        for problem in self.to_sample():
+            if problem.theorem is None:
+                yield self.predict_split, problem.id, problem.prompt, ()
 
     def predict_dataloader(self) -> EvalLoader:
         """Batches of the problems to be sampled."""

@@ -78,6 +78,8 @@ class ProblemDataModule(LightningDataModule, ABC):
         self.predict_split: Split = predict_split
         self.places: dict[str, str] = {}
         """File and line of each problem that was read from one, by id."""
+        self.dropped: set[str] = set()
+        """Ids of problems that are left out."""
         self._loaded: dict[Split, list[Problem]] = {}
 
     @abstractmethod
@@ -111,8 +113,16 @@ class ProblemDataModule(LightningDataModule, ABC):
                 raise ValueError(
                     f"{type(self).__name__} found no {split} problems: check the data and the options that filter it"
                 )
-            self._loaded[split] = problems
+            self._loaded[split] = self._without_dropped(split, problems)
         return self._loaded[split]
+
+    def _without_dropped(self, split: Split, problems: list[Problem]) -> list[Problem]:
+        return [problem for problem in problems if problem.id not in self.dropped] if self.dropped else problems
+
+    def drop(self, ids: set[str]) -> None:
+        """Leave out these problems from now on, for instance because their prompts are too long."""
+        self.dropped |= ids
+        self._loaded = {split: self._without_dropped(split, problems) for split, problems in self._loaded.items()}
 
     def _check_ids(self, split: Split, problems: list[Problem]) -> None:
         counts = Counter(problem.id for problem in problems)
@@ -123,13 +133,33 @@ class ProblemDataModule(LightningDataModule, ABC):
 
     def setup(self, stage: str) -> None:
         """Load the splits of a stage."""
+        for split in self.splits_of(stage):
+            self.problems(split)
+
+    def splits_of(self, stage: str) -> tuple[Split, ...]:
+        """The splits that a stage uses."""
         needed: dict[str, tuple[Split, ...]] = {
             "fit": ("train", "val"),
             "validate": ("val",),
             "predict": (self.predict_split,),
         }
-        for split in needed.get(stage, ("test",)):
-            self.problems(split)
+        return needed.get(stage, ("test",))
+
+    @property
+    def has_test_rows(self) -> bool:
+        """Whether test problems are read from a file, so that they are looked at before training as well."""
+        return False
+
+    def texts_of(self, stage: str) -> Iterator[tuple[Split, str, str, tuple[str, ...]]]:
+        """What a stage reads as it stands, for checks of lengths: split, id, prompt and completions to train on.
+
+        Fitting looks at the test split too, where it is read from a file: a test that fails is found before training.
+        """
+        splits = self.splits_of(stage)
+        for split in (*splits, "test") if stage == "fit" and self.has_test_rows else splits:
+            for problem in self.problems(split):
+                if problem.theorem is None:
+                    yield split, problem.id, problem.prompt, problem.solutions
 
     def training_texts(self) -> Iterator[str]:
         """Prompt and solution of every reference solution of the training split, for tokenizers trained on the data."""

@@ -74,6 +74,15 @@ class JudgedRows(RowDataModule):
             labels=tuple(row.fields[LABELS]),
         )
 
+    def texts_of(self, stage: str) -> Iterator[tuple[Split, str, str, tuple[str, ...]]]:
+        """What a stage reads: split, id, prompt and solutions."""
+        splits = self.splits_of(stage)
+        for split in (*splits, "test") if stage == "fit" and self.has_test_rows else splits:
+            rows: list[Any] = self.problems(split)
+            for row in rows:
+                pair = isinstance(row, Preference)
+                yield split, row.id, row.prompt, (row.chosen, row.rejected) if pair else ("".join(row.steps),)
+
     def training_texts(self) -> Iterator[str]:
         """Prompt and solution of every training row, for tokenizers trained on the data."""
         rows: list[Any] = self.problems("train")

@@ -142,6 +142,11 @@ class RowDataModule(ProblemDataModule):
     def _has_own(self, split: Split) -> bool:
         return split in self._files or self._hub_split(split) is not None
 
+    @property
+    def has_test_rows(self) -> bool:
+        """Whether there are test problems: rows of their own, or training rows set aside."""
+        return self._has_own("test") or self.test_fraction > 0
+
     def _rows(self, split: Split) -> Iterator[Row | BadRow]:
         if split in self._files:
             return read_rows(self._files[split])

@@ -49,6 +49,16 @@ class WrappedProblems(ProblemDataModule):
         """Download what the wrapped data set needs."""
         self.source.prepare_data()
 
+    @property
+    def has_test_rows(self) -> bool:
+        """Whether the wrapped data set reads test problems from a file."""
+        return self.source.has_test_rows
+
+    def drop(self, ids: set[str]) -> None:
+        """Leave out these problems from now on, here and in the wrapped data set."""
+        super().drop(ids)
+        self.source.drop(ids)
+
     def load_split(self, split: Split) -> list[Problem]:
         """The problems of the wrapped data set."""
         return self.source.problems(split)

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, ClassVar, Literal
 
 from torch import Tensor
 
 from lightning_gfn.interfaces import Policy
 from lightning_gfn.modules.base import TrainedModule
 from lightning_gfn.modules.settings import EvaluationSettings, OptimizerSettings
+from lightning_gfn.modules.text_check import check_texts
 from lightning_gfn.policies.heads import Head
 from lightning_gfn.rollouts.evaluation import sample_completions
 from lightning_gfn.rollouts.proofs.proof_evaluation import sample_proofs
@@ -27,6 +28,9 @@ class PolicyModule(TrainedModule):
         method: the name under which results are compared; the class of the objective if None.
         proving: environment and prompt, where problems are theorems.
     """
+
+    overlong_targets: ClassVar[Literal["unused", "cut"]] = "unused"
+    """What becomes of overlong texts that the module trains on."""
 
     def __init__(
         self,
@@ -48,12 +52,14 @@ class PolicyModule(TrainedModule):
 
     def configure_model(self) -> None:
         """Load or create tokenizer and weights, once; the policy as it is now becomes the reference of this stage."""
+        datamodule = getattr(self.trainer, "datamodule", None)
         if self.is_built:
+            check_texts(self.policy, datamodule, self.stage, targets=self.overlong_targets)
             return
         if self.proving is not None:
             self.proving.environment.setup()
-        datamodule = getattr(self.trainer, "datamodule", None)
         self.policy.build(datamodule.training_texts() if datamodule is not None else ())
+        check_texts(self.policy, datamodule, self.stage, targets=self.overlong_targets)
         if self.needs_reference:
             self.policy.freeze_reference()
         if self.head is not None:

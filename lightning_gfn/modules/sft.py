@@ -31,6 +31,8 @@ class SFTModule(PolicyModule):
         proving: environment and prompt, where problems are theorems.
     """
 
+    overlong_targets = "cut"
+
     def __init__(
         self,
         policy: Policy,

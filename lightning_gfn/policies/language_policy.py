@@ -11,6 +11,7 @@ from torch import Tensor
 from lightning_gfn.policies.models.architectures import max_positions
 from lightning_gfn.policies.models.evaluation_mode import evaluation_mode, no_dropout_and_gradient
 from lightning_gfn.policies.models.output_layer import output_layer_of
+from lightning_gfn.policies.models.prompt_lengths import cut_prompt
 from lightning_gfn.policies.sampling.generation import generate
 from lightning_gfn.policies.scoring.score_actions import score_actions
 from lightning_gfn.policies.teacher import TeachingLM
@@ -31,9 +32,11 @@ class LanguagePolicy(TeachingLM):
         """Token ids of a prompt, special tokens included where the tokenizer adds them.
 
         Raises:
-            ValueError: if it is longer than ``max_prompt_tokens``.
+            ValueError: if it is longer than ``max_prompt_tokens`` and ``overlong_prompts`` is not ``truncate``.
         """
         ids = self.codec.encode_prompt(text)
+        if self.overlong_prompts == "truncate":
+            return cut_prompt(ids, self.max_prompt_tokens, self.tokenizer.bos_token_id)
         if len(ids) > self.max_prompt_tokens:
             raise ValueError(
                 f"a prompt has {len(ids)} tokens, max_prompt_tokens is {self.max_prompt_tokens}: raise it or drop the "
