@@ -9,6 +9,7 @@ from lightning.pytorch.utilities.rank_zero import rank_zero_warn
 
 from lightning_gfn.interfaces import TextModel
 from lightning_gfn.policies.models.prompt_lengths import PromptLengths, chat_mismatch
+from lightning_gfn.prompts.chat import ChatPrompt
 
 SHOWN = 3
 MISMATCH = {
@@ -72,17 +73,25 @@ def find_overlong(model: Any, datamodule: Any, texts: Sequence[DataText], with_t
     Raises:
         ValueError: the chat template refuses a conversation; names the problem.
     """
-    lengths, found = PromptLengths(model.codec), dict[int, str]()
-    for index, text in enumerate(texts):
+    lengths = PromptLengths(model.codec)
+    for text in {roles_of(text.prompt): text for text in reversed(texts)}.values():
         try:
-            prompt = lengths.overlong_prompts([text.prompt], model.max_prompt_tokens)
+            model.codec.encode_prompt(text.prompt)
         except ValueError as error:
             raise ValueError(f"{named(datamodule, text)}: {error}") from error
-        if prompt:
-            found[index] = f"{prompt[0]} tokens in the prompt"
-        elif with_targets and (long := lengths.overlong_completions(text.targets, model.max_new_tokens)):
-            found[index] = f"{max(long.values())} tokens in the completion"
-    return found
+    found = dict[int, str]()
+    if with_targets:
+        owners, targets = zip(*((i, target) for i, text in enumerate(texts) for target in text.targets), strict=True)
+        for row, length in lengths.overlong_completions(targets, model.max_new_tokens).items():
+            found[owners[row]] = f"{length} tokens in the completion"
+    prompts = lengths.overlong_prompts([text.prompt for text in texts], model.max_prompt_tokens)
+    found |= {index: f"{length} tokens in the prompt" for index, length in prompts.items()}
+    return dict(sorted(found.items()))
+
+
+def roles_of(prompt: str) -> tuple[str, ...]:
+    """The roles of a conversation, on which it depends whether a template refuses it; none of a text."""
+    return tuple(turn.role for turn in prompt.messages) if isinstance(prompt, ChatPrompt) else ()
 
 
 def settle(model: Any, datamodule: Any, texts: Sequence[DataText], overlong: Mapping[int, str]) -> None:

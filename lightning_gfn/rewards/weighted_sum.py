@@ -65,6 +65,11 @@ class SumReward(Reward):
         self.provides = frozenset.intersection(*(frozenset(part.reward.provides) for part in terms.values()))
         self.needs_reference = any(part.reward.needs_reference for part in terms.values())
 
+    def begin(self, rollouts: Rollouts, policy: Policy, *, prefixes: bool) -> None:
+        """Start every summand that others need not wait for."""
+        for part in self.summands.values():
+            part.reward.begin(rollouts, policy, prefixes=prefixes)
+
     def terms(self, rollouts: Rollouts, policy: Policy, *, prefixes: bool) -> tuple[dict[str, Tensor], Tensor | None]:
         """The terms of every summand, and the verdicts of the first one that checks answers.
 
@@ -79,6 +84,7 @@ class SumReward(Reward):
         Raises:
             ValueError: if prefixes are asked of a summand that gives none.
         """
+        self.begin(rollouts, policy, prefixes=prefixes)
         collected: dict[str, Tensor] = {}
         correct_B: Tensor | None = None
         for name, part in self.summands.items():

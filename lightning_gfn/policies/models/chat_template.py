@@ -43,9 +43,9 @@ class ChatTemplate:
         Raises:
             ValueError: the template refuses the messages.
         """
-        texts = "".join(turn.content for turn in prompt.messages)
-        if not self.controls.search(texts):
+        if not self.names_control(prompt):
             return self.tokenizer.encode(self.render(prompt.messages), add_special_tokens=False)
+        texts = "".join(turn.content for turn in prompt.messages)
         mark = next(chr(code) for code in range(0xE000, 0xF8FF) if chr(code) not in texts)
         names: list[str] = []
 
@@ -56,6 +56,10 @@ class ChatTemplate:
         hidden = [Message(turn.role, self.controls.sub(hide, turn.content)) for turn in prompt.messages]
         marks = re.compile(f"{mark}([0-9]+){mark}")
         return self._pieces(self.render(hidden), lambda text: marks.sub(lambda found: names[int(found[1])], text))
+
+    def names_control(self, prompt: ChatPrompt) -> bool:
+        """Whether a message holds the name of a special token."""
+        return any(self.controls.search(turn.content) is not None for turn in prompt.messages)
 
     def _pieces(self, rendered: str, restore: Callable[[str], str]) -> list[int]:
         """Ids of a rendered text whose control tokens are all the template's own."""

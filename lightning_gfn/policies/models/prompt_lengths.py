@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from typing import Literal
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any, Literal
 
 from lightning_gfn.policies.models.tokenizers import TextCodec
 from lightning_gfn.prompts.chat import ChatPrompt
@@ -11,6 +11,7 @@ from lightning_gfn.prompts.chat import ChatPrompt
 Overlong = Literal["refuse", "skip", "truncate"]
 MARGIN = 32
 """Tokens that a tokenizer or a turn of a chat template adds to a text at most."""
+BATCH = 1024
 
 
 def cut_prompt(ids: list[int], limit: int, begin: int | None) -> list[int]:
@@ -31,7 +32,9 @@ def cut_prompt(ids: list[int], limit: int, begin: int | None) -> list[int]:
 
 
 class PromptLengths:
-    """Finds texts of too many tokens; no text is encoded that has fewer bytes than tokens are allowed.
+    """Finds texts of too many tokens.
+
+    No text is encoded that has fewer bytes than tokens are allowed. The others are encoded in batches.
 
     Args:
         codec: encodes.
@@ -39,12 +42,10 @@ class PromptLengths:
 
     def __init__(self, codec: TextCodec) -> None:
         self.codec = codec
-        self.roles: set[tuple[str, ...]] = set()
+        self.backend: Any = getattr(codec.tokenizer, "backend_tokenizer", None)
 
     def overlong_prompts(self, prompts: Sequence[str], limit: int) -> dict[int, int]:
         """Index and tokens of each prompt that is too long.
-
-        Of each sequence of roles one conversation is encoded in any case, so that a template that refuses it is heard.
 
         Args:
             prompts: texts or conversations.
@@ -53,22 +54,23 @@ class PromptLengths:
         Raises:
             ValueError: the chat template refuses a conversation.
         """
-        return {
-            index: length
-            for index, prompt in enumerate(prompts)
-            if self.may_exceed(prompt, limit) and (length := len(self.codec.encode_prompt(prompt))) > limit
-        }
-
-    def may_exceed(self, prompt: str, limit: int) -> bool:
-        """False only if the prompt is surely short enough."""
-        turns = 1
-        if self.codec.chat is not None and isinstance(prompt, ChatPrompt):
-            roles = tuple(turn.role for turn in prompt.messages)
-            turns = 1 + len(roles)
-            if roles not in self.roles:
-                self.roles.add(roles)
-                return True
-        return len(prompt.encode()) + MARGIN * turns > limit
+        codec, chat, found = self.codec, self.codec.chat, dict[int, int]()
+        plain: list[tuple[int, str]] = []
+        chats: list[tuple[int, str]] = []
+        for index, prompt in enumerate(prompts):
+            turns = prompt.messages if isinstance(prompt, ChatPrompt) and chat is not None else ()
+            if len(prompt.encode()) + MARGIN * (1 + len(turns)) <= limit:
+                continue
+            if self.backend is None or codec.begins(prompt) or (turns and chat.names_control(prompt)):  # type: ignore[union-attr, arg-type]
+                found[index] = len(codec.encode_prompt(prompt))
+            elif turns:
+                chats.append((index, chat.render(turns)))  # type: ignore[union-attr]
+            else:
+                plain.append((index, str(prompt)))
+        for index, text, ids in self._encoded(plain, limit, special=True):
+            found[index] = len(codec.without_end(text, ids))
+        found |= {index: len(ids) for index, _, ids in self._encoded(chats, limit, special=False)}
+        return {index: length for index, length in sorted(found.items()) if length > limit}
 
     def overlong_completions(self, texts: Sequence[str], limit: int) -> dict[int, int]:
         """Index and tokens of each completion that is too long.
@@ -77,11 +79,28 @@ class PromptLengths:
             texts: completions.
             limit: the most tokens that a completion may have.
         """
-        return {
-            index: length
-            for index, text in enumerate(texts)
-            if len(text.encode()) > limit and (length := len(self.codec.encode_completion(text))) > limit
-        }
+        rows = [(index, text) for index, text in enumerate(texts) if len(text.encode()) > limit]
+        if self.backend is None:
+            lengths = {index: len(self.codec.encode_completion(text)) for index, text in rows}
+            return {index: length for index, length in lengths.items() if length > limit}
+        before, self.backend.encode_special_tokens = self.backend.encode_special_tokens, True
+        guard, more = self.codec.guard, len(self.codec.guard_ids)
+        try:
+            guarded = [(index, guard + text) for index, text in rows]
+            return {i: len(ids) - more for i, _, ids in self._encoded(guarded, limit + more, special=False)}
+        finally:
+            self.backend.encode_special_tokens = before
+
+    def _encoded(
+        self, rows: Sequence[tuple[int, str]], limit: int, *, special: bool
+    ) -> Iterator[tuple[int, str, list[int]]]:
+        """Those of the indexed texts with more tokens than the limit, and their tokens."""
+        for start in range(0, len(rows), BATCH):
+            chunk = rows[start : start + BATCH]
+            encoded = self.backend.encode_batch_fast([text for _, text in chunk], add_special_tokens=special)
+            for (index, text), tokens in zip(chunk, encoded, strict=True):
+                if len(tokens) > limit:
+                    yield index, text, tokens.ids
 
 
 def chat_mismatch(codec: TextCodec, prompts: Iterable[str]) -> Literal["plain", "conversations"] | None:

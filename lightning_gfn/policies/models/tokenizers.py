@@ -162,15 +162,21 @@ class TextCodec:
             return self.chat.encode(text)
         if self.prompts_end:
             return self.tokenizer.encode(text) or [self.tokenizer.eos_token_id]
-        bos = self.tokenizer.bos_token
-        has_begin = bos is not None and text.startswith(bos)
-        ids = self.tokenizer.encode(text, add_special_tokens=not has_begin)
-        if ids and ids[-1] == self.tokenizer.eos_token_id and not text.endswith(self.tokenizer.eos_token):
-            ids = ids[:-1]
+        ids = self.without_end(text, self.tokenizer.encode(text, add_special_tokens=not self.begins(text)))
         if ids:
             return ids
         begin = self.tokenizer.bos_token_id
         return [begin if begin is not None else self.tokenizer.eos_token_id]
+
+    def begins(self, text: str) -> bool:
+        """Whether a prompt writes the begin token itself."""
+        return self.tokenizer.bos_token is not None and text.startswith(self.tokenizer.bos_token)
+
+    def without_end(self, text: str, ids: list[int]) -> list[int]:
+        """The ids of a prompt without the end token that the tokenizer's own rule adds, where a completion follows."""
+        eos = self.tokenizer.eos_token_id
+        added = not self.prompts_end and ids and ids[-1] == eos and not text.endswith(self.tokenizer.eos_token)
+        return ids[:-1] if added else ids
 
     def encode_completion(self, text: str) -> list[int]:
         """Token ids of a completion; the name of a special token in it is text like any other."""
