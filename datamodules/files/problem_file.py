@@ -50,7 +50,7 @@ class ProblemFile(RowDataModule):
         super().__init__(path, prompt_template=prompt_template, **settings)
         if answer_style not in ("gsm8k", "math", "metamath"):
             raise ValueError(f"data.answer_style is {answer_style!r}; it must be gsm8k, math or metamath")
-        self.answer_style = answer_style  # type: ignore[misc]
+        self.answer_style = answer_style  # type: ignore[misc, assignment]
         self.id_prefix = name  # type: ignore[misc]
 
     def _answer(self, row: Row, solution: str | None) -> str | None:
