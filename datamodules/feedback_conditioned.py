@@ -97,6 +97,7 @@ class FeedbackConditioned(ProblemDataModule):
             check_strength(strength)
         self.data = data
         self.chat, self.places = data.chat, data.places
+        self.prompt_template, self.proof_prompt = data.prompt_template, data.proof_prompt
         self.template = template
         self.share, self.strengths, self.kinds, self.right_share = share, strengths, kinds, right_share
         self.feedback_seed = feedback_seed

@@ -173,7 +173,7 @@ class LeanDojoBenchmark4(TheoremDataModule):
         )
 
     def objection(self, traced: TracedTheorem, row: Row) -> str | None:
-        """Which filter the theorem fails; None if it passes."""
+        """Name the filter that the theorem fails; None if it passes."""
         steps = [step for trace in traced.traces for step in trace]
         if self.tactic_only and (not steps or row.fields.get("is_tactic_proof") is False):
             return "tactic_only"

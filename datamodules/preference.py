@@ -9,7 +9,7 @@ from typing import Any
 
 from lightning.pytorch.utilities.rank_zero import rank_zero_info
 
-from datamodules.common.base import QUESTION, Chat, ProblemDataModule, Split
+from datamodules.common.base import Chat, ProblemDataModule, Split
 from datamodules.common.judged import prompt_at
 from datamodules.common.order import TrainLoader, keyed_hash
 from datamodules.common.rows import BadRow, Row
@@ -18,6 +18,7 @@ from datamodules.files.columns import ColumnReport
 from datamodules.files.messages import answer_text, chat_prompt, conversation
 from lightning_gfn.preference_types import LabelledCompletion, Preference
 from lightning_gfn.prompts.chat import ChatPrompt
+from lightning_gfn.prompts.question_template import QUESTION
 
 COLUMNS = ("problem_id", "prompt", "chosen", "rejected", "completion", "label")
 TRUTH = {"true": True, "false": False, "1": True, "0": False}

@@ -83,7 +83,7 @@ class SampledSolutions(WrappedProblems):
         ]
 
     def items(self, problem: Problem, completions: list[str]) -> list[Problem]:
-        """What an epoch visits of a problem."""
+        """The items of a problem that an epoch visits."""
         texts = dict.fromkeys([*(problem.solutions if self.keep_references else ()), *completions])
         if self.item == "problem":
             return [replace(problem, solutions=tuple(texts))]

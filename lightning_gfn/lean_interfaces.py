@@ -1,4 +1,4 @@
-"""Abstract base classes of theorem proving: a backend, which is one Lean, and an environment, which is many."""
+"""Abstract base classes of theorem proving: ``LeanBackend`` drives one Lean, ``ProofEnvironment`` serves a training."""
 
 from __future__ import annotations
 

@@ -21,7 +21,7 @@ from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from lightning.pytorch.loggers import Logger
 
 from lightning_gfn.callbacks.progress import Progress
-from lightning_gfn.installation import check_datamodules
+from lightning_gfn.installation.our_datamodules import DatamodulesError, check_datamodules, prefer_our_datamodules
 from lightning_gfn.tracking.checkpoints import RunCheckpoint
 from lightning_gfn.tracking.disk_logger import DiskLogger
 from lightning_gfn.tracking.mlflow_logger import MLflowLogger
@@ -252,8 +252,11 @@ def main(args: list[str]) -> int:
     Parser.command = args[0]
     if (here := os.getcwd()) not in sys.path:
         sys.path.append(here)  # a console script does not look there for the user's own classes
+    if (note := prefer_our_datamodules()) is not None:
+        print(f"[lightning-gfn] {note}", file=sys.stderr, flush=True)
     try:
-        check_datamodules()
+        if not {"-h", "--help"} & set(args):
+            check_datamodules()
         check_yaml(args)
         RunCLI(
             trainer_class=RunTrainer,
@@ -267,7 +270,7 @@ def main(args: list[str]) -> int:
             load_from_checkpoint_support=False,
             args=args,
         )
-    except (UsageError, RunFolderError) as error:
+    except (UsageError, RunFolderError, DatamodulesError) as error:
         print(f"lightning-gfn {args[0]}: {error}", file=sys.stderr)
         return 2
     return 0

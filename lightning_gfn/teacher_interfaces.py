@@ -4,26 +4,14 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from lightning_gfn.interfaces import Policy
-from lightning_gfn.types import CandidateScores, Feedback, Rollouts
-
-if TYPE_CHECKING:
-    from torch import Tensor
+from lightning_gfn.types import CandidateScores, Feedback, Rollouts, StepBatch
 
 
 class TeachingPolicy(Policy):
-    """A policy that can also teach: it keeps an average of its trained weights and compares whole distributions."""
-
-    @property
-    @abstractmethod
-    def num_positions(self) -> int | None:
-        """Longest sequence of context and action, tokens; None if unlimited."""
-
-    @abstractmethod
-    def encode_context(self, text: str) -> list[int]:
-        """Token ids of a context of any length, begin token included where the tokenizer has one."""
+    """A policy that can also teach: it keeps an average of its trained weights."""
 
     @abstractmethod
     def start_teacher(self) -> None:
@@ -34,42 +22,12 @@ class TeachingPolicy(Policy):
         """Move the teacher's weights: teacher = decay · teacher + (1 - decay) · policy."""
 
     @abstractmethod
-    def teacher_actions(
-        self,
-        context_ids_NC: Tensor,
-        context_mask_NC: Tensor,
-        action_ids_NT: Tensor,
-        action_mask_NT: Tensor,
-        *,
-        top_k: int,
-    ) -> CandidateScores:
+    def teacher_actions(self, steps: StepBatch, *, top_k: int) -> CandidateScores:
         """The teacher's ``top_k`` most probable next actions at every prefix of given actions, without gradient.
 
         Args:
-            context_ids_NC: int64, padded on the left: what the teacher sees.
-            context_mask_NC: bool, True on tokens.
-            action_ids_NT: int64, padded on the right, no end token.
-            action_mask_NT: bool, True on tokens.
+            steps: what the teacher sees, and the actions.
             top_k: K.
-        """
-
-    @abstractmethod
-    def candidate_scores(
-        self,
-        context_ids_NC: Tensor,
-        context_mask_NC: Tensor,
-        action_ids_NT: Tensor,
-        action_mask_NT: Tensor,
-        candidates_NT1K: Tensor,
-    ) -> CandidateScores:
-        """Log-probabilities of given next actions at every prefix, with gradient.
-
-        Args:
-            context_ids_NC: int64, padded on the left.
-            context_mask_NC: bool, True on tokens.
-            action_ids_NT: int64, padded on the right, no end token.
-            action_mask_NT: bool, True on tokens.
-            candidates_NT1K: int64, K different actions at each of the T + 1 prefixes.
         """
 
     @abstractmethod

@@ -1,1 +1,1 @@
-"""What the data modules share: rows, splits, order and loaders."""
+"""Base classes of the data modules: they read rows, split them, order problems and build loaders."""

@@ -1,4 +1,4 @@
-"""What every data set of problems has in common."""
+"""``ProblemDataModule``, the base class of data sets of problems, limits splits and builds loaders."""
 
 from __future__ import annotations
 
@@ -11,11 +11,12 @@ from lightning import LightningDataModule
 
 from datamodules.common.order import EvalLoader, TrainLoader, keyed_hash
 from lightning_gfn.prompts.chat import ChatPrompt, Message
+from lightning_gfn.prompts.proof_prompt import ProofPrompt
+from lightning_gfn.prompts.question_template import QUESTION
 from lightning_gfn.types import Problem
 
 Split = Literal["train", "val", "test"]
 Chat = Literal["auto", "on", "off"]
-QUESTION = "{question}"
 
 
 class ProblemDataModule(LightningDataModule, ABC):
@@ -38,6 +39,9 @@ class ProblemDataModule(LightningDataModule, ABC):
     Raises:
         ValueError: a size is not positive, the template does not hold ``{question}`` once, or ``chat`` is unknown.
     """
+
+    proof_prompt: ProofPrompt | None = None
+    """What a policy reads, where problems are theorems."""
 
     def __init__(
         self,

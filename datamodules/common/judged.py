@@ -1,4 +1,4 @@
-"""What data sets of judged solutions have in common: rows in one form, split by problem."""
+"""The base class of data sets of judged solutions reads rows into one form and splits them by problem."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from datamodules.common.row_data import RowDataModule
 from datamodules.common.rows import BadRow, Row
 from datamodules.files.messages import chat_prompt, conversation
 from lightning_gfn.preference_types import JudgedSolution, Preference
+from lightning_gfn.prompts.question_template import QUESTION
 
 STEPS, LABELS = "steps", "labels"
 
@@ -22,13 +23,16 @@ class JudgedRows(RowDataModule):
         path: hub name, folder or file of rows.
         val_fraction: share of the problems for validation where there is no validation split.
         test_fraction: share of the problems for testing where there is no test split.
-        prompt_template: the prompt, with ``{question}`` where the question (or the row's prompt) stands.
+        prompt_template: the prompt, with ``{question}`` where the question (or the row's prompt) stands. Rows whose
+            column ``prompt_template`` says that their prompts are made already need ``{question}`` alone.
         settings: further arguments of ``RowDataModule``.
     """
 
     aliases = {"question": ("question",), "group": ("problem_id",)}
     answer_style = "metamath"
     solution_styles = ()
+    separator = "\n"
+    """What ends a step."""
 
     def __init__(
         self,
@@ -42,6 +46,12 @@ class JudgedRows(RowDataModule):
         super().__init__(
             path, val_fraction=val_fraction, test_fraction=test_fraction, prompt_template=prompt_template, **settings
         )
+        self.row_templates: set[str | None] = set()
+
+    @property
+    def row_template(self) -> str | None:
+        """The template that the prompts of the rows read so far were made with; None if they do not agree or say."""
+        return next(iter(self.row_templates)) if len(self.row_templates) == 1 else None
 
     @abstractmethod
     def common_form(self, row: Row) -> Mapping[str, Any]:
@@ -66,7 +76,21 @@ class JudgedRows(RowDataModule):
         return any(label is not None for label in row.fields[LABELS])
 
     def problem(self, row: Row, source: Split) -> Any:
-        """The judged solution of a row, in the place that other data sets give a problem."""
+        """The judged solution of a row, in the place that other data sets give a problem.
+
+        Raises:
+            BadRow: its prompt is made already, and ``prompt_template`` would make it again.
+        """
+        made_with = row.fields.get("prompt_template")
+        if made_with is not None and not isinstance(made_with, str):
+            raise BadRow(row.where, "prompt_template", f"expected text, found {made_with!r:.80}")
+        if made_with is not None and self.prompt_template != QUESTION:
+            raise BadRow(
+                row.where,
+                "prompt_template",
+                f"the prompt was made with {made_with!r} already: set data.prompt_template to {QUESTION!r}",
+            )
+        self.row_templates.add(made_with)
         return JudgedSolution(
             id=f"{self.id_prefix}/{source}/{row.key}",
             prompt=self.prompt(self._text(row, "question", required=True)),
@@ -119,8 +143,8 @@ def prompt_at(row: Row) -> str:
 
 
 def problem_at(row: Row) -> dict[str, Any]:
-    """The column ``problem_id``, by which rows are split, where the row has one."""
-    return {"problem_id": row.fields["problem_id"]} if "problem_id" in row.fields else {}
+    """The columns ``problem_id``, by which rows are split, and ``prompt_template``, where the row has them."""
+    return {name: row.fields[name] for name in ("problem_id", "prompt_template") if name in row.fields}
 
 
 def label_at(row: Row, field: str, value: Any, place: str) -> float | None:

@@ -1,4 +1,4 @@
-"""What every data set of theorems has in common: whole theorems to prove, or single tactics to learn."""
+"""The base class of data sets of theorems yields whole theorems to prove, or single tactics to learn."""
 
 from __future__ import annotations
 
@@ -82,7 +82,7 @@ class TheoremDataModule(ProblemDataModule):
             raise ValueError(f"data.max_train_theorems is {max_train_theorems}: too small, use null for all theorems")
         self.train_on: Regime = train_on
         self.evaluate_on: Regime = evaluate_on
-        self.proof_prompt = prompt if prompt is not None else ProofPrompt()
+        self.proof_prompt: ProofPrompt = prompt if prompt is not None else ProofPrompt()
         self.broken_chains = broken_chains
         self.max_train_theorems = max_train_theorems
         self._theorems: dict[Split, list[TracedTheorem]] = {}

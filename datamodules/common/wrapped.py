@@ -44,6 +44,7 @@ class WrappedProblems(ProblemDataModule):
         )
         self.source = problems
         self.chat, self.system_prompt, self.places = problems.chat, problems.system_prompt, problems.places
+        self.prompt_template, self.proof_prompt = problems.prompt_template, problems.proof_prompt
 
     def prepare_data(self) -> None:
         """Download what the wrapped data set needs."""

@@ -35,7 +35,7 @@ class GeneratedProblem(Protocol):
 
     @property
     def numbers(self) -> tuple[Any, ...]:
-        """What is left without words and without order; problems that share it are the same problem to a solver."""
+        """The numbers of a problem, without words and order; those that share them are the same problem to a solver."""
 
     @property
     def metadata(self) -> Mapping[str, Any]:

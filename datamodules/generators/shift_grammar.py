@@ -71,7 +71,7 @@ class PlannedProblem:
 
     @property
     def answer(self) -> int:
-        """What every plan ends in."""
+        """The answer is the number that every plan ends in."""
         return next(iter(self.plans.values())).value
 
     @property

@@ -1,4 +1,4 @@
-"""Whether a written chain of equations is true."""
+"""Decide whether a written chain of equations is true."""
 
 from __future__ import annotations
 

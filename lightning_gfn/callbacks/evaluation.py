@@ -12,6 +12,7 @@ from lightning_gfn.callbacks.common.problem_rows import (
     is_headline,
     measure,
     merge_rows,
+    num_parameters,
     problem_row,
     run_identity,
     temperature_suffix,
@@ -38,6 +39,7 @@ from lightning_gfn.metrics.proofs import (
     TacticVariety,
 )
 from lightning_gfn.metrics.references import ReferenceNll
+from lightning_gfn.module_interfaces import as_evaluated
 
 if TYPE_CHECKING:
     from lightning.pytorch import LightningModule, Trainer
@@ -90,7 +92,7 @@ class Evaluation(EvaluatedStep):
 
     @property
     def metric_settings(self) -> dict[str, Any]:
-        """What decides the meaning of the figures; runs that are compared must agree in it."""
+        """The metric settings decide what figures mean; runs that are compared must agree in them."""
         return {
             "ks": list(self.ks),
             "majority_ks": list(self.majority_ks),
@@ -103,11 +105,14 @@ class Evaluation(EvaluatedStep):
         """Refuse a k that the module's samples cannot give.
 
         Raises:
+            TypeError: the module does not evaluate a policy.
             ValueError: more samples are asked for than the module draws.
         """
-        num_samples = getattr(getattr(pl_module, "evaluation", None), "num_samples", None)
+        if stage == "predict":
+            return
+        num_samples = as_evaluated(pl_module, self).decoding()["num_samples"]
         largest = max((*self.ks, *self.majority_ks), default=0)
-        if stage != "predict" and num_samples is not None and largest > num_samples:
+        if largest > num_samples:
             raise ValueError(
                 f"Evaluation reports metrics at k={largest} but the module draws {num_samples} samples a problem: "
                 "raise model.evaluation.num_samples or take that k out of the callback's ks and majority_ks"
@@ -150,7 +155,11 @@ class Evaluation(EvaluatedStep):
             return
         for temperature, column in measured.items():
             self._log(pl_module, stage, temperature_suffix(temperature, temperatures), column)
-        identity = run_identity(trainer, pl_module, rows, temperatures, self.weights_step(trainer))
+        module = as_evaluated(pl_module, self)
+        identity = {
+            **run_identity(module, rows, temperatures, self.weights_step(trainer)),
+            "parameters": num_parameters(pl_module),
+        }
         if trainer.is_global_zero:
             self._write(trainer, stage, rows, identity, measured)
         title = f"{identity['method']}, {stage}: {identity['problems']['count']} problems, 95% intervals over problems"

@@ -21,6 +21,7 @@ from lightning_gfn.callbacks.common.run_files import (
     write_text,
 )
 from lightning_gfn.lean_types import Episode
+from lightning_gfn.module_interfaces import as_evaluated
 from lightning_gfn.prompts.chat import written_prompt
 from lightning_gfn.prompts.proof_prompt import ProofPrompt
 from lightning_gfn.rollouts.rollout_batch import tactics_asked
@@ -118,7 +119,7 @@ class PredictionWriter(Callback):
     ) -> None:
         if self._file is None:
             raise RuntimeError("PredictionWriter saw a batch before on_predict_start: run it by trainer.predict")
-        proving = getattr(pl_module, "proving", None)
+        proving = as_evaluated(pl_module, self).proving
         prompt = proving.proof_prompt if proving is not None else None
         records = records_of(outputs, "predict_step")
         rows = [row for record in records for row in prediction_rows(record, prompt)]

@@ -19,13 +19,12 @@ from lightning_gfn.callbacks.common.run_files import (
 )
 from lightning_gfn.callbacks.proof_search import ProofSearch
 from lightning_gfn.metrics.functional.tactic_scripts import distinct_scripts
+from lightning_gfn.module_interfaces import ProofSetting, as_evaluated
 from lightning_gfn.rollouts.distributed import gather_all
 from lightning_gfn.types import Problem
 
 if TYPE_CHECKING:
     from lightning.pytorch import LightningModule, Trainer
-
-    from lightning_gfn.rollouts.proofs.proving import Proving
 
 
 @dataclass(frozen=True)
@@ -88,7 +87,8 @@ class ProofFiles(EvaluatedStep):
 
     def _save(self, trainer: Trainer, pl_module: LightningModule) -> None:
         stage, self._stage = self._stage, None
-        proving: Proving | None = getattr(pl_module, "proving", None)
+        module = as_evaluated(pl_module, self)
+        proving = module.proving
         if stage is None or proving is None:
             return
         proofs = self._distinct(trainer, gather_all(self._found))
@@ -112,7 +112,7 @@ class ProofFiles(EvaluatedStep):
             for n, proof in enumerate(proofs)
         ]
         if trainer.is_global_zero:
-            self._write(trainer, pl_module, stage, proofs, rows)
+            self._write(trainer, module.method, proving, stage, proofs, rows)
         held = sum(row["verified"] for row in rows)
         proved = len({row["problem_id"] for row in rows if row["verified"]})
         self.summary = f"{stage}: {held} of {len(rows)} proofs hold when checked again; {proved} theorems proved"
@@ -120,7 +120,7 @@ class ProofFiles(EvaluatedStep):
     def _distinct(self, trainer: Trainer, sampled: list[_Proof]) -> list[_Proof]:
         """Sampled and searched proofs, by theorem and in the order in which they were found, each once."""
         found = list(sampled)
-        for callback in getattr(trainer, "callbacks", []):
+        for callback in trainer.callbacks:  # type: ignore[attr-defined]
             if isinstance(callback, ProofSearch):
                 found += [_Proof(proof.problem, proof.script, proof.source) for proof in callback.found]
         of_problem: dict[str, list[_Proof]] = {}
@@ -133,14 +133,13 @@ class ProofFiles(EvaluatedStep):
         return chosen
 
     def _write(
-        self, trainer: Trainer, pl_module: LightningModule, stage: str, proofs: list[_Proof], rows: list[Row]
+        self, trainer: Trainer, method: str, proving: ProofSetting, stage: str, proofs: list[_Proof], rows: list[Row]
     ) -> None:
         step = self.weights_step(trainer)
         place = "test" if stage == "test" else f"val_step_{step:06d}"
         folder = run_folder(trainer) / "proofs" / place
-        proving: Proving = pl_module.proving  # type: ignore[assignment]
         environment = dict(proving.environment.describe())
-        who = {"method": getattr(pl_module, "method", None), "seed": run_seed(), "step": step}
+        who = {"method": method, "seed": run_seed(), "step": step}
         header = ", ".join(f"{name} {value}" for name, value in {**who, **environment}.items())
         problems = {proof.problem.id: proof.problem for proof in proofs}
         names = dict(zip(problems, unique_names([_name(problem) for problem in problems.values()]), strict=True))

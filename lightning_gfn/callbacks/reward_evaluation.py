@@ -23,6 +23,7 @@ from lightning_gfn.metrics.functional.calibration import (
     expected_calibration_error,
     reliability_bins,
 )
+from lightning_gfn.module_interfaces import as_method
 from lightning_gfn.preference_types import Judgement
 
 if TYPE_CHECKING:
@@ -123,7 +124,7 @@ class RewardEvaluation(EvaluatedStep):
             return
         found = measure_judgements(rows, self.num_bins)
         pl_module.log_dict({f"{stage}/{name}": value for name, value in found["metrics"].items()}, sync_dist=True)
-        method = getattr(pl_module, "method", None)
+        method = as_method(pl_module, self).method
         if trainer.is_global_zero:
             folder = run_folder(trainer) / "results"
             identity = {"stage": stage, "method": method, "seed": run_seed(), "step": self.weights_step(trainer)}

@@ -20,7 +20,9 @@ from lightning_gfn.callbacks.common.run_files import (
     write_text,
 )
 from lightning_gfn.callbacks.predictions import merge_predictions
+from lightning_gfn.module_interfaces import as_evaluated
 from lightning_gfn.prompts.chat import written_prompt
+from lightning_gfn.prompts.question_template import known_template
 from lightning_gfn.rollouts.step_labels import Attempt, StepLabeller, attempt_of
 
 if TYPE_CHECKING:
@@ -38,10 +40,11 @@ class StepLabelWriter(Callback):
     """Labels every sample of ``predict`` and appends it to ``step_labels/rank<r>.jsonl`` of the run folder.
 
     Rows: prompt, completions (the steps, each with the separator that ends it), labels (bool: above 0), soft_labels (0
-    to 1), problem_id, temperature, sample. The same text of one problem is labelled once, a sample without visible text
-    not at all. Every batch is flushed; a run that was killed goes on after the last problem that it finished, if the
-    settings are still the same. At the end the ranks are merged into ``step_labels/step_labels.jsonl``, and
-    ``step_labels/budget.json`` says what samples and labels cost, in the form that ``Budget`` takes as ``prior``.
+    to 1), problem_id, temperature, sample, and prompt_template where the data name theirs. The same text of one problem
+    is labelled once, a sample without visible text not at all. Every batch is flushed; a run that was killed goes on
+    after the last problem that it finished, if the settings are still the same. At the end the ranks are merged into
+    ``step_labels/step_labels.jsonl``, and ``step_labels/budget.json`` says what samples and labels cost, in the form
+    that ``Budget`` takes as ``prior``.
 
     Args:
         labeller: exact labels, or completion from each step.
@@ -66,7 +69,7 @@ class StepLabelWriter(Callback):
         settings = {
             "labeller": repr(self.labeller),
             "separator": self.separator,
-            "decoding": repr(getattr(pl_module, "evaluation", None)),
+            "decoding": repr(as_evaluated(pl_module, self).decoding()),
             "ranks": trainer.world_size,
         }
         file = folder / "settings.json"
@@ -123,7 +126,9 @@ class StepLabelWriter(Callback):
                 if attempt is not None:
                     unique.setdefault((record.problem.id, completion), (row, attempt))
         pairs = list(unique.values())
-        labels = self.labeller([attempt for _, attempt in pairs], pl_module.policy)  # type: ignore[arg-type]
+        template = known_template(getattr(pl_module.trainer, "datamodule", None))
+        policy = as_evaluated(pl_module, self).policy
+        labels = self.labeller([attempt for _, attempt in pairs], policy)
         rows: dict[str, list[Row]] = {record.problem.id: [] for record in records}
         for (row, attempt), shares in zip(pairs, labels.shares, strict=True):
             stepwise = {
@@ -131,6 +136,7 @@ class StepLabelWriter(Callback):
                 "completions": list(attempt.steps),
                 "labels": [share > 0 for share in shares],
                 "soft_labels": shares,
+                **({"prompt_template": template} if template is not None else {}),
             }
             rows[attempt.problem.id].append({**stepwise, **row})
         *others, last = rows

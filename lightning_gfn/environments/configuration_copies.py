@@ -24,7 +24,7 @@ class ConfigurationCopies(ABC):
 
 
 def missing_tools(module: str, package: str, git: str = "git") -> list[str]:
-    """What a backend on elan lacks here.
+    """Name the tools that a backend on elan lacks here.
 
     Args:
         module: Python module that it needs.

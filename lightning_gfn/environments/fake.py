@@ -71,7 +71,7 @@ class FakeLean(LeanBackend):
 
     @property
     def num_states(self) -> int:
-        """How many states it holds."""
+        """The number of states that it holds."""
         return len(self._states)
 
     def start(self, theorem: Theorem) -> TacticState | LeanError:
@@ -141,7 +141,7 @@ class FakeLean(LeanBackend):
                 self._states.pop(state.key[1], None)
 
     def resident_bytes(self) -> int:
-        """What the arguments say that the process holds."""
+        """The memory that the arguments let the process claim."""
         return int((self.resident_mb + self.growth_mb * self._steps_of_process) * 2**20)
 
     def close(self) -> None:

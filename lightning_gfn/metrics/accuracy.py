@@ -1,4 +1,4 @@
-"""How often the samples are right: solve rate, pass@k and maj@k."""
+"""Accuracy metrics measure how often samples are right: solve rate, pass@k and maj@k."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How many different correct solutions the samples hold."""
+"""Diversity metrics count the different correct solutions among the samples."""
 
 from __future__ import annotations
 
@@ -103,7 +103,7 @@ class DistinctEquations(PerProblemMetric):
 
     Keys: ``distinct_equation_sequences``, and ``distinct_equation_sets`` where the order of the equations and repeated
     ones do not count. The means are over all problems, 0 where no sample is correct. Correct samples without any
-    equation count as one solution together. ``metrics.equations.equations`` states the normal form.
+    equation count as one solution together. ``answers.equation_normal_form.equations`` states the normal form.
     """
 
     @property

@@ -11,13 +11,14 @@ from torch import Tensor
 from torch.optim.lr_scheduler import LambdaLR
 
 from lightning_gfn.interfaces import TextModel
+from lightning_gfn.module_interfaces import MethodModule
 from lightning_gfn.modules.settings import OptimizerSettings
 from lightning_gfn.types import LossOutput
 
 STATE_KEY = "lightning_gfn"
 
 
-class TrainedModule(L.LightningModule):
+class TrainedModule(L.LightningModule, MethodModule):
     """A language model in training, with whatever output; subclasses give ``configure_model`` and ``training_step``.
 
     A loss that is a mean over tokens or pairs must not depend on how a batch was cut into ranks and accumulation

@@ -2,23 +2,26 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from dataclasses import asdict
 from typing import Any, ClassVar, Literal
 
 from torch import Tensor
 
 from lightning_gfn.interfaces import Policy
+from lightning_gfn.module_interfaces import EvaluatedModule
 from lightning_gfn.modules.base import TrainedModule
 from lightning_gfn.modules.settings import EvaluationSettings, OptimizerSettings
 from lightning_gfn.modules.text_check import check_texts
 from lightning_gfn.policies.heads import Head
 from lightning_gfn.rollouts.evaluation import sample_completions
 from lightning_gfn.rollouts.proofs.proof_evaluation import sample_proofs
-from lightning_gfn.rollouts.proofs.proving import Proving
+from lightning_gfn.rollouts.proofs.proving import Proving, check_data_prompt
 from lightning_gfn.rollouts.reference import with_reference_scores
 from lightning_gfn.types import EvalRecord, LossOutput, Problem
 
 
-class PolicyModule(TrainedModule):
+class PolicyModule(TrainedModule, EvaluatedModule):
     """A policy in training; subclasses give ``training_step``.
 
     Args:
@@ -42,13 +45,22 @@ class PolicyModule(TrainedModule):
         proving: Proving | None = None,
     ) -> None:
         super().__init__(optimizer=optimizer, method=method)
-        self.proving = proving
+        self.proving: Proving | None = proving
         self.environment_totals: dict[str, float] = {}
         self.policy = policy
         self.evaluation = evaluation if evaluation is not None else EvaluationSettings()
         self.head: Head | None = None
 
     # ---------------------------------------------------------------- building and data
+
+    def setup(self, stage: str) -> None:
+        """Refuse data that were written with another prompt than the policy will be asked with.
+
+        Raises:
+            ValueError: names both settings.
+        """
+        if self.proving is not None:
+            check_data_prompt(self.proving, getattr(self.trainer, "datamodule", None))
 
     def configure_model(self) -> None:
         """Load or create tokenizer and weights, once; the policy as it is now becomes the reference of this stage."""
@@ -80,13 +92,13 @@ class PolicyModule(TrainedModule):
 
     def log_output(self, output: LossOutput, **values: float | Tensor) -> None:
         """Log a loss, and what the environment did since the last one."""
-        super().log_output(output, **values, **self.environment_figures())
+        super().log_output(output, **values, **self.environment_metrics())
 
     def on_validation_end(self) -> None:
-        """What validation asked of the environment is no part of the next training step's figures."""
-        self.environment_figures()
+        """What validation asked of the environment is no part of the next training step's metrics."""
+        self.environment_metrics()
 
-    def environment_figures(self) -> dict[str, float]:
+    def environment_metrics(self) -> dict[str, float]:
         """What the environment's counters have gained since the last call, as ``env_<name>``."""
         if self.proving is None:
             return {}
@@ -103,6 +115,11 @@ class PolicyModule(TrainedModule):
 
     # ---------------------------------------------------------------- evaluation
 
+    def decoding(self) -> dict[str, Any]:
+        """Evaluation settings and the policy's lengths, by name."""
+        lengths = {"max_new_tokens": self.policy.max_new_tokens, "min_new_tokens": self.policy.min_new_tokens}
+        return {**asdict(self.evaluation), **lengths}
+
     def sample_records(self, problems: list[Problem]) -> list[EvalRecord]:
         """Completions of these problems at every temperature of the evaluation grid."""
         settings = self.evaluation
@@ -117,7 +134,7 @@ class PolicyModule(TrainedModule):
         return records
 
     def records_at(self, problems: list[Problem], temperature: float) -> list[EvalRecord]:
-        """Completions at one temperature: whole proofs of those problems that are theorems.
+        """Completions at one temperature: whole proofs of those problems that are theorems; in the order of problems.
 
         Raises:
             ValueError: a problem is a theorem and there is no environment.
@@ -135,11 +152,11 @@ class PolicyModule(TrainedModule):
         others = [problem for problem in problems if problem.theorem is None]
         if theorems and self.proving is None:
             raise ValueError(f"problem {theorems[0].id!r} is a theorem: set model.proving.environment")
-        proofs: list[EvalRecord] = []
+        proofs: Iterator[EvalRecord] = iter(())
         if self.proving is not None and theorems:
-            proofs = sample_proofs(self.policy, theorems, self.proving, device=self.device, **how)
-        found = iter(proofs), iter(sample_completions(self.policy, others, **how) if others else [])
-        return [next(found[problem.theorem is None]) for problem in problems]
+            proofs = iter(sample_proofs(self.policy, theorems, self.proving, device=self.device, **how))
+        completions = iter(sample_completions(self.policy, others, **how) if others else ())
+        return [next(completions if problem.theorem is None else proofs) for problem in problems]
 
     def validation_step(self, batch: list[Problem], batch_idx: int) -> list[EvalRecord]:  # type: ignore[override]
         """Sample; callbacks turn the records into metrics."""

@@ -9,10 +9,10 @@ import torch
 from torch import Tensor
 
 from lightning_gfn.interfaces import Objective, Policy
-from lightning_gfn.modules.columns import trajectory_log_prob
 from lightning_gfn.modules.policy_module import PolicyModule
 from lightning_gfn.modules.reference_scores import ReferenceScores
 from lightning_gfn.modules.settings import EvaluationSettings, OptimizerSettings
+from lightning_gfn.modules.training_batch.columns import trajectory_log_prob
 from lightning_gfn.preference_types import LabelledCompletion, Preference
 from lightning_gfn.rollouts.proofs.proving import Proving
 from lightning_gfn.rollouts.reference import text_rollouts
@@ -71,6 +71,7 @@ class PreferenceModule(PolicyModule):
         Raises:
             ValueError: the objective compares pairs and the data are single completions, or the other way round.
         """
+        super().setup(stage)
         examples = getattr(getattr(self.trainer, "datamodule", None), "examples", None)
         if stage == "fit" and examples:
             self.check_examples(examples[:1])
@@ -118,9 +119,7 @@ class PreferenceModule(PolicyModule):
 
     def log_pf(self, rollouts: Rollouts) -> Tensor:
         """log q of each whole completion under the present policy, (B,), nats."""
-        ids, mask = rollouts.action_ids_NT, rollouts.action_mask_NT
-        scores = self.policy.score(rollouts.context_ids_NC, rollouts.context_mask_NC, ids, mask)
-        return trajectory_log_prob(scores, rollouts)
+        return trajectory_log_prob(self.policy.score(rollouts.steps), rollouts)
 
     def reference_log_pf(self, problems: Sequence[Problem], index: Sequence[int], texts: Sequence[str]) -> Tensor:
         """log q_ref of each whole completion, (B,), nats, constant."""

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from lightning_gfn.interfaces import Policy
-from lightning_gfn.modules.columns import trajectory_log_prob
+from lightning_gfn.modules.training_batch.columns import trajectory_log_prob
 from lightning_gfn.prompts.chat import prompt_identity
 from lightning_gfn.rollouts.distributed import gather_all
 from lightning_gfn.rollouts.reference import text_rollouts
@@ -104,9 +104,7 @@ class ReferenceScores:
             device: where the values go.
         """
         rollouts, _ = text_rollouts(policy, problems, index, texts, device)
-        ids, mask = rollouts.action_ids_NT, rollouts.action_mask_NT
-        scores = policy.score(rollouts.context_ids_NC, rollouts.context_mask_NC, ids, mask, reference=True)
-        return trajectory_log_prob(scores, rollouts)
+        return trajectory_log_prob(policy.score(rollouts.steps, reference=True), rollouts)
 
     def bind(self, identity: str) -> None:
         """Say which reference the values are of; restored values of another one are dropped."""

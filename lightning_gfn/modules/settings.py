@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
@@ -167,3 +167,20 @@ class EvaluationSettings:
                 f"evaluation.fit_temperatures must be among evaluation.temperatures {self.temperatures}, "
                 f"got {self.fit_temperatures}"
             )
+
+
+def refuse(settings: Collection[str], names: Collection[str], module: str, *, instead: str) -> None:
+    """Refuse arguments that a module does not take although the class it is built on does.
+
+    Args:
+        settings: names of the arguments that were given.
+        names: those that are refused.
+        module: class that refuses them.
+        instead: class that takes them.
+
+    Raises:
+        TypeError: says which, and both classes.
+    """
+    given = [name for name in names if name in settings]
+    if given:
+        raise TypeError(f"{module} takes no {' and no '.join(given)}: remove model.{given[0]}, or use {instead}")

@@ -7,9 +7,9 @@ from typing import Any
 import torch
 
 from lightning_gfn.interfaces import Objective, Policy
-from lightning_gfn.modules.columns import StepBoundaries, build_columns, check_columns
 from lightning_gfn.modules.policy_module import PolicyModule
 from lightning_gfn.modules.settings import EvaluationSettings, OptimizerSettings
+from lightning_gfn.modules.training_batch.columns import StepBoundaries, build_columns, check_columns
 from lightning_gfn.objectives.likelihood import Likelihood
 from lightning_gfn.rollouts.proofs.proving import Proving
 from lightning_gfn.rollouts.reference import reference_rollouts
@@ -53,13 +53,7 @@ class SFTModule(PolicyModule):
     def solution_loss(self, problems: list[Problem], epoch: int) -> tuple[LossOutput, dict[str, int]]:
         """Loss of one reference solution per problem; counts of its tokens and of solutions cut at the maximum."""
         rollouts, num_cut = reference_rollouts(self.policy, problems, seed=self.seed, epoch=epoch, device=self.device)
-        scores = self.policy.score(
-            rollouts.context_ids_NC,
-            rollouts.context_mask_NC,
-            rollouts.action_ids_NT,
-            rollouts.action_mask_NT,
-            entropy="entropy_BT1" in self.objective.requires,
-        )
+        scores = self.policy.score(rollouts.steps, entropy="entropy_BT1" in self.objective.requires)
         columns = build_columns(self.objective, self.policy, rollouts, scores, None, {}, self.boundaries)
         tokens = int(rollouts.action_mask_NT.sum() + rollouts.context_mask_NC.sum())
         return self.objective(columns), {"gradient_tokens": tokens, "truncated_solutions": num_cut}

@@ -211,7 +211,7 @@ class FlowRL(Objective):
         return prepared
 
     def divisor(self, num_actions_B: Tensor, like_B: Tensor) -> Tensor:
-        """What log-probabilities are divided by, (B,), in the dtype of ``like_B``."""
+        """The length that divides log-probabilities, (B,), in the dtype of ``like_B``."""
         return num_actions_B.clamp_min(1).to(like_B) if self.length_normalise else torch.ones_like(like_B)
 
     def __call__(self, columns: Mapping[str, Tensor]) -> LossOutput:

@@ -30,7 +30,8 @@ class LanguageModel(nn.Module):
     """A language model with its tokenizer, built by ``build``; decoder-only unless a subclass says otherwise.
 
     Args:
-        pretrained: Hugging Face name, folder of a model, or folder of an adapter that an earlier stage saved.
+        pretrained: name of an installed model (``smollm2-135m``) or of the hub (``owner/model``), folder of a model or
+            of an adapter that an earlier stage saved, or a GGUF file.
         config: a model from scratch instead: ``model_type`` and the fields of its configuration.
         tokenizer: name or path, or settings of one to be made; None takes the one beside ``pretrained``, and bytes
             for a model from scratch.
@@ -94,6 +95,8 @@ class LanguageModel(nn.Module):
                 raise ValueError("a pretrained model needs its own tokenizer: leave tokenizer out or name one")
         elif tokenizer is None:
             tokenizer = TokenizerSettings()
+        if isinstance(tokenizer, str):
+            tokenizers.check_tokenizer(tokenizer)
         if not 0 <= min_new_tokens <= max_new_tokens or max_new_tokens < 1 or max_prompt_tokens < 1:
             raise ValueError(
                 f"min_new_tokens={min_new_tokens}, max_new_tokens={max_new_tokens}, "
@@ -315,5 +318,5 @@ class LanguageModel(nn.Module):
             copy.deepcopy(self.peft_model).merge_and_unload().save_pretrained(folder)
         else:
             config = self.peft_model.peft_config[adapters.TRAINED]
-            config.base_model_name_or_path = str(base.resolve()) if base.is_dir() else self.pretrained
+            config.base_model_name_or_path = str(base.resolve()) if base.exists() else self.pretrained
             self.peft_model.save_pretrained(str(folder), save_embedding_layers=False)

@@ -7,6 +7,15 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from lightning_gfn.types import StepBatch
+
+
+def pad_steps(
+    contexts: Sequence[Sequence[int]], actions: Sequence[Sequence[int]], device: torch.device | str
+) -> StepBatch:
+    """One step of each context and its action, without end tokens."""
+    return StepBatch(*pad_contexts(contexts, device), *pad_actions(actions, device))
+
 
 def pad_contexts(contexts: Sequence[Sequence[int]], device: torch.device | str) -> tuple[Tensor, Tensor]:
     """Ids (padded on the left with 0) and mask, both (N, C)."""

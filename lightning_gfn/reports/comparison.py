@@ -24,7 +24,7 @@ Table = dict[str, dict[str, Interval]]
 
 @dataclass(frozen=True)
 class Options:
-    """What the user chose.
+    """Options of a comparison, as the user chose them.
 
     Args:
         baseline: method that the others are compared with; the first one if None.
@@ -51,7 +51,7 @@ class Options:
 
 @dataclass(frozen=True)
 class Comparison:
-    """What a comparison found.
+    """A comparison holds everything that was found.
 
     Args:
         cube: the values of all runs.

@@ -62,7 +62,7 @@ class AnswerMatch(Reward):
         """What the reward makes of a true verdict on a text; here the verdict itself."""
         return correct
 
-    def combine(self, terms: Mapping[str, Tensor], rollouts: Rollouts, step: int) -> LogReward:
+    def combine(self, terms: Mapping[str, Tensor], rollouts: Rollouts, optimizer_step: int) -> LogReward:
         """The term itself (weight 1, temperature 1)."""
         return log_reward_of_term(terms, TERM, rollouts)
 

@@ -95,7 +95,7 @@ class FunctionReward(Reward):
         rows = [[next(left) for _ in range(len(ids) + 1)] for ids in rollouts.action_lists()]
         return {self.name: pad_prefix_values(rows, rollouts)}, None
 
-    def combine(self, terms: Mapping[str, Tensor], rollouts: Rollouts, step: int) -> LogReward:
+    def combine(self, terms: Mapping[str, Tensor], rollouts: Rollouts, optimizer_step: int) -> LogReward:
         """The function's values themselves (weight 1, temperature 1)."""
         return log_reward_of_term(terms, self.name, rollouts)
 

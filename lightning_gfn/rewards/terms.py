@@ -21,7 +21,7 @@ def require_single_step(rollouts: Rollouts, reward: str) -> None:
     Raises:
         ValueError: if the number of steps differs from the number of trajectories.
     """
-    num_steps = rollouts.action_ids_NT.shape[0]
+    num_steps = rollouts.steps.num_steps
     if num_steps != rollouts.num_trajectories:
         raise ValueError(
             f"{reward}: prefix values need one step a trajectory, got {num_steps} steps of {rollouts.num_trajectories} "

@@ -31,16 +31,16 @@ class WeightedReward:
     def __post_init__(self) -> None:
         self.factor(0)
 
-    def factor(self, step: int) -> float:
+    def factor(self, optimizer_step: int) -> float:
         """``weight / temperature`` at an optimiser step.
 
         Raises:
             ValueError: if the temperature is not positive at this step.
         """
-        temperature = as_schedule(self.temperature)(step)
+        temperature = as_schedule(self.temperature)(optimizer_step)
         if temperature <= 0.0:
-            raise ValueError(f"temperature {temperature} at step {step} must be above 0")
-        return as_schedule(self.weight)(step) / temperature
+            raise ValueError(f"temperature {temperature} at optimiser step {optimizer_step} must be above 0")
+        return as_schedule(self.weight)(optimizer_step) / temperature
 
 
 class SumReward(Reward):
@@ -55,7 +55,7 @@ class SumReward(Reward):
         terms: the summands by a name of your choice.
 
     Raises:
-        ValueError: if there are no summands.
+        ValueError: if there are no summands, or two judge steps that end differently.
     """
 
     def __init__(self, terms: dict[str, WeightedReward]) -> None:
@@ -64,6 +64,14 @@ class SumReward(Reward):
         self.summands = dict(terms)
         self.provides = frozenset.intersection(*(frozenset(part.reward.provides) for part in terms.values()))
         self.needs_reference = any(part.reward.needs_reference for part in terms.values())
+        separators = {name: own for name, part in terms.items() if (own := part.reward.separator) is not None}
+        if len(set(separators.values())) > 1:
+            raise ValueError(f"SumReward: terms judge steps that end differently: {separators}; give all one separator")
+        self.separator = next(iter(separators.values()), None)
+
+    def parts(self) -> tuple[Reward, ...]:
+        """The rewards of all summands."""
+        return tuple(part for summand in self.summands.values() for part in summand.reward.parts())
 
     def begin(self, rollouts: Rollouts, policy: Policy, *, prefixes: bool) -> None:
         """Start every summand that others need not wait for."""
@@ -98,16 +106,16 @@ class SumReward(Reward):
             correct_B = correct_B if correct_B is not None else verdicts_B
         return collected, correct_B
 
-    def combine(self, terms: Mapping[str, Tensor], rollouts: Rollouts, step: int) -> LogReward:
+    def combine(self, terms: Mapping[str, Tensor], rollouts: Rollouts, optimizer_step: int) -> LogReward:
         """Weighted, tempered sum at an optimiser step; prefix values if every summand has them."""
         terminal: list[Tensor] = []
         prefix: list[Tensor] = []
         for name, part in self.summands.items():
             start = f"{name}/"
             own = {term.removeprefix(start): values for term, values in terms.items() if term.startswith(start)}
-            log_reward = part.reward.combine(own, rollouts, step)
-            terminal.append(part.factor(step) * log_reward.terminal_B)
+            log_reward = part.reward.combine(own, rollouts, optimizer_step)
+            terminal.append(part.factor(optimizer_step) * log_reward.terminal_B)
             if log_reward.prefix_BT1 is not None:
-                prefix.append(part.factor(step) * log_reward.prefix_BT1)
+                prefix.append(part.factor(optimizer_step) * log_reward.prefix_BT1)
         prefix_BT1 = sum(prefix[1:], start=prefix[0]) if len(prefix) == len(terminal) else None
         return LogReward(terminal_B=sum(terminal[1:], start=terminal[0]), prefix_BT1=prefix_BT1)

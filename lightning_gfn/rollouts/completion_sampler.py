@@ -1,4 +1,4 @@
-"""Collects the trajectories of one training step."""
+"""Collects the trajectories of one rollout batch."""
 
 from __future__ import annotations
 
@@ -15,7 +15,8 @@ from lightning_gfn.rollouts.behaviour import BehaviourMix
 from lightning_gfn.rollouts.group_sampler import GroupSampler
 from lightning_gfn.rollouts.keyed_random import keyed_uniform
 from lightning_gfn.rollouts.keyed_sampling import Call
-from lightning_gfn.types import Problem, Rollouts, SampledActions
+from lightning_gfn.rollouts.rollout_batch import SampledBatch
+from lightning_gfn.types import Problem, Rollouts, SampledActions, StepBatch
 
 
 @dataclass
@@ -45,79 +46,73 @@ class RolloutSampler(GroupSampler):
         policy: Policy,
         problems: Sequence[Problem],
         *,
-        step: int,
+        rollout_step: int,
         buffer: Buffer | None,
         device: torch.device | str,
         attempt: int = 0,
-    ) -> Rollouts:
+    ) -> SampledBatch:
         """Sample, replay and look up trajectories of one step each; see ``GroupSampler.collect``.
 
         Args:
             policy: samples; its lengths bound what may be given.
             problems: P problems with different ids.
-            step: rollout batch counter, part of the random key.
+            rollout_step: rollout batch counter, part of the random key.
             buffer: to replay from.
             device: of the returned tensors.
-            attempt: which attempt at these problems in this step.
+            attempt: which attempt at these problems in this rollout batch.
 
         Returns:
-            Rollouts with one step a trajectory.
+            Trajectories of one step each.
 
         Raises:
             ValueError: if a problem occurs twice, or there is no buffer to replay from.
         """
         self.check(problems, buffer)
         first = attempt * self.num_samples
-        groups = [self._group(p, problem, policy, step, buffer, first) for p, problem in enumerate(problems)]
+        groups = [self._group(p, problem, policy, rollout_step, buffer, first) for p, problem in enumerate(problems)]
         rows = [row for group in groups for row in group]
         ids_of = [problem.id for problem in problems]
-        actions = self._actions(policy, rows, ids_of, step, device)
+        actions = self._actions(policy, rows, ids_of, rollout_step, device)
         lengths = actions.mask.sum(1).tolist()
         terms = stored_terms([row.terms for row in rows], lengths, device)
         correct = terms.pop(CORRECT, None)
-        context_ids, context_mask = pad_contexts([row.context for row in rows], device)
         all_sampled = all(row.action is None for row in rows)
         ids = actions.ids.tolist()
-        return Rollouts(
+        rollouts = Rollouts(
             problems=tuple(problems),
             problem_index_B=torch.tensor([row.problem for row in rows], dtype=torch.int64, device=device),
             trajectory_index_N=torch.arange(len(rows), device=device),
-            context_ids_NC=context_ids,
-            context_mask_NC=context_mask,
-            action_ids_NT=actions.ids,
-            action_mask_NT=actions.mask,
+            steps=StepBatch(*pad_contexts([row.context for row in rows], device), actions.ids, actions.mask),
             completions=tuple(policy.decode(ids[b][: lengths[b]]) for b in range(len(rows))),
             sources=tuple(row.source for row in rows),
             behaviour_log_pf_NT=actions.log_pf if all_sampled else None,
             terms=terms,
             correct_B=correct == 1.0 if correct is not None else None,
         )
+        return SampledBatch(rollouts, metrics=self.fallbacks(rollouts, rollout_step))
 
     def _group(
-        self, p: int, problem: Problem, policy: Policy, step: int, buffer: Buffer | None, first: int
+        self, p: int, problem: Problem, policy: Policy, rollout_step: int, buffer: Buffer | None, first: int
     ) -> list[Row]:
-        source = self.behaviour.source(problem.id, seed=self.seed, step=step)
+        source = self.behaviour.source(problem.id, seed=self.seed, rollout_step=rollout_step)
         prompt = policy.encode_prompt(problem.prompt)
         given: list[Row] = []
         if source == "replay" and buffer is not None:
-            given = self._replayed(p, problem, policy, step, buffer)
+            given = self._replayed(p, problem, policy, rollout_step, buffer)
         elif source == "reference":
-            given = self._reference(p, problem, policy, step, prompt)
-        if source in ("replay", "reference") and not given:
-            self.fallbacks[source] += 1
+            given = self._reference(p, problem, policy, rollout_step, prompt)
         beside: list[Row] = []
         if self.behaviour.always_reference:
-            beside = self._reference(p, problem, policy, step, prompt)
-            self.fallbacks["reference"] += not beside
+            beside = self._reference(p, problem, policy, rollout_step, prompt)
         num_rows = self.num_samples + (self.behaviour.always_reference and not beside)
         rest = range(first + len(given), first + num_rows)
         if source == "tempered":
-            temperature = self.behaviour.temperature(problem.id, seed=self.seed, step=step)
+            temperature = self.behaviour.temperature(problem.id, seed=self.seed, rollout_step=rollout_step)
             return beside + [Row(p, sample, "tempered", prompt, temperature) for sample in rest]
         return beside + given + [Row(p, sample, "on_policy", prompt) for sample in rest]
 
-    def _replayed(self, p: int, problem: Problem, policy: Policy, step: int, buffer: Buffer) -> list[Row]:
-        drawn = self.stored(problem, policy, step, buffer)
+    def _replayed(self, p: int, problem: Problem, policy: Policy, rollout_step: int, buffer: Buffer) -> list[Row]:
+        drawn = self.stored(problem, policy, rollout_step, buffer)
         if any(len(trajectory.steps) != 1 for trajectory in drawn):
             raise ValueError(
                 f"the buffer holds a trajectory of several steps for problem '{problem.id}'; this sampler takes one"
@@ -127,16 +122,23 @@ class RolloutSampler(GroupSampler):
             for sample, found in enumerate(drawn)
         ]
 
-    def _reference(self, p: int, problem: Problem, policy: Policy, step: int, prompt: Sequence[int]) -> list[Row]:
+    def _reference(
+        self, p: int, problem: Problem, policy: Policy, rollout_step: int, prompt: Sequence[int]
+    ) -> list[Row]:
         encoded = [policy.encode_completion(solution) for solution in problem.solutions]
         usable = [action for action in encoded if policy.can_produce(action)]
         if not usable:
             return []
-        uniform = keyed_uniform("reference", seed=self.seed, step=step, problem_id=problem.id)
+        uniform = keyed_uniform("reference", seed=self.seed, rollout_step=rollout_step, problem_id=problem.id)
         return [Row(p, 0, "reference", prompt, action=usable[int(uniform * len(usable))])]
 
     def _actions(
-        self, policy: Policy, rows: Sequence[Row], problem_ids: Sequence[str], step: int, device: torch.device | str
+        self,
+        policy: Policy,
+        rows: Sequence[Row],
+        problem_ids: Sequence[str],
+        rollout_step: int,
+        device: torch.device | str,
     ) -> _Actions:
         shape = (len(rows), policy.max_new_tokens)
         actions = _Actions(
@@ -153,7 +155,7 @@ class RolloutSampler(GroupSampler):
             Call(row.context, problem_ids[row.problem], row.sample, 0, row.temperature, row.source == "tempered")
             for row in (rows[b] for b in sampled)
         ]
-        for chosen, found in self.draw_at(step)(policy, calls, device):
+        for chosen, found in self.draw_at(rollout_step)(policy, calls, device):
             _place(actions, [sampled[n] for n in chosen], found)
         used = int(actions.mask.sum(1).max()) if rows else 0
         return _Actions(actions.ids[:, :used], actions.mask[:, :used], actions.log_pf[:, :used])

@@ -12,7 +12,7 @@ from lightning_gfn.objectives.functional.advantages import in_mixed_group
 from lightning_gfn.rollouts.batching import concatenated, select_trajectories
 from lightning_gfn.rollouts.behaviour import BehaviourMix
 from lightning_gfn.rollouts.rollout_batch import RolloutBatch
-from lightning_gfn.types import Rollouts
+from lightning_gfn.types import Rollouts, StepBatch
 
 
 @dataclass(frozen=True)
@@ -135,15 +135,18 @@ def exchange_rows(rollouts: Rollouts, others: Rollouts, rows: Mapping[int, int])
     index_B = torch.tensor(index, dtype=torch.int64, device=rollouts.problem_index_B.device)
     correct_B, verdicts_B = rollouts.correct_B, others.correct_B
     joined = select_trajectories(concatenated(rollouts, others), index)
-    actions = int(joined.action_mask_NT.sum(1).max())
-    context = joined.context_mask_NC.shape[1] - int(joined.context_mask_NC.sum(1).max())
+    steps = joined.steps
+    actions = int(steps.lengths_N.max())
+    context = steps.context_mask_NC.shape[1] - int(steps.context_mask_NC.sum(1).max())
     assert joined.behaviour_log_pf_NT is not None
     return replace(
         joined,
-        context_ids_NC=joined.context_ids_NC[:, context:],
-        context_mask_NC=joined.context_mask_NC[:, context:],
-        action_ids_NT=joined.action_ids_NT[:, :actions],
-        action_mask_NT=joined.action_mask_NT[:, :actions],
+        steps=StepBatch(
+            steps.context_ids_NC[:, context:],
+            steps.context_mask_NC[:, context:],
+            steps.action_ids_NT[:, :actions],
+            steps.action_mask_NT[:, :actions],
+        ),
         behaviour_log_pf_NT=joined.behaviour_log_pf_NT[:, :actions],
         problem_index_B=rollouts.problem_index_B,
         terms={name: torch.cat([values, others.terms[name]])[index_B] for name, values in rollouts.terms.items()},

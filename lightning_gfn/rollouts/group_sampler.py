@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections import Counter
 from collections.abc import Sequence
 
 import torch
@@ -12,7 +11,11 @@ from lightning_gfn.interfaces import Buffer, Policy
 from lightning_gfn.rollouts.behaviour import BehaviourMix
 from lightning_gfn.rollouts.keyed_random import keyed_uniforms
 from lightning_gfn.rollouts.keyed_sampling import KeyedDraw
+from lightning_gfn.rollouts.rollout_batch import SampledBatch
 from lightning_gfn.types import Problem, Rollouts, Source, Trajectory
+
+GIVEN: tuple[Source, ...] = ("replay", "reference", "search")
+"""Sources of rows that nobody samples in the step."""
 
 
 class GroupSampler(ABC):
@@ -20,7 +23,7 @@ class GroupSampler(ABC):
 
     Given actions that the policy could not produce (by their length, or a token that is not allowed) are
     refused, never cut. A problem whose group gets no given row where its source is ``replay``, ``reference`` or
-    ``search`` is sampled on-policy and counted in ``fallbacks``.
+    ``search`` is sampled on-policy and counted in the metric ``fallbacks_<source>``.
 
     Args:
         num_samples: trajectories for each problem.
@@ -37,11 +40,6 @@ class GroupSampler(ABC):
         self.num_samples = num_samples
         self.behaviour = behaviour
         self.seed = seed
-        self.fallbacks: Counter[Source] = Counter()
-        self.further_cost: Counter[str] = Counter()
-        """What the last ``collect`` spent on other things than the trajectories that it returned."""
-        self.figures: dict[str, float] = {}
-        """What the last ``collect`` has to say for the log."""
 
     @abstractmethod
     def collect(
@@ -49,11 +47,11 @@ class GroupSampler(ABC):
         policy: Policy,
         problems: Sequence[Problem],
         *,
-        step: int,
+        rollout_step: int,
         buffer: Buffer | None,
         device: torch.device | str,
         attempt: int = 0,
-    ) -> Rollouts:
+    ) -> SampledBatch:
         """Sample, replay and look up trajectories, grouped by problem: ``num_samples`` each, one more with references.
 
         Until ``evaluate_rewards``, ``terms`` and ``correct_B`` hold what replayed rows bring along (NaN and False in
@@ -62,11 +60,11 @@ class GroupSampler(ABC):
         Args:
             policy: samples; its lengths bound what may be given.
             problems: P problems with different ids.
-            step: rollout batch counter, part of the random key.
+            rollout_step: rollout batch counter, part of the random key.
             buffer: to replay from.
             device: of the returned tensors.
-            attempt: the r-th attempt at these problems in a step draws their samples r · num_samples and following, so
-                that its random numbers are no other's.
+            attempt: the r-th attempt at these problems in a rollout batch draws their samples r · num_samples and
+                following, so that its random numbers are no other's.
 
         Raises:
             ValueError: if a problem occurs twice, or there is no buffer to replay from.
@@ -85,14 +83,33 @@ class GroupSampler(ABC):
         if buffer is None and self.behaviour.replay > 0.0:
             raise ValueError(f"behaviour.replay is {self.behaviour.replay} but there is no buffer to replay from")
 
-    def draw_at(self, step: int) -> KeyedDraw:
-        """The calls to the policy at a step."""
-        return KeyedDraw("action", self.seed, step, self.behaviour.top_k, self.behaviour.top_p)
+    def fallbacks(self, rollouts: Rollouts, rollout_step: int) -> dict[str, float]:
+        """Problems without a given row where the mix asks for one, as ``fallbacks_<source>`` for its given sources."""
+        found: dict[int, set[Source]] = {}
+        for p, source in zip(rollouts.problem_index_B.tolist(), rollouts.sources, strict=True):
+            found.setdefault(p, set()).add(source)
+        beside: set[Source] = {"reference"} if self.behaviour.always_reference else set()
+        shares = self.behaviour.shares
+        counts = {source: 0.0 for source in GIVEN if shares[source] > 0.0 or source in beside}
+        for p, sources in found.items():
+            asked = {self.behaviour.source(rollouts.problems[p].id, seed=self.seed, rollout_step=rollout_step)} | beside
+            for source in asked & counts.keys() - sources:
+                counts[source] += 1.0
+        return {f"fallbacks_{source}": count for source, count in counts.items()}
 
-    def stored(self, problem: Problem, policy: Policy, step: int, buffer: Buffer) -> list[Trajectory]:
+    def draw_at(self, rollout_step: int) -> KeyedDraw:
+        """The calls to the policy in a rollout batch."""
+        return KeyedDraw("action", self.seed, rollout_step, self.behaviour.top_k, self.behaviour.top_p)
+
+    def stored(self, problem: Problem, policy: Policy, rollout_step: int, buffer: Buffer) -> list[Trajectory]:
         """Trajectories of a problem from the buffer that the policy could produce, at most ``num_samples``."""
         uniforms = keyed_uniforms(
-            "replay", seed=self.seed, step=step, problem_ids=[problem.id], samples=[0], length=self.num_samples
+            "replay",
+            seed=self.seed,
+            rollout_step=rollout_step,
+            problem_ids=[problem.id],
+            samples=[0],
+            length=self.num_samples,
         )
         drawn = buffer.sample(problem.id, self.num_samples, uniforms[0].tolist())
         return [found for found in drawn if all(policy.can_produce(step.action) for step in found.steps)]

@@ -40,14 +40,14 @@ class KeyedDraw:
     Args:
         stream: purpose of the numbers.
         seed: of the run.
-        step: rollout batch counter.
+        rollout_step: rollout batch counter.
         top_k: truncated calls keep the k most likely actions; None keeps all.
         top_p: truncated calls keep the smallest set of actions with this probability; None keeps all.
     """
 
     stream: Stream
     seed: int
-    step: int
+    rollout_step: int
     top_k: int | None = None
     top_p: float | None = None
 
@@ -67,7 +67,7 @@ class KeyedDraw:
         uniforms = keyed_uniforms(
             self.stream,
             seed=self.seed,
-            step=self.step,
+            rollout_step=self.rollout_step,
             problem_ids=[call.problem_id for call in calls],
             samples=[call.sample for call in calls],
             turns=[call.turn for call in calls],

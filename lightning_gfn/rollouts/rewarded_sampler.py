@@ -37,8 +37,8 @@ class RewardedSampler:
         policy: Policy,
         problems: Sequence[Problem],
         *,
-        number: int,
-        step: int,
+        rollout_step: int,
+        optimizer_step: int,
         buffer: Buffer | None,
         device: torch.device | str,
     ) -> RolloutBatch:
@@ -47,8 +47,8 @@ class RewardedSampler:
         Args:
             policy: samples.
             problems: P problems with different ids.
-            number: rollout batch counter, part of the random key.
-            step: optimiser step, for rewards that change with it.
+            rollout_step: rollout batch counter, part of the random key.
+            optimizer_step: optimiser step, for rewards that change with it.
             buffer: to replay from.
             device: of the returned tensors.
 
@@ -57,13 +57,14 @@ class RewardedSampler:
         """
 
         def draw(chosen: Sequence[Problem], attempt: int) -> RolloutBatch:
-            rollouts = self.sampler.collect(policy, chosen, step=number, buffer=buffer, device=device, attempt=attempt)
-            further, figures = self.sampler.further_cost, dict(self.sampler.figures)
-            tokens = sampled_tokens(rollouts) + further["generated_tokens"]
-            tactics = environment_steps(rollouts) + further["environment_steps"]
-            rollouts, calls = evaluate_rewards(rollouts, self.reward, policy, prefixes=self.prefixes)
-            log_reward = self.reward.combine(rollouts.terms, rollouts, step)
-            return RolloutBatch(rollouts, log_reward, tokens, calls, tactics, figures)
+            drawn = self.sampler.collect(
+                policy, chosen, rollout_step=rollout_step, buffer=buffer, device=device, attempt=attempt
+            )
+            tokens = sampled_tokens(drawn.rollouts) + drawn.costs.get("generated_tokens", 0)
+            tactics = environment_steps(drawn.rollouts) + drawn.costs.get("environment_steps", 0)
+            rollouts, calls = evaluate_rewards(drawn.rollouts, self.reward, policy, prefixes=self.prefixes)
+            log_reward = self.reward.combine(rollouts.terms, rollouts, optimizer_step)
+            return RolloutBatch(rollouts, log_reward, tokens, calls, tactics, dict(drawn.metrics))
 
         batch = draw(problems, 0)
         if self.resample is None:
@@ -76,9 +77,9 @@ class RewardedSampler:
             batch, waiting = refilled(batch, again, waiting)
         return replace(
             batch,
-            log_reward=self.reward.combine(batch.rollouts.terms, batch.rollouts, step),
-            statistics={
-                **batch.statistics,
+            log_reward=self.reward.combine(batch.rollouts.terms, batch.rollouts, optimizer_step),
+            metrics={
+                **batch.metrics,
                 "resample_rounds": float(rounds),
                 "share_groups_refilled": (len(equal) - len(waiting)) / len(problems),
                 "share_groups_left_equal": len(waiting) / len(problems),
@@ -91,7 +92,7 @@ def evaluate_rewards(rollouts: Rollouts, reward: Reward, policy: Policy, *, pref
     """Compute the reward terms of every trajectory that does not carry stored ones.
 
     Args:
-        rollouts: as ``RolloutSampler.collect`` gave them.
+        rollouts: as a sampler collected them.
         reward: computes terms.
         policy: handed to the reward.
         prefixes: terms per prefix, (B, T + 1), instead of (B,).

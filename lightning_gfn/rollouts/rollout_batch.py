@@ -1,14 +1,29 @@
-"""A rollout batch with its log rewards, and what it cost."""
+"""What is sampled in a training step, and what it cost: without rewards and with them."""
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterable
+from collections.abc import Hashable, Iterable, Mapping
 from dataclasses import dataclass, field
 
 import torch
 
 from lightning_gfn.lean_types import Episode
 from lightning_gfn.types import LogReward, Rollouts
+
+
+@dataclass(frozen=True)
+class SampledBatch:
+    """Trajectories as a sampler collected them, before they are rewarded.
+
+    Args:
+        rollouts: grouped by problem.
+        costs: what was spent on other things than these trajectories: ``generated_tokens``, ``environment_steps``.
+        metrics: for the log.
+    """
+
+    rollouts: Rollouts
+    costs: Mapping[str, int] = field(default_factory=dict)
+    metrics: Mapping[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -21,7 +36,7 @@ class RolloutBatch:
         generated_tokens: action tokens that were sampled.
         reward_calls: trajectories that the reward was asked about.
         environment_steps: tactics that a proof environment was asked about.
-        statistics: figures for the log.
+        metrics: for the log.
     """
 
     rollouts: Rollouts
@@ -29,7 +44,16 @@ class RolloutBatch:
     generated_tokens: int
     reward_calls: int
     environment_steps: int = 0
-    statistics: dict[str, float] = field(default_factory=dict)
+    metrics: dict[str, float] = field(default_factory=dict)
+
+    @property
+    def costs(self) -> dict[str, int]:
+        """What the batch cost, under the names that ``training_step`` returns them by."""
+        return {
+            "generated_tokens": self.generated_tokens,
+            "reward_calls": self.reward_calls,
+            "environment_steps": self.environment_steps,
+        }
 
 
 def sampled_tokens(rollouts: Rollouts) -> int:

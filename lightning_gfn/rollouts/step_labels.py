@@ -200,7 +200,7 @@ class Completions(StepLabeller):
         uniforms = keyed_uniforms(
             "step_labels",
             seed=self.seed,
-            step=0,
+            rollout_step=0,
             problem_ids=[f"{attempts[a].problem.id}/{attempts[a].key}/{k}" for a, k, _, _ in rows],
             samples=[j for _, _, _, j in rows],
             length=most + 1,

@@ -1,4 +1,4 @@
-"""What a study file asks for: its stages for every seed, each planned with those that it needs."""
+"""A plan lists the stages that a study file asks for, for every seed, each with those that it needs."""
 
 from __future__ import annotations
 

@@ -144,7 +144,7 @@ def different(samples: Iterable[Sample]) -> list[Sample]:
 
 @dataclass(frozen=True)
 class Filter:
-    """Which samples of a problem are kept: correct, whole, each text once, then each path once, at most so many.
+    """A filter keeps samples of a problem: correct, whole, each text once, then each path once, at most so many.
 
     Args:
         distinct: what makes two solutions one path: nothing beyond their normalised text, a ROUGE-L F1 from the

@@ -93,7 +93,7 @@ def rewrites(term: Term, rules: tuple[Rule, ...]) -> Iterator[tuple[str, Term]]:
 
 
 def walk(random: Random, start: Term, rules: tuple[Rule, ...], steps: int) -> Term:
-    """Where so many random rewrites lead; a rule is drawn first, so that rare ones are not drowned."""
+    """Rewrite a term at random so many times; a rule is drawn first, so that rare ones are not drowned."""
     for _ in range(steps):
         ways: dict[str, list[Term]] = {}
         for name, term in rewrites(start, rules):

@@ -29,7 +29,7 @@ Row = dict[str, Any]
 
 
 class Quota:
-    """How many theorems of each difficulty a family still takes; what is over waits, to fill up in the end.
+    """A quota counts the theorems of each difficulty that a family still takes; the rest waits, to fill up in the end.
 
     Args:
         family: which one.

@@ -112,7 +112,7 @@ def sentence(random: Random, predicates: Sequence[str], elements: Sequence[str])
 
 
 def said(random: Random, predicates: Sequence[str], term: str, *, arrow: bool = True) -> Formula:
-    """What is said of one object."""
+    """A formula that says something of one object."""
 
     def one() -> Formula:
         inner = atom(random.choice(list(predicates)), term)

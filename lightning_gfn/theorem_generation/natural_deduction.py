@@ -16,7 +16,7 @@ NUMBERED = ("h", "h1", "h2", "h3", "h4", "h5", "h6", "h7")
 
 @dataclass(frozen=True)
 class Goal:
-    """What is to be proved from what.
+    """A goal is a formula to prove, and the hypotheses to prove it from.
 
     Args:
         facts: name and formula of each hypothesis.
@@ -58,7 +58,7 @@ class Move:
     """One step of a proof.
 
     Args:
-        kind: which rule; ``surface.py`` knows the tactics that carry it out.
+        kind: which rule; ``proof_scripts.py`` knows the tactics that carry it out.
         words: names and terms that the tactics need.
         goals: what is left to prove.
     """
@@ -157,7 +157,7 @@ def elimination(goal: Goal) -> Iterator[Move]:
 
 
 def conclusions(fact: Formula, elements: tuple[str, ...]) -> Iterator[tuple[tuple[str, ...], list[Formula], Formula]]:
-    """What a hypothesis gives when it is used as a function: objects put in, premises, conclusion."""
+    """The conclusions of a hypothesis used as a function: objects put in, premises, conclusion."""
     variables = []
     while fact.kind == "all":
         variables.append(fact.head)

@@ -158,13 +158,13 @@ def test_yaml_chooses_algorithm_and_proposals() -> None:
     from jsonargparse import ArgumentParser
     from lightning.pytorch import Callback
 
-    rollouts = "lightning_gfn.rollouts"
+    rollouts = "lightning_gfn.rollouts.search"
     search = {
         "algorithm": {
             "class_path": f"{rollouts}.mcts.MCTS",
-            "init_args": {"backup": "max", "value": {"class_path": f"{rollouts}.leaf_values.LogProbValue"}},
+            "init_args": {"backup": "max", "value": {"class_path": f"{rollouts}.state_values.LogProbValue"}},
         },
-        "proposals": {"class_path": f"{rollouts}.tactic_beam.BeamTactics", "init_args": {"width": 16}},
+        "proposals": {"class_path": f"{rollouts}.beam_tactics.BeamTactics", "init_args": {"width": 16}},
         "budget": {"nodes": 256, "proofs": 2},
         "max_depth": 8,
     }

@@ -66,18 +66,18 @@ def test_later_configs_win_key_by_key(run: Run, workspace: Path) -> None:
 def test_foreign_datamodules_are_noticed(
     run: Run, workspace: Path, monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
-    from lightning_gfn import installation
+    from lightning_gfn.installation import our_datamodules
 
-    installation.check_datamodules()
+    our_datamodules.check_datamodules()
     foreign = tmp_path_factory.mktemp("foreign") / "datamodules" / "__init__.py"
     foreign.parent.mkdir()
     foreign.touch()
     from importlib.machinery import ModuleSpec
 
-    monkeypatch.setattr(installation, "find_spec", lambda name: ModuleSpec(name, None, origin=str(foreign)))
+    monkeypatch.setattr(our_datamodules, "find_spec", lambda name: ModuleSpec(name, None, origin=str(foreign)))
     with pytest.raises(ImportError, match="remove the other one"):
-        installation.check_datamodules()
+        our_datamodules.check_datamodules()
     monkeypatch.undo()
-    monkeypatch.setattr(installation, "packages_distributions", lambda: {"datamodules": ["lightning-gfn", "other"]})
+    monkeypatch.setattr(our_datamodules, "packages_distributions", lambda: {"datamodules": ["lightning-gfn", "other"]})
     with pytest.raises(ImportError, match="other has one too"):
-        installation.check_datamodules()
+        our_datamodules.check_datamodules()

@@ -183,7 +183,7 @@ def test_voices_differ_for_every_choice_of_numbers(level: int) -> None:
 
 
 def test_voices_that_share_their_words_would_be_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(VOICES, "list", lambda goal: VOICES["goals"](goal).replace("Work", "Think"))  # type: ignore[index]
+    monkeypatch.setitem(VOICES, "list", lambda goal: VOICES["goals"](goal).replace("Work", "Think"))
     with pytest.raises(AssertionError):
         test_voices_differ_at_rouge_threshold(3)
 

@@ -218,7 +218,7 @@ def test_from_exact_labels_to_a_reward(make_trainer: Trainers, tmp_path: Path) -
     gflownet = GFlowNetModule(policy, ModifiedSubTB(level="step"), reward, num_samples=4)
     seen: list[Any] = []
     original = reward.combine
-    reward.combine = lambda terms, rollouts, step: seen.append((terms, rollouts)) or original(terms, rollouts, step)  # type: ignore[method-assign, func-returns-value]
+    reward.combine = lambda terms, rollouts, step: seen.append((terms, rollouts)) or original(terms, rollouts, step)
     problems = data.problems("train")[:4]
     make_trainer(2).fit(gflownet, DataLoader(problems, batch_size=2, collate_fn=list))
     assert len(seen) >= 2

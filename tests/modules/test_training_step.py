@@ -11,9 +11,9 @@ from torch.utils.data import DataLoader
 from lightning_gfn.interfaces import Objective
 from lightning_gfn.modules.gflownet import GFlowNetModule
 from lightning_gfn.modules.policy_gradient import PolicyGradientModule
-from lightning_gfn.modules.rollout import within_group_variance
 from lightning_gfn.modules.settings import EvaluationSettings, OptimizerSettings
 from lightning_gfn.modules.sft import SFTModule
+from lightning_gfn.modules.training_batch.rollout_statistics import within_group_variance
 from lightning_gfn.objectives.detailed_balance import DetailedBalance, ModifiedDetailedBalance
 from lightning_gfn.objectives.grpo import GRPO
 from lightning_gfn.objectives.subtb import ModifiedSubTB, SubTB

@@ -7,14 +7,14 @@ from dataclasses import replace
 import pytest
 import torch
 
-from lightning_gfn.modules.columns import live_columns, trajectory_log_prob
-from lightning_gfn.modules.rollout_window import RolloutWindow
 from lightning_gfn.modules.settings import UpdateSettings
-from lightning_gfn.modules.trajectory_layout import JoinedLayout
+from lightning_gfn.modules.training_batch.columns import live_columns, trajectory_log_prob
+from lightning_gfn.modules.training_batch.rollout_window import RolloutWindow
+from lightning_gfn.modules.training_batch.trajectory_layout import JoinedLayout
 from lightning_gfn.objectives.detailed_balance import DetailedBalance
 from lightning_gfn.objectives.subtb import SubTB
 from lightning_gfn.objectives.trajectory_balance import TrajectoryBalance
-from lightning_gfn.types import Problem, Rollouts, Scores
+from lightning_gfn.types import Problem, Rollouts, Scores, StepBatch
 
 LENGTHS = ([2, 3, 1], [4], [0, 2], [1, 1, 1])
 """Tokens of each step of four trajectories, of two problems."""
@@ -28,10 +28,12 @@ def make_rollouts(lengths=LENGTHS) -> Rollouts:
         problems=(Problem("a", "A"), Problem("b", "B")),
         problem_index_B=torch.tensor([0, 0, 1, 1][: len(lengths)]),
         trajectory_index_N=torch.tensor([b for b, _ in steps]),
-        context_ids_NC=torch.ones(len(steps), 2, dtype=torch.int64),
-        context_mask_NC=torch.ones(len(steps), 2, dtype=torch.bool),
-        action_ids_NT=mask.long(),
-        action_mask_NT=mask,
+        steps=StepBatch(
+            torch.ones(len(steps), 2, dtype=torch.int64),
+            torch.ones(len(steps), 2, dtype=torch.bool),
+            mask.long(),
+            mask,
+        ),
         completions=("",) * len(lengths),
         sources=("on_policy",) * len(lengths),
     )
@@ -75,7 +77,7 @@ def padded(rows: list[list[float]], width: int) -> torch.Tensor:
 
 def test_columns_are_those_of_a_written_loop() -> None:
     rollouts, scores = make_rollouts(), make_scores(make_rollouts())
-    columns = live_columns(rollouts, scores)
+    columns = live_columns(rollouts, JoinedLayout(rollouts), scores)
     actions, stops = written_actions(rollouts, scores)
     layout = JoinedLayout(rollouts)
     width = max(map(len, actions))
@@ -91,7 +93,7 @@ def test_columns_are_those_of_a_written_loop() -> None:
 
 def test_joined_actions_have_the_probability_of_the_trajectory() -> None:
     rollouts, scores = make_rollouts(), make_scores(make_rollouts())
-    columns = live_columns(rollouts, scores)
+    columns = live_columns(rollouts, JoinedLayout(rollouts), scores)
     joined_B = columns["log_pf_BT"].sum(1) + columns["log_pstop_BT1"].sum(1)
     assert torch.allclose(joined_B, trajectory_log_prob(scores, rollouts))
     joined_B.sum().backward()
@@ -109,7 +111,7 @@ def test_a_forgotten_stop_is_seen() -> None:
 def test_single_steps_keep_their_layout() -> None:
     rollouts = make_rollouts(([2], [4], [0], [1]))
     scores = make_scores(rollouts)
-    columns = live_columns(rollouts, scores)
+    columns = live_columns(rollouts, JoinedLayout(rollouts), scores)
     assert columns["log_pf_BT"] is scores.log_pf_NT and columns["log_pstop_BT1"] is scores.log_pstop_NT1
 
 
@@ -118,7 +120,7 @@ def flow_columns(rollouts: Rollouts, scores: Scores) -> dict[str, torch.Tensor]:
     generator = torch.Generator().manual_seed(5)
     flow_NT1 = torch.randn(scores.log_pstop_NT1.shape, generator=generator, dtype=torch.float64)
     return {
-        **live_columns(rollouts, scores),
+        **live_columns(rollouts, layout, scores),
         "mask_BT": layout.mask_BT,
         "step_mask_BT1": layout.starts_step_BT1,
         "log_f_BT1": layout.prefixes(flow_NT1),
@@ -172,16 +174,17 @@ def test_minibatches_of_a_window_carry_their_own_rows() -> None:
         "log_reward_B": torch.arange(4.0),
         "max_length": torch.tensor(14),
     }
-    window = RolloutWindow(0, ("a", "b"), rollouts, constants, {})
+    window = RolloutWindow(0, ("a", "b"), rollouts, layout, constants, {})
     updates = UpdateSettings(num_epochs=1, num_minibatches=2)
     actions, _ = written_actions(rollouts, scores)
     seen = []
     for part in range(2):
         window.num_done = part
-        chosen, columns = window.minibatch(rollouts.problems, updates, seed=0, whole_groups=False)
+        chosen, given, columns = window.minibatch(rollouts.problems, updates, seed=0, whole_groups=False)
         rows = [int(b) for b in columns["log_reward_B"]]
-        width = JoinedLayout(chosen).mask_BT.shape[1]
         own = JoinedLayout(chosen).mask_BT
+        width = own.shape[1]
+        assert torch.equal(given.mask_BT, own) and torch.equal(given.index_BT1, JoinedLayout(chosen).index_BT1)
         assert columns["old_log_pf_BT"].shape == (2, width) and columns["old_log_pstop_BT1"].shape == (2, width + 1)
         assert torch.equal(torch.where(own, columns["old_log_pf_BT"], 0.0), padded([actions[b] for b in rows], width))
         seen += rows

@@ -129,7 +129,7 @@ def test_objectives_are_frozen_and_built_from_a_class_path(objective: Objective)
     kind = type(objective)
     parser = ArgumentParser(exit_on_error=False)
     parser.add_argument("--objective", type=Objective)
-    settings = {field.name: getattr(objective, field.name) for field in dataclasses.fields(objective)}  # type: ignore[arg-type]
+    settings = {field.name: getattr(objective, field.name) for field in dataclasses.fields(objective)}
     config = {"class_path": f"{kind.__module__}.{kind.__qualname__}", "init_args": settings}
     built = parser.instantiate(parser.parse_object({"objective": config})).objective
     assert built == objective

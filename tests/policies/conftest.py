@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from types import SimpleNamespace
 from typing import Any
 
@@ -16,6 +15,7 @@ from lightning_gfn.policies.language_policy import LanguagePolicy
 from lightning_gfn.policies.models.evaluation_mode import no_dropout_and_gradient
 from lightning_gfn.policies.models.tokenizers import TokenizerSettings
 from lightning_gfn.policies.seq2seq_lm import Seq2SeqLM
+from lightning_gfn.types import StepBatch
 
 SIZES: dict[str, Any] = {
     "hidden_size": 48,
@@ -118,26 +118,11 @@ def make_policy() -> Callable[..., LanguagePolicy]:
     return make
 
 
-@dataclass(frozen=True)
-class Rows:
-    """Contexts and actions as ``Policy.score`` takes them."""
-
-    context_ids_NC: Tensor
-    context_mask_NC: Tensor
-    action_ids_NT: Tensor
-    action_mask_NT: Tensor
-
-    @property
-    def arguments(self) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """Positional arguments of ``Policy.score``."""
-        return self.context_ids_NC, self.context_mask_NC, self.action_ids_NT, self.action_mask_NT
-
-
-def pad_rows(contexts: list[list[int]], actions: list[list[int]], *, extra: int = 0) -> Rows:
+def pad_rows(contexts: list[list[int]], actions: list[list[int]], *, extra: int = 0) -> StepBatch:
     """Contexts padded on the left and actions on the right, each by ``extra`` more than needed."""
     c = max(map(len, contexts)) + extra
     t = max(1, max(map(len, actions))) + extra
-    return Rows(
+    return StepBatch(
         torch.tensor([[0] * (c - len(x)) + list(x) for x in contexts]),
         torch.tensor([[False] * (c - len(x)) + [True] * len(x) for x in contexts]),
         torch.tensor([list(x) + [0] * (t - len(x)) for x in actions]),
@@ -145,7 +130,7 @@ def pad_rows(contexts: list[list[int]], actions: list[list[int]], *, extra: int 
     )
 
 
-def rows_of(policy: LanguagePolicy, sampled: Any, texts: tuple[str, ...] = TEXTS) -> Rows:
+def rows_of(policy: LanguagePolicy, sampled: Any, texts: tuple[str, ...] = TEXTS) -> StepBatch:
     """The rows of a sampled batch."""
     contexts = [policy.encode_prompt(text) for text in texts]
     actions = [ids[mask].tolist() for ids, mask in zip(sampled.action_ids_NT, sampled.action_mask_NT, strict=True)]
@@ -166,13 +151,13 @@ def plain_logits(policy: LanguagePolicy, context: list[int], action: list[int]) 
         )
 
 
-def plain_log_probs(policy: LanguagePolicy, rows: Rows) -> list[tuple[list[float], list[float]]]:
+def plain_log_probs(policy: LanguagePolicy, rows: StepBatch) -> list[tuple[list[float], list[float]]]:
     """log q of tokens and of stop by one plain forward pass a row and a written loop over prefixes."""
     space = policy.space
     allowed = set(space.allowed_V.nonzero().squeeze(1).tolist())
     ends = space.end_ids.tolist()
     result = []
-    for c_ids, c_mask, a_ids, a_mask in zip(*rows.arguments, strict=True):
+    for c_ids, c_mask, a_ids, a_mask in zip(*vars(rows).values(), strict=True):
         action = a_ids[a_mask].tolist()
         logits = plain_logits(policy, c_ids[c_mask].tolist(), action)
         tokens, stops = [], []

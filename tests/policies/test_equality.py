@@ -31,7 +31,7 @@ def sample_and_score(policy: Any, kit: Any) -> tuple[Any, Any, Any]:
     contexts = [policy.encode_prompt(text) for text in kit.TEXTS]
     sampled = policy.sample(contexts, uniforms(len(contexts), policy.max_new_tokens + 1))
     rows = kit.rows_of(policy, sampled)
-    return sampled, policy.score(*rows.arguments), rows
+    return sampled, policy.score(rows), rows
 
 
 @pytest.mark.parametrize("lora", [None, LoraSettings(rank=3, dropout=0.3)], ids=["full", "lora"])
@@ -79,8 +79,8 @@ def test_padding_changes_nothing(make_policy: Any, kit: Any, name: str, decoder:
         [ids[mask].tolist() for ids, mask in zip(rows.action_ids_NT, rows.action_mask_NT, strict=True)],
         extra=3,
     )
-    narrow_scores = policy.score(*rows.arguments, entropy=True, hidden=True)
-    wide_scores = policy.score(*wide.arguments, entropy=True, hidden=True)
+    narrow_scores = policy.score(rows, entropy=True, hidden=True)
+    wide_scores = policy.score(wide, entropy=True, hidden=True)
     width = rows.action_ids_NT.shape[1]
     torch.testing.assert_close(wide_scores.log_pf_NT[:, :width], narrow_scores.log_pf_NT, atol=1e-5, rtol=0)
     torch.testing.assert_close(

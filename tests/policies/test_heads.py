@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from lightning_gfn.policies.heads import FlowHead, LogZHead, LogZScalar, ValueHead
-from lightning_gfn.types import Problem, Rollouts, Scores
+from lightning_gfn.types import Problem, Rollouts, Scores, StepBatch
 
 H, T = 6, 4
 
@@ -29,10 +29,12 @@ def batch(steps: tuple[int, ...] = (0, 1, 2)) -> tuple[Scores, Rollouts]:
         problems=(Problem(id="p", prompt=""),),
         problem_index_B=torch.zeros(b, dtype=torch.int64),
         trajectory_index_N=torch.tensor(steps),
-        context_ids_NC=torch.zeros(n, 2, dtype=torch.int64),
-        context_mask_NC=torch.ones(n, 2, dtype=torch.bool),
-        action_ids_NT=torch.zeros(n, T, dtype=torch.int64),
-        action_mask_NT=mask,
+        steps=StepBatch(
+            torch.zeros(n, 2, dtype=torch.int64),
+            torch.ones(n, 2, dtype=torch.bool),
+            torch.zeros(n, T, dtype=torch.int64),
+            mask,
+        ),
         completions=("",) * b,
         sources=("on_policy",) * b,
     )

@@ -27,7 +27,7 @@ def score_of(policy: LanguagePolicy, kit: Any, **options: Any) -> Tensor:
     """log q of two fixed actions, stops included."""
     contexts = [policy.encode_prompt(text) for text in ("one and one", "x")]
     rows = kit.pad_rows(contexts, [policy.encode_completion(text) for text in ("two", "y = 5")])
-    scores = policy.score(*rows.arguments, **options)
+    scores = policy.score(rows, **options)
     return scores.log_pf_NT.sum(1) + scores.log_pstop_NT1.sum(1)
 
 
@@ -249,7 +249,7 @@ def test_stages_of_adapters(make_policy: Any, kit: Any, tmp_path: Path, name: st
     assert [name for name, p in stage.named_parameters() if p.requires_grad] == names
     now = score_of(stage, kit).detach()
     rows = kit.rows_of(stage, stage.sample([stage.encode_prompt(t) for t in kit.TEXTS], torch.rand(5, 11)))
-    assert kit.largest_difference(stage.score(*rows.arguments), kit.plain_log_probs(stage, rows)) < 1e-5
+    assert kit.largest_difference(stage.score(rows), kit.plain_log_probs(stage, rows)) < 1e-5
     stage.save_pretrained(second)
     torch.testing.assert_close(score_of(reload(second), kit), now, atol=1e-5, rtol=0)
     torch.testing.assert_close(score_of(stage, kit), now, atol=1e-6, rtol=0)

@@ -63,14 +63,14 @@ def test_teacher_pass_is_a_pass_of_a_model_with_those_weights(
     rows = kit.rows_of(policy, before)
     weights = {name: p.detach().clone() for name, p in trained(policy).items()}
     pointers = {name: p.data_ptr() for name, p in trained(policy).items()}
-    scored = policy.score(*rows.arguments)
-    teacher = policy.teacher_actions(*rows.arguments, top_k=5)
+    scored = policy.score(rows)
+    teacher = policy.teacher_actions(rows, top_k=5)
 
     old.start_teacher()
-    wanted = old.teacher_actions(*rows.arguments, top_k=5)
+    wanted = old.teacher_actions(rows, top_k=5)
     assert torch.equal(teacher.candidates_NT1K, wanted.candidates_NT1K)
     torch.testing.assert_close(teacher.log_p_NT1K, wanted.log_p_NT1K)
-    student = policy.candidate_scores(*rows.arguments, teacher.candidates_NT1K)
+    student = policy.candidate_scores(rows, teacher.candidates_NT1K)
     assert (student.log_p_NT1K - teacher.log_p_NT1K).abs().max() > 0.1
     assert all(torch.equal(weights[name], p) and p.data_ptr() == pointers[name] for name, p in trained(policy).items())
     after = policy.sample(contexts, uniforms)

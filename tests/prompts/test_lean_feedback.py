@@ -30,7 +30,7 @@ def test_feedback_says_as_much_as_asked(strength: float, text: str) -> None:
 @pytest.mark.parametrize("kind", KINDS)
 def test_the_kind_of_error_is_told(kind: str) -> None:
     attempt = Episode(("p q",), ("sorry",), "error", "no", error_kind=kind)  # type: ignore[arg-type]
-    assert LeanWords(0.25)(THEOREM, attempt) == f"The proof fails. The tactic `sorry` {KINDS[kind]}."  # type: ignore[index]
+    assert LeanWords(0.25)(THEOREM, attempt) == f"The proof fails. The tactic `sorry` {KINDS[kind]}."
 
 
 def test_other_outcomes_and_the_cut() -> None:

@@ -18,7 +18,7 @@ ONLY = {
 
 def collect(policy, problems, mix=ONLY["on_policy"], *, num_samples=3, seed=1, step=5, buffer=None) -> Rollouts:
     sampler = RolloutSampler(num_samples=num_samples, behaviour=mix, seed=seed)
-    return sampler.collect(policy, problems, step=step, buffer=buffer, device="cpu")
+    return sampler.collect(policy, problems, rollout_step=step, buffer=buffer, device="cpu").rollouts
 
 
 def rows_by_problem(rollouts: Rollouts) -> dict[str, list[tuple[str, str]]]:
@@ -58,7 +58,7 @@ def test_one_call_with_the_keyed_uniforms(policy, problems) -> None:
     collect(policy, problems[:2], num_samples=2)
     (call,) = policy.sample_calls
     ids = ["id0", "id0", "id1", "id1"]
-    expected = keyed_uniforms("action", seed=1, step=5, problem_ids=ids, samples=[0, 1, 0, 1], length=13)
+    expected = keyed_uniforms("action", seed=1, rollout_step=5, problem_ids=ids, samples=[0, 1, 0, 1], length=13)
     assert call["uniforms"].dtype == torch.float64 and (call["uniforms"].numpy() == expected).all()
     assert call["temperature"] is None and call["top_k"] is None
 
@@ -84,11 +84,11 @@ def test_behaviour_log_probs_are_those_of_the_tempered_policy(policy, problems) 
     assert len(policy.sample_calls) == 1 and rollouts.behaviour_log_pf_NT is not None
     assert set(rollouts.sources) == {"on_policy", "tempered"}
     at_one, off_one = [], []
-    scores = policy.score(
-        rollouts.context_ids_NC, rollouts.context_mask_NC, rollouts.action_ids_NT, rollouts.action_mask_NT
-    )
+    scores = policy.score(rollouts.steps)
     for b, source in enumerate(rollouts.sources):
-        temperature = mix.temperature(rollouts.problem_of(b).id, seed=1, step=5) if source == "tempered" else 1.0
+        temperature = (
+            mix.temperature(rollouts.problem_of(b).id, seed=1, rollout_step=5) if source == "tempered" else 1.0
+        )
         previous = policy.encode_prompt(rollouts.problem_of(b).prompt)[-1]
         for i, token in enumerate(rollouts.action_lists()[b]):
             expected = (policy.log_q(previous, i) / temperature).log_softmax(-1)[token]
@@ -129,9 +129,10 @@ def test_too_few_replayed_rows_are_filled_on_policy_and_nothing_held_is_counted(
     buffer = ReplayBuffer(replacement=False)
     buffer.add([stored(policy, problems[0], "ab")])
     sampler = RolloutSampler(num_samples=3, behaviour=ONLY["replay"], seed=1)
-    rollouts = sampler.collect(policy, problems[:3], step=0, buffer=buffer, device="cpu")
+    drawn = sampler.collect(policy, problems[:3], rollout_step=0, buffer=buffer, device="cpu")
+    rollouts = drawn.rollouts
     assert rollouts.sources == ("replay", *["on_policy"] * 8)
-    assert sampler.fallbacks == {"replay": 2}
+    assert drawn.metrics == {"fallbacks_replay": 2.0} and drawn.costs == {}
     assert rollouts.terms["tokens"][0].isfinite().all() and rollouts.terms["tokens"][1:].isnan().all()
     on_policy = collect(policy, problems[:3], step=0)
     assert rollouts.completions[1:] == on_policy.completions[1:], "the same keyed samples as without replay"
@@ -156,14 +157,17 @@ def test_given_actions_of_impossible_length_are_refused_and_counted(make_policy,
     without = replace(problems[2], solutions=())
     sampler = RolloutSampler(num_samples=2, behaviour=ONLY["reference"], seed=1)
     for step in range(5):
-        rollouts = sampler.collect(policy, [fits, too_long, without], step=step, buffer=None, device="cpu")
-        assert rollouts.completions[0] == "abcd" and rollouts.sources[1:] == ("on_policy",) * 5
-    assert sampler.fallbacks == {"reference": 10}
+        drawn = sampler.collect(policy, [fits, too_long, without], rollout_step=step, buffer=None, device="cpu")
+        assert drawn.rollouts.completions[0] == "abcd" and drawn.rollouts.sources[1:] == ("on_policy",) * 5
+        assert drawn.metrics == {"fallbacks_reference": 2.0}
     buffer = ReplayBuffer()
     buffer.add([stored(policy, problems[0], "abcde")])
     replaying = RolloutSampler(num_samples=2, behaviour=ONLY["replay"], seed=1)
-    rollouts = replaying.collect(policy, problems[:1], step=0, buffer=buffer, device="cpu")
-    assert rollouts.sources == ("on_policy",) * 2 and replaying.fallbacks == {"replay": 1}
+    drawn = replaying.collect(policy, problems[:1], rollout_step=0, buffer=buffer, device="cpu")
+    assert drawn.rollouts.sources == ("on_policy",) * 2 and drawn.metrics == {"fallbacks_replay": 1.0}
+    sampling = RolloutSampler(num_samples=2, behaviour=ONLY["on_policy"], seed=1)
+    drawn = sampling.collect(policy, problems[:1], rollout_step=0, buffer=buffer, device="cpu")
+    assert drawn.metrics == {}, "a mix that gives nothing misses nothing"
 
 
 def test_replay_terms_of_two_rewards_are_refused(policy, problems) -> None:

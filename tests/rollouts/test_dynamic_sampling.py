@@ -15,7 +15,7 @@ from lightning_gfn.objectives.functional.advantages import in_mixed_group
 from lightning_gfn.objectives.grpo import GRPO
 from lightning_gfn.objectives.ppo import PPO
 from lightning_gfn.objectives.subtb import ModifiedSubTB
-from lightning_gfn.rollouts import rewarded_sampler
+from lightning_gfn.rollouts import dynamic_sampling, rewarded_sampler
 from lightning_gfn.rollouts.behaviour import BehaviourMix
 from lightning_gfn.rollouts.completion_sampler import RolloutSampler
 from lightning_gfn.rollouts.dynamic_sampling import ResampleSettings, check_resampling, equal_groups, exchange_rows
@@ -43,8 +43,8 @@ class Parity(Reward):
         is_even_B &= torch.tensor([not name.startswith("never") for name in owners])
         return {"even": is_even_B.float()}, is_even_B
 
-    def combine(self, terms: Mapping[str, Tensor], rollouts: Rollouts, step: int) -> LogReward:
-        return LogReward(terms["even"] * (1 + step))
+    def combine(self, terms: Mapping[str, Tensor], rollouts: Rollouts, optimizer_step: int) -> LogReward:
+        return LogReward(terms["even"] * (1 + optimizer_step))
 
 
 class OfPrefixes(Objective):
@@ -67,14 +67,14 @@ def collect(policy: Any, problems: Sequence[Problem], rounds: int | None, **chan
     sampler = RolloutSampler(num_samples=SAMPLES, behaviour=BehaviourMix(), seed=7)
     collector = RewardedSampler(sampler, changes.get("reward", Parity()), False, settings)
     return collector.collect(
-        policy, problems, number=changes.get("number", NUMBER), step=STEP, buffer=None, device="cpu"
+        policy, problems, rollout_step=changes.get("number", NUMBER), optimizer_step=STEP, buffer=None, device="cpu"
     )
 
 
 def written_loop(policy: Any, problem: Problem, rounds: int) -> tuple[list[str], int, int]:
     """The texts that a problem ends with, tokens and reward calls, one trajectory after the other."""
     sampler = RolloutSampler(num_samples=SAMPLES * (rounds + 1), behaviour=BehaviourMix(), seed=7)
-    texts = sampler.collect(policy, [problem], step=NUMBER, buffer=None, device="cpu").completions
+    texts = sampler.collect(policy, [problem], rollout_step=NUMBER, buffer=None, device="cpu").rollouts.completions
     groups = [list(texts[r * SAMPLES : (r + 1) * SAMPLES]) for r in range(rounds + 1)]
     tokens = calls = 0
     for group in groups:
@@ -105,7 +105,7 @@ def assert_written_loop(policy: Any, problems: list[Problem], rounds: int) -> No
     assert batch.generated_tokens == sum(tokens for _, tokens, _ in expected)
     assert batch.reward_calls == reward.rows == sum(calls for _, _, calls in expected)
     asked = [calls // SAMPLES - 1 for _, _, calls in expected]
-    assert batch.statistics["resample_rounds"] == max(asked) == rounds
+    assert batch.metrics["resample_rounds"] == max(asked) == rounds
 
 
 @pytest.mark.parametrize("rounds", [1, 2, 6])
@@ -121,9 +121,7 @@ def assert_rows_belong_together(policy: Any, rollouts: Rollouts) -> None:
     assert rollouts.action_mask_NT.shape[1] == max(map(len, actions))
     terms, correct_B = Parity().terms(rollouts, policy, prefixes=False)
     assert torch.equal(rollouts.terms["even"], terms["even"]) and torch.equal(rollouts.correct_B, correct_B)
-    scores = policy.score(
-        rollouts.context_ids_NC, rollouts.context_mask_NC, rollouts.action_ids_NT, rollouts.action_mask_NT
-    )
+    scores = policy.score(rollouts.steps)
     torch.testing.assert_close(rollouts.behaviour_log_pf_NT, scores.log_pf_NT, atol=1e-5, rtol=1e-5)
 
 
@@ -133,8 +131,8 @@ def test_refilled_groups_are_mixed_and_the_rest_stays(policy, mixed_and_hopeless
     once, batch = (collect(policy, mixed_and_hopeless, rounds, number=number) for rounds in (None, 6))
     before, after = equal_groups(once), equal_groups(batch)
     assert after == [2, 5] and len(before) > 3
-    assert batch.statistics["share_groups_refilled"] == (len(before) - 2) / 8
-    assert batch.statistics["share_groups_left_equal"] == 2 / 8
+    assert batch.metrics["share_groups_refilled"] == (len(before) - 2) / 8
+    assert batch.metrics["share_groups_left_equal"] == 2 / 8
     assert in_mixed_group(batch.log_reward.terminal_B, batch.rollouts.problem_index_B).sum() == 6 * SAMPLES
     assert torch.equal(batch.log_reward.terminal_B, batch.rollouts.terms["even"] * (1 + STEP))
     kept = [p not in before or p in after for p in range(8) for _ in range(SAMPLES)]
@@ -155,9 +153,11 @@ def test_a_field_left_behind_is_noticed(policy, mixed_and_hopeless, monkeypatch:
         wider = new.action_mask_NT.shape[1] - width
         if field.endswith("_NT"):
             old = torch.nn.functional.pad(old, (0, wider))
+        if field in vars(new.steps):
+            return replace(new, steps=replace(new.steps, **{field: old}))
         return replace(new, **{field: old})
 
-    monkeypatch.setattr(rewarded_sampler, "exchange_rows", faulty)
+    monkeypatch.setattr(dynamic_sampling, "exchange_rows", faulty)
     batch = collect(policy, mixed_and_hopeless, 6)
     with pytest.raises(AssertionError):
         assert_rows_belong_together(policy, batch.rollouts)
@@ -180,19 +180,19 @@ def test_rounds_that_repeat_their_uniforms_are_noticed(policy, mixed_and_hopeles
         RolloutSampler, "collect", lambda self, *args, **keys: original(self, *args, **{**keys, "attempt": 0})
     )
     batch = collect(policy, mixed_and_hopeless, 6)
-    assert batch.statistics["share_groups_refilled"] == 0.0
+    assert batch.metrics["share_groups_refilled"] == 0.0
     assert equal_groups(batch) != [2, 5]
 
 
 def test_without_it_a_batch_is_what_sampler_and_reward_give(policy, make_policy: Callable[..., Any], problems):
     batch = collect(policy, problems, None)
     sampler = RolloutSampler(num_samples=SAMPLES, behaviour=BehaviourMix(), seed=7)
-    rollouts = sampler.collect(make_policy(), problems, step=NUMBER, buffer=None, device="cpu")
+    rollouts = sampler.collect(make_policy(), problems, rollout_step=NUMBER, buffer=None, device="cpu").rollouts
     rollouts, calls = evaluate_rewards(rollouts, Parity(), policy, prefixes=False)
     for name in ("action_ids_NT", "action_mask_NT", "behaviour_log_pf_NT", "problem_index_B", "context_ids_NC"):
         assert torch.equal(getattr(batch.rollouts, name), getattr(rollouts, name)), name
     assert torch.equal(batch.rollouts.terms["even"], rollouts.terms["even"])
-    assert batch.statistics == {} and batch.reward_calls == calls == 8 * SAMPLES
+    assert batch.metrics == {} and batch.reward_calls == calls == 8 * SAMPLES
     assert batch.generated_tokens == int(rollouts.action_mask_NT.sum()) and len(policy.sample_calls) == 1
 
 
@@ -201,7 +201,7 @@ def test_a_batch_of_mixed_groups_is_sampled_once(policy, mixed_and_hopeless):
     calls = len(policy.sample_calls)
     batch = collect(policy, [mixed_and_hopeless[p] for p in mixed], 6)
     assert len(policy.sample_calls) == calls + 1
-    assert batch.statistics == {
+    assert batch.metrics == {
         "resample_rounds": 0.0, "share_groups_refilled": 0.0, "share_groups_left_equal": 0.0,
     }  # fmt: skip
 

@@ -21,9 +21,9 @@ def train_a_while(policy, problems, reward, *, prefixes: bool, steps: int = 6) -
     buffer = ReplayBuffer(capacity=10, replacement=False)
     batches = []
     for step in range(steps):
-        rollouts = sampler.collect(policy, problems, step=step, buffer=buffer, device="cpu")
+        rollouts = sampler.collect(policy, problems, rollout_step=step, buffer=buffer, device="cpu").rollouts
         rollouts, calls = evaluate_rewards(rollouts, reward, policy, prefixes=prefixes)
-        buffer.add(to_trajectories(rollouts, reward.combine(rollouts.terms, rollouts, step), step=step))
+        buffer.add(to_trajectories(rollouts, reward.combine(rollouts.terms, rollouts, step), optimizer_step=step))
         batches.append((rollouts, calls))
     return batches
 
@@ -60,14 +60,16 @@ def test_the_comparison_catches_terms_of_the_wrong_row(policy, problems, make_re
 def test_a_batch_of_replay_alone_asks_nothing(policy, problems, make_reward) -> None:
     reward = make_reward()
     buffer = ReplayBuffer()
-    fresh = RolloutSampler(num_samples=3, behaviour=BehaviourMix(), seed=0).collect(
-        policy, problems, step=0, buffer=None, device="cpu"
+    fresh = (
+        RolloutSampler(num_samples=3, behaviour=BehaviourMix(), seed=0)
+        .collect(policy, problems, rollout_step=0, buffer=None, device="cpu")
+        .rollouts
     )
     fresh, _ = evaluate_rewards(fresh, reward, policy, prefixes=True)
-    buffer.add(to_trajectories(fresh, reward.combine(fresh.terms, fresh, 0), step=0))
+    buffer.add(to_trajectories(fresh, reward.combine(fresh.terms, fresh, 0), optimizer_step=0))
     asked = reward.rows
     replaying = RolloutSampler(num_samples=3, behaviour=BehaviourMix(on_policy=0.0, replay=1.0), seed=0)
-    rollouts = replaying.collect(policy, problems, step=1, buffer=buffer, device="cpu")
+    rollouts = replaying.collect(policy, problems, rollout_step=1, buffer=buffer, device="cpu").rollouts
     rollouts, calls = evaluate_rewards(rollouts, reward, policy, prefixes=True)
     assert calls == 0 and reward.rows == asked and set(rollouts.sources) == {"replay"}
     assert reward.combine(rollouts.terms, rollouts, 1).prefix_BT1 is not None
@@ -78,10 +80,10 @@ def test_a_batch_of_replay_alone_asks_nothing(policy, problems, make_reward) -> 
 def test_a_buffer_filled_under_another_reward_is_refused(policy, problems, make_reward) -> None:
     sampler = RolloutSampler(num_samples=4, behaviour=MIX, seed=3)
     buffer = ReplayBuffer(replacement=False)
-    first = sampler.collect(policy, problems, step=0, buffer=buffer, device="cpu")
+    first = sampler.collect(policy, problems, rollout_step=0, buffer=buffer, device="cpu").rollouts
     first, _ = evaluate_rewards(first, make_reward(), policy, prefixes=False)
-    buffer.add(to_trajectories(first, LogReward(first.terms["tokens"]), step=0))
-    second = sampler.collect(policy, problems, step=1, buffer=buffer, device="cpu")
+    buffer.add(to_trajectories(first, LogReward(first.terms["tokens"]), optimizer_step=0))
+    second = sampler.collect(policy, problems, rollout_step=1, buffer=buffer, device="cpu").rollouts
     assert "replay" in second.sources and "on_policy" in second.sources
     with pytest.raises(ValueError, match=r"terms \['tokens'\].*gives \['other'\].*start with an empty one"):
         evaluate_rewards(second, make_reward(name="other"), policy, prefixes=False)
@@ -94,7 +96,7 @@ def test_a_buffer_filled_under_another_reward_is_refused(policy, problems, make_
 def test_trajectories_for_the_buffer(policy, problems, make_reward) -> None:
     rollouts, _ = train_a_while(policy, problems, make_reward(), prefixes=True)[-1]
     log_reward = make_reward().combine(rollouts.terms, rollouts, 0)
-    trajectories = to_trajectories(rollouts, log_reward, step=41)
+    trajectories = to_trajectories(rollouts, log_reward, optimizer_step=41)
     fresh = [b for b, source in enumerate(rollouts.sources) if source != "replay"]
     assert len(trajectories) == len(fresh) < rollouts.num_trajectories
     for b, trajectory in zip(fresh, trajectories, strict=True):
@@ -109,8 +111,10 @@ def test_trajectories_for_the_buffer(policy, problems, make_reward) -> None:
 
 
 def test_selecting_trajectories_keeps_their_steps_together(policy, problems) -> None:
-    rollouts = RolloutSampler(num_samples=2, behaviour=BehaviourMix(), seed=0).collect(
-        policy, problems, step=0, buffer=None, device="cpu"
+    rollouts = (
+        RolloutSampler(num_samples=2, behaviour=BehaviourMix(), seed=0)
+        .collect(policy, problems, rollout_step=0, buffer=None, device="cpu")
+        .rollouts
     )
     actions = rollouts.action_lists()
     owners = [0, 0, 0, 1, 2, 2, 3, 3, 3, 3, 4, 5, 5, 6, 7, 7]
@@ -124,6 +128,6 @@ def test_selecting_trajectories_keeps_their_steps_together(policy, problems) -> 
         assert part.problem_index_B.tolist() == [rollouts.problem_index_B[b] for b in index]
         assert part.action_lists() == [actions[n] for n, b in enumerate(owners) if b in index]
         assert part.trajectory_index_N.tolist() == [index.index(b) for b in owners if b in index]
-    steps_of = to_trajectories(rollouts, LogReward(torch.zeros(8)), step=0)
+    steps_of = to_trajectories(rollouts, LogReward(torch.zeros(8)), optimizer_step=0)
     assert [len(trajectory.steps) for trajectory in steps_of] == [3, 1, 2, 4, 1, 2, 1, 2]
     assert steps_of[2].steps[1].action == tuple(actions[5])

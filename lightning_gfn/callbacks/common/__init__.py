@@ -1,1 +1,1 @@
-"""What several callbacks need: result rows, files and costs."""
+"""Parts that several callbacks share: rows of results, files of a run, and costs."""

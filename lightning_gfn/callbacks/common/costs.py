@@ -1,4 +1,4 @@
-"""What a stage of work spends: the axes, the file that keeps them, and peak memory."""
+"""Costs of a stage of work: the axes, the file that keeps them, and peak memory."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What callbacks share that gather the records of validation and test: the hooks, and the step of the weights."""
+"""The base class of callbacks that gather records of validation and test: the hooks, and the step of the weights."""
 
 from __future__ import annotations
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import hashlib
 import json
 import os
@@ -13,13 +12,15 @@ from statistics import fmean
 from typing import TYPE_CHECKING, Any
 
 from lightning_gfn.answers import extract_answer
-from lightning_gfn.callbacks.common.run_files import Row, run_folder
+from lightning_gfn.callbacks.common.run_files import Row
 from lightning_gfn.metrics.functional.estimates import bootstrap_ci
 from lightning_gfn.prompts.chat import prompt_identity
 from lightning_gfn.types import EvalRecord, Problem
 
 if TYPE_CHECKING:
-    from lightning.pytorch import LightningModule, Trainer
+    from torch import nn
+
+    from lightning_gfn.module_interfaces import EvaluatedModule
 
 HEADLINE = re.compile(r"solve_rate|pass_at_\d+|maj_at_\d+|distinct_correct_rouge_[\d.]+|coverage")
 NOT_DECODING = ("max_rows", "score_references")
@@ -52,7 +53,7 @@ def is_headline(name: str) -> bool:
 
 
 def problem_row(record: EvalRecord, *, keep_completions: bool) -> Row:
-    """What is kept of one problem at one temperature; ``metrics`` is filled by the metrics.
+    """Make the row that is kept of one problem at one temperature; ``metrics`` is filled by the metrics.
 
     ``metadata`` holds the problem's columns that are a text, a number, a truth value or nothing: strata of reports.
     Attempts at a theorem also have their outcome and their number of tactics.
@@ -98,17 +99,9 @@ def merge_rows(rows: Iterable[Row], temperatures: Sequence[float]) -> list[Row]:
     return [unique[key] for key in sorted(unique, key=lambda key: (key[0], temperatures.index(key[1])))]
 
 
-def decoding_settings(pl_module: LightningModule, rows: Sequence[Row], temperatures: Sequence[float]) -> dict[str, Any]:
-    """How completions were drawn: the module's evaluation settings, the policy's lengths, and what the rows show."""
-    settings = getattr(pl_module, "evaluation", None)
-    known = (
-        dataclasses.asdict(settings) if dataclasses.is_dataclass(settings) and not isinstance(settings, type) else {}
-    )
-    decoding = {name: value for name, value in known.items() if name not in NOT_DECODING}
-    for name in ("max_new_tokens", "min_new_tokens"):
-        length = getattr(getattr(pl_module, "policy", None), name, None)
-        if length is not None:
-            decoding[name] = length
+def decoding_settings(module: EvaluatedModule, rows: Sequence[Row], temperatures: Sequence[float]) -> dict[str, Any]:
+    """The decoding settings: the module's evaluation settings, the policy's lengths, and what the rows show."""
+    decoding = {name: value for name, value in module.decoding().items() if name not in NOT_DECODING}
     counts = sorted({row["num_samples"] for row in rows})
     return {**decoding, "num_samples": counts[0] if len(counts) == 1 else counts, "temperatures": list(temperatures)}
 
@@ -119,28 +112,29 @@ def run_seed() -> int | None:
     return int(value) if value is not None else None
 
 
+def num_parameters(module: nn.Module) -> int:
+    """Weights of a module, those of a frozen reference left out."""
+    return sum(p.numel() for name, p in module.named_parameters() if ".reference." not in f".{name}")
+
+
 def run_identity(
-    trainer: Trainer, pl_module: LightningModule, rows: Sequence[Row], temperatures: Sequence[float], step: int
+    module: EvaluatedModule, rows: Sequence[Row], temperatures: Sequence[float], step: int
 ) -> dict[str, Any]:
     """Who was evaluated, on what, and how samples were drawn.
 
     Args:
-        trainer: of the evaluation.
-        pl_module: what was evaluated.
+        module: what was evaluated.
         rows: of all problems and temperatures.
         temperatures: the grid, the compared one first.
         step: optimiser steps of the weights.
     """
-    describe = getattr(pl_module, "environment_record", None)
-    environment = describe() if describe is not None else {}
+    environment = module.environment_record()
     digests = sorted({(row["problem_id"], row["content"]) for row in rows})
-    method = getattr(pl_module, "method", None)
     return {
-        "method": method if method is not None else run_folder(trainer).name,
+        "method": module.method,
         "seed": run_seed(),
         "step": step,
-        "parameters": sum(p.numel() for name, p in pl_module.named_parameters() if ".reference." not in f".{name}"),
-        "decoding": decoding_settings(pl_module, rows, temperatures),
+        "decoding": decoding_settings(module, rows, temperatures),
         **({"environment": environment} if environment else {}),
         "problems": {"count": len(digests), "fingerprint": hashlib.sha256(repr(digests).encode()).hexdigest()[:16]},
     }

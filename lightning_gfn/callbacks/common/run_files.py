@@ -1,4 +1,4 @@
-"""How callbacks find the run folder, write into it and hand files to the loggers."""
+"""Callbacks find the run folder, write into it and hand files to the loggers by these functions."""
 
 from __future__ import annotations
 

@@ -14,7 +14,7 @@ from lightning_gfn.rollouts.search.search_result import SearchResult
 
 
 def search_row(result: SearchResult, branching: int) -> Row:
-    """What is kept of one search; ``metrics`` are its values a theorem."""
+    """Make the row that is kept of one search; ``metrics`` are its values a theorem."""
     distinct = distinct_scripts([proof.script for proof in result.proofs])
     metrics = {
         "search_solve_rate": float(result.is_proved),

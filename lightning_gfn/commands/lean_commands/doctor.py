@@ -19,7 +19,7 @@ STATES_THEOREMS = ("embedded", "lean-interact")
 
 @dataclass(frozen=True)
 class Finding:
-    """What is known of one backend."""
+    """A finding says whether one backend works here, and what it lacks."""
 
     name: str
     works: bool

@@ -38,7 +38,7 @@ def build_parser() -> argparse.ArgumentParser:
 
 
 class Work:
-    """What Lean has said of each draft, kept in a file, so that a run that was cut off goes on where it stopped.
+    """The work file keeps Lean's verdict on each draft, so that a run that was cut off goes on where it stopped.
 
     Args:
         path: of the file, one JSON object a line.

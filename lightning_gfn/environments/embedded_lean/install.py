@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 import shutil
 import subprocess
@@ -15,6 +14,8 @@ from pathlib import Path
 
 from lightning_gfn.environments.embedded_lean.download import download
 from lightning_gfn.environments.embedded_lean.loader import fast_loader
+from lightning_gfn.installation.cache import cache_root
+from lightning_gfn.installation.download import file_hash
 from lightning_gfn.lean_interfaces import BackendUnavailable
 
 VERSION = "0.0.0"
@@ -46,9 +47,8 @@ class Installation:
 
 
 def cache_folder() -> Path:
-    """Where Lean is kept: under ``LIGHTNING_GFN_CACHE``, or ``~/.cache/lightning-gfn``."""
-    root = os.environ.get("LIGHTNING_GFN_CACHE")
-    return (Path(root).expanduser() if root else Path.home() / ".cache" / "lightning-gfn") / f"lean-{VERSION}"
+    """The cache folder holds Lean: under ``LIGHTNING_GFN_CACHE``, or ``~/.cache/lightning-gfn``."""
+    return cache_root() / f"lean-{VERSION}"
 
 
 def is_ready(folder: Path) -> bool:
@@ -58,7 +58,7 @@ def is_ready(folder: Path) -> bool:
 
 
 def ready_text() -> str:
-    """What the mark of a complete folder says."""
+    """The text that marks a folder as complete."""
     return f"{ARCHIVE} sha512 {SHA512} layout {LAYOUT}\n"
 
 
@@ -135,11 +135,7 @@ def verify(archive: Path) -> None:
     Raises:
         BackendUnavailable: it is another file, or damaged.
     """
-    digest = hashlib.sha512()
-    with archive.open("rb") as file:
-        while block := file.read(1 << 20):
-            digest.update(block)
-    if digest.hexdigest() != SHA512:
+    if file_hash(archive, "sha512") != SHA512:
         raise BackendUnavailable(
             f"embedded Lean: {archive} ({archive.stat().st_size:,} bytes) is not {ARCHIVE} as published "
             f"({SIZE:,} bytes, sha512 {SHA512[:16]}…): delete it and fetch it again"

@@ -26,7 +26,7 @@ SHELL = 'ulimit -c 0; ulimit -f 65536; ulimit -s "$(ulimit -H -s)"; exec "$@"'
 
 
 def lean_command(node: Path, folder: Path, files: Path = FILES) -> list[str]:
-    """How the embedded Lean is started. Node's permission model allows it to read files and nothing else."""
+    """The command that starts the embedded Lean; Node's permission model allows it to read files and nothing else."""
     readable = [f"--allow-fs-read={place.resolve()}" for place in (folder, files)]
     sandbox = ["--permission", *readable, "--allow-worker"]
     engine = ["--stack-size=60000", "--wasm-lazy-compilation"]

@@ -139,7 +139,7 @@ def check_term(term: Term, goal: Formula, hypotheses: Hypotheses) -> None:
 
 
 def infer(term: Term, hypotheses: Hypotheses) -> Formula:
-    """What a term proves that begins with a hypothesis.
+    """Infer the proposition that a term proves which begins with a hypothesis.
 
     Raises:
         Refused: it is none.

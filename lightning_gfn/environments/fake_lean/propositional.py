@@ -128,7 +128,7 @@ class Reader:
 
 @dataclass(frozen=True)
 class Sequent:
-    """What a statement says: propositions, hypotheses in order, and the goal.
+    """A sequent is a statement as data: propositions, hypotheses in order, and the goal.
 
     Args:
         propositions: names of the variables.

@@ -1,4 +1,4 @@
-"""What a pool remembers: results, deadly tactics and totals. All of it may be used from several threads."""
+"""The memory of a pool keeps results, deadly tactics and totals; several threads may use it."""
 
 from __future__ import annotations
 
@@ -75,7 +75,7 @@ class ResultCache(LeastRecentlyUsed[Answer]):
 
 
 class Strikes:
-    """Which requests killed a process, how often, and what became of them."""
+    """Strikes count the requests that killed a process, and keep what became of them."""
 
     def __init__(self) -> None:
         self._counts: LeastRecentlyUsed[int] = LeastRecentlyUsed(REMEMBERED_STRIKES)
@@ -92,7 +92,7 @@ class Strikes:
         return count >= DEADLY_STRIKES
 
     def verdict(self, key: Hashable) -> LeanError | None:
-        """What to answer for a deadly request; None for all others."""
+        """The answer to a deadly request; None for all others."""
         return self._failures.get(key)
 
 

@@ -48,7 +48,7 @@ class Request:
 
 
 def theorem_key(theorem: Theorem) -> Hashable:
-    """What distinguishes theorems: everything but their known proofs."""
+    """The key that distinguishes theorems: everything but their known proofs."""
     return theorem.name, theorem.statement, theorem.context, theorem.imports, theorem.location
 
 

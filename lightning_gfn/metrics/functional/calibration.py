@@ -1,4 +1,4 @@
-"""How good probabilities of being right are: order (AUROC), calibration (ECE, reliability) and both (Brier)."""
+"""Calibration measures judge probabilities of being right: order (AUROC), calibration (ECE), both (Brier)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Do partial rewards tell attempts that end in a proof from those that do not?"""
+"""Separation measures ask whether partial rewards tell attempts that end in a proof from those that do not."""
 
 from __future__ import annotations
 

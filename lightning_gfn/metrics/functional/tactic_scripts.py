@@ -12,7 +12,8 @@ Script = tuple[str, ...]
 _NAME = r"[^\W\d][\w'!?₀-₉]*"
 _WORD = re.compile(rf"(?<![\w'.!?]){_NAME}(?:\.{_NAME})*")
 _BINDERS = re.compile(
-    r"(?<![\w'.])(?:intros?|rintro|ext|funext|next|rename_i|fun|λ|with|obtain|have|let|set|generalize|by_cases)(?![\w'.])"
+    r"(?<![\w'.])(?:intros?|rintro|ext|funext|next|rename_i|fun|λ|with|obtain|have|let|set|generalize|by_cases)"
+    r"(?![\w'.])"
     r"(?P<names>[^;\n=]*)"
 )
 _ALTERNATIVE = re.compile(rf"(?:(?<![\w'.])case|\|)\s+{_NAME}\s+(?P<names>[^=;|\n]*)=>")

@@ -1,4 +1,4 @@
-"""What can stand for the log partition function of a problem where no head learns it."""
+"""Estimates of the log partition function of a problem, for objectives whose log Z no head learns."""
 
 from __future__ import annotations
 

@@ -9,8 +9,9 @@ import torch
 from torch import Tensor, nn
 
 from lightning_gfn.policies.models.evaluation_mode import evaluation_mode
-from lightning_gfn.policies.models.forward_pass import Reading, Rows, join_rows, prefix_rows
+from lightning_gfn.policies.models.forward_pass import Reading, join_rows, prefix_rows
 from lightning_gfn.policies.models.output_layer import OutputLayer
+from lightning_gfn.types import StepBatch
 
 if TYPE_CHECKING:
     from transformers import PreTrainedConfig, PreTrainedModel
@@ -63,12 +64,12 @@ class Architecture(ABC):
         """What ``read`` runs: the model without its output layer."""
 
     @abstractmethod
-    def read(self, backbone: Any, rows: Rows, *, pad_id: int) -> Reading:
+    def read(self, backbone: Any, steps: StepBatch, *, pad_id: int) -> Reading:
         """One teacher-forced pass.
 
         Args:
             backbone: as ``backbone`` gives it.
-            rows: contexts and actions.
+            steps: contexts and actions.
             pad_id: filler.
         """
 
@@ -126,14 +127,14 @@ class DecoderOnly(Architecture):
         """See ``Architecture.backbone``."""
         return model.base_model
 
-    def read(self, backbone: Any, rows: Rows, *, pad_id: int) -> Reading:
+    def read(self, backbone: Any, steps: StepBatch, *, pad_id: int) -> Reading:
         """See ``Architecture.read``."""
-        ids_NL, context_N = join_rows(*rows, pad_id)
+        ids_NL, context_N = join_rows(steps, pad_id)
         length = ids_NL.shape[1]
         hidden_NLH = backbone(input_ids=ids_NL, use_cache=False).last_hidden_state
         return Reading(
             hidden_SH=hidden_NLH.reshape(-1, hidden_NLH.shape[-1]),
-            flat_NT1=prefix_rows(context_N - 1, rows[2].shape[1] + 1, length),
+            flat_NT1=prefix_rows(context_N - 1, steps.action_ids_NT.shape[1] + 1, length),
             context_PCH=hidden_NLH,
             context_mask_PC=torch.arange(length, device=ids_NL.device) < context_N[:, None],
         )

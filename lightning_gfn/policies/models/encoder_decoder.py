@@ -9,7 +9,8 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from lightning_gfn.policies.models.architectures import Architecture, DecoderOnly
-from lightning_gfn.policies.models.forward_pass import Reading, Rows, pad_right, prefix_rows
+from lightning_gfn.policies.models.forward_pass import Reading, pad_right, prefix_rows
+from lightning_gfn.types import StepBatch
 
 if TYPE_CHECKING:
     from transformers import PreTrainedConfig, PreTrainedModel
@@ -146,14 +147,13 @@ class EncoderDecoder(Architecture):
         """See ``Architecture.backbone``."""
         return EncoderDecoderBackbone(model.get_encoder(), model.get_decoder(), start_token(model))
 
-    def read(self, backbone: Any, rows: Rows, *, pad_id: int) -> Reading:
+    def read(self, backbone: Any, steps: StepBatch, *, pad_id: int) -> Reading:
         """One pass of the encoder over the distinct contexts (so equal ones share their dropout), and one of the
         decoder over all actions."""
-        context_ids_NC, context_mask_NC, action_ids_NT, action_mask_NT = rows
-        marked_NC = context_ids_NC.masked_fill(~context_mask_NC, -1)
+        marked_NC = steps.context_ids_NC.masked_fill(~steps.context_mask_NC, -1)
         distinct_PC, passage_N = torch.unique(marked_NC, dim=0, return_inverse=True)
         states_PCH, mask_PC = backbone.encode(distinct_PC, distinct_PC >= 0)
-        action_NL = pad_right(action_ids_NT, action_mask_NT, pad_id)
+        action_NL = pad_right(steps.action_ids_NT, steps.action_mask_NT, pad_id)
         hidden_NLH = backbone(
             functional.pad(action_NL, (1, 0), value=backbone.start_id),
             states_PCH.index_select(0, passage_N),
@@ -164,7 +164,7 @@ class EncoderDecoder(Architecture):
         first_N = torch.zeros_like(passage_N)
         return Reading(
             hidden_SH=hidden_NLH.reshape(-1, hidden_NLH.shape[-1]),
-            flat_NT1=prefix_rows(first_N, action_ids_NT.shape[1] + 1, length),
+            flat_NT1=prefix_rows(first_N, steps.action_ids_NT.shape[1] + 1, length),
             context_PCH=states_PCH,
             context_mask_PC=mask_PC,
             passage_N=passage_N,

@@ -7,8 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-Rows = tuple[Tensor, Tensor, Tensor, Tensor]
-"""Context ids and mask, padded on the left; action ids and mask, padded on the right."""
+from lightning_gfn.types import StepBatch
 
 
 @dataclass(frozen=True)
@@ -51,26 +50,21 @@ def pad_right(ids_NS: Tensor, mask_NS: Tensor, pad_id: int) -> Tensor:
     return ids_NS.masked_fill(~mask_NS, pad_id).gather(1, order_NS)[:, : int(mask_NS.sum(1).max())]
 
 
-def join_rows(
-    context_ids_NC: Tensor, context_mask_NC: Tensor, action_ids_NT: Tensor, action_mask_NT: Tensor, pad_id: int
-) -> tuple[Tensor, Tensor]:
-    """Context and action of each row without a gap, padding at the end.
+def join_rows(steps: StepBatch, pad_id: int) -> tuple[Tensor, Tensor]:
+    """Context and action of each step without a gap, padding at the end.
 
     So positions count from 0, and causal attention alone keeps padding unseen: no mask is needed.
 
     Args:
-        context_ids_NC: padded on the left.
-        context_mask_NC: bool.
-        action_ids_NT: padded on the right.
-        action_mask_NT: bool.
+        steps: contexts and actions.
         pad_id: filler.
 
     Returns:
         ids (N, L), L the longest row, and the lengths of the contexts (N,).
     """
-    ids_NS = torch.cat([context_ids_NC, action_ids_NT], dim=1)
-    mask_NS = torch.cat([context_mask_NC, action_mask_NT], dim=1)
-    return pad_right(ids_NS, mask_NS, pad_id), context_mask_NC.sum(1)
+    ids_NS = torch.cat([steps.context_ids_NC, steps.action_ids_NT], dim=1)
+    mask_NS = torch.cat([steps.context_mask_NC, steps.action_mask_NT], dim=1)
+    return pad_right(ids_NS, mask_NS, pad_id), steps.context_mask_NC.sum(1)
 
 
 def prefix_rows(first_N: Tensor, num_prefixes: int, num_positions: int) -> Tensor:

@@ -9,36 +9,43 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from lightning_gfn.policies.models.adapters import apply_previous_adapter, base_of_adapter, is_adapter_folder
 from lightning_gfn.policies.models.architectures import Architecture
+from lightning_gfn.pretrained.catalogue import resolve
+from lightning_gfn.pretrained.gguf import check_gguf, is_gguf, read_config, read_model
 
 if TYPE_CHECKING:
     import torch
     from peft import PeftModel
-    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+    from transformers import PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 
 """Models that scale the outputs of their decoder if their embeddings are tied; T5 has a field of its own for it."""
 
 
 def check_pretrained(name: str) -> None:
-    """Refuse a path that leads nowhere before anything is loaded.
+    """Refuse a path that leads nowhere, or a model that is not installed, before anything is loaded.
 
     Args:
-        name: Hugging Face name ``owner/model`` or a folder.
+        name: of an installed model, a folder, a GGUF file, or a Hugging Face name ``owner/model``.
 
     Raises:
-        ValueError: if the folder holds no model.
-        FileNotFoundError: if the name looks like a path and there is no such folder.
+        ValueError: if the folder holds no model, or the file none in GGUF.
+        FileNotFoundError: if the name looks like a path that does not exist, or the model is not installed.
     """
-    folder = Path(name).expanduser()
+    folder = Path(resolve(name)).expanduser()
     if folder.is_dir():
-        if not (folder / "config.json").is_file() and not is_adapter_folder(folder):
+        if is_adapter_folder(folder):
+            check_pretrained(base_of_adapter(folder))
+        elif not (folder / "config.json").is_file():
             raise ValueError(f"pretrained={name!r}: the folder has neither config.json nor adapter_config.json")
+        return
+    if is_gguf(name):
+        check_gguf(name)
         return
     parts = Path(name).parts
     looks_like_path = name.startswith((".", "~", os.sep)) or len(parts) != name.count("/") + 1 or len(parts) > 2
     if looks_like_path or (len(parts) == 2 and Path(parts[0]).is_dir()):
         raise FileNotFoundError(
             f"pretrained={name!r}: no such folder. Train the earlier stage first (it writes a folder 'model') "
-            "or give a Hugging Face name such as owner/model"
+            "or give the name of an installed model (lightning-gfn model list), or of the hub, such as owner/model"
         )
 
 
@@ -53,7 +60,7 @@ def load_pretrained(
     """Load a model; an adapter folder gives its base with the adapter merged or kept beside it.
 
     Args:
-        name: Hugging Face name or folder.
+        name: of an installed model, a folder, a GGUF file, or a Hugging Face name.
         architecture: which kind of model it has to be.
         dtype: of the weights.
         attn_implementation: of attention; None for the library's choice.
@@ -67,17 +74,28 @@ def load_pretrained(
     """
     import transformers
 
+    name = resolve(name)
     folder = Path(name).expanduser()
     name = str(folder) if folder.is_dir() else name
     with_adapter = folder.is_dir() and is_adapter_folder(folder)
-    base_name = base_of_adapter(folder) if with_adapter else name
+    base_name = resolve(base_of_adapter(folder)) if with_adapter else name
     options: dict[str, Any] = {} if attn_implementation is None else {"attn_implementation": attn_implementation}
-    architecture.check_config(transformers.AutoConfig.from_pretrained(base_name))
-    model = getattr(transformers, architecture.auto_class).from_pretrained(base_name, dtype=dtype, **options)
+    architecture.check_config(load_config(base_name))
+    if is_gguf(base_name):
+        model = read_model(Path(base_name).expanduser(), architecture.auto_class, dtype=dtype, **options)
+    else:
+        model = getattr(transformers, architecture.auto_class).from_pretrained(base_name, dtype=dtype, **options)
     if not with_adapter:
         return model, name
     has_tokenizer = (folder / "tokenizer_config.json").is_file()
     return apply_previous_adapter(model, folder, previous_adapter), name if has_tokenizer else base_name
+
+
+def load_config(name: str) -> PreTrainedConfig:
+    """The configuration of a model that is no adapter, by the names that ``load_pretrained`` takes."""
+    from transformers import AutoConfig
+
+    return read_config(Path(name).expanduser()) if is_gguf(name) else AutoConfig.from_pretrained(resolve(name))
 
 
 def create_model(

@@ -9,6 +9,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from lightning_gfn.policies.models.chat_template import ChatTemplate
+from lightning_gfn.pretrained.catalogue import resolve
+from lightning_gfn.pretrained.gguf import check_gguf, is_gguf, read_tokenizer
 from lightning_gfn.prompts.chat import ChatPrompt
 
 if TYPE_CHECKING:
@@ -114,17 +116,35 @@ def is_generic_folder(folder: Path) -> bool:
     return json.loads(config.read_text()).get("tokenizer_class") in ("TokenizersBackend", "PreTrainedTokenizerFast")
 
 
+def check_tokenizer(name: str) -> None:
+    """Refuse the tokenizer of a model that is not installed, or of a file that is no GGUF, before anything is loaded.
+
+    Raises:
+        ValueError: if the file cannot be read.
+        FileNotFoundError: if the model is not installed, or there is no such file.
+    """
+    if is_gguf(name):
+        check_gguf(name, "tokenizer")
+    else:
+        resolve(name, "tokenizer")
+
+
 def load_tokenizer(name: str) -> PreTrainedTokenizerBase:
-    """A tokenizer by name or path; one without a pad token pads with its end token.
+    """A tokenizer by name or path, or of a GGUF file; one without a pad token pads with its end token.
 
     Raises:
         ValueError: if it has no end token.
+        FileNotFoundError: if it is that of a model that is not installed.
     """
     from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
-    # AutoTokenizer replaces a generic tokenizer by the class of the model type beside it, with other special tokens.
-    loader = PreTrainedTokenizerFast if is_generic_folder(Path(name)) else AutoTokenizer
-    tokenizer = loader.from_pretrained(name)
+    if is_gguf(name):
+        tokenizer = read_tokenizer(Path(name).expanduser())
+    else:
+        name = resolve(name, "tokenizer")
+        # AutoTokenizer replaces a generic one by the class of the model type beside it, with other special tokens.
+        loader = PreTrainedTokenizerFast if is_generic_folder(Path(name)) else AutoTokenizer
+        tokenizer = loader.from_pretrained(name)
     if tokenizer.eos_token_id is None:
         raise ValueError(f"tokenizer {name!r} has no end token (eos_token); set one in its tokenizer_config.json")
     if tokenizer.pad_token_id is None:

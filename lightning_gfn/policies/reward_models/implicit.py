@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from lightning_gfn.interfaces import RewardNetwork
@@ -14,8 +13,8 @@ from lightning_gfn.policies.causal_lm import CausalLM
 from lightning_gfn.policies.language_policy import LanguagePolicy
 from lightning_gfn.policies.models.adapters import base_of_adapter, is_adapter_folder
 from lightning_gfn.policies.models.evaluation_mode import no_dropout_and_gradient
-from lightning_gfn.policies.models.loading import check_pretrained
-from lightning_gfn.policies.padding import pad_actions, pad_contexts
+from lightning_gfn.policies.models.loading import check_pretrained, load_config
+from lightning_gfn.policies.padding import pad_steps
 from lightning_gfn.policies.seq2seq_lm import Seq2SeqLM
 
 
@@ -94,10 +93,7 @@ class ImplicitReward(RewardNetwork):
 def log_probs_when_ended(policy: LanguagePolicy, contexts: list[list[int]], actions: list[list[int]]) -> Tensor:
     """log q(prefix, stop | context) of each prefix of each action, (N, T + 1), nats; arbitrary beyond an action."""
     with no_dropout_and_gradient(policy):
-        scores = policy.score(*pad_contexts(contexts, policy.device), *pad_actions(actions, policy.device))
-    assert scores.log_pstop_NT1 is not None
-    total_NT1 = torch.nn.functional.pad(scores.log_pf_NT.cumsum(1), (1, 0))
-    return total_NT1 + scores.log_pstop_NT1
+        return policy.score(pad_steps(contexts, actions, policy.device)).log_prob_NT1()
 
 
 def model_of(name: str) -> str:
@@ -114,9 +110,7 @@ def model_of(name: str) -> str:
 
 def policy_class(path: str) -> type[LanguagePolicy]:
     """Which kind of policy a model is."""
-    import transformers
-
     folder = Path(path).expanduser()
     name = base_of_adapter(folder) if folder.is_dir() and is_adapter_folder(folder) else path
-    config = transformers.AutoConfig.from_pretrained(name)
+    config = load_config(name)
     return Seq2SeqLM if getattr(config, "is_encoder_decoder", False) else CausalLM

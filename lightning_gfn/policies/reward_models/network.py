@@ -19,7 +19,7 @@ from lightning_gfn.policies.models.adapters import LoraSettings
 from lightning_gfn.policies.models.encoder_decoder import EncoderDecoder
 from lightning_gfn.policies.models.evaluation_mode import no_dropout_and_gradient
 from lightning_gfn.policies.models.tokenizers import TokenizerSettings
-from lightning_gfn.policies.padding import pad_actions, pad_contexts
+from lightning_gfn.policies.padding import pad_steps
 
 SETTINGS_FILE, HEAD_FILE = "reward_network.json", "reward_head.pt"
 
@@ -33,7 +33,8 @@ class LanguageRewardNetwork(LanguageModel, RewardNetwork, TextModel):
     token is searched for, and a step's end is a token's end in training and in use alike.
 
     Args:
-        pretrained: Hugging Face name, folder of a model, or folder of an adapter that an earlier stage saved.
+        pretrained: name of an installed model (``smollm2-135m``) or of the hub (``owner/model``), folder of a model or
+            of an adapter that an earlier stage saved, or a GGUF file.
         config: a model from scratch instead: ``model_type`` and the fields of its configuration.
         tokenizer: name or path, or settings of one to be made; None takes the one beside ``pretrained``.
         lora: train a low-rank adapter (and the scalar output) and freeze everything else; None trains all weights.
@@ -122,9 +123,14 @@ class LanguageRewardNetwork(LanguageModel, RewardNetwork, TextModel):
             "max_completion_tokens": self.max_new_tokens,
         }
 
-    def kind(self) -> dict[str, bool]:
+    def kind(self) -> dict[str, Any]:
         """What a folder or a checkpoint says of the network beside its settings."""
-        return {"is_calibrated": self.is_calibrated, "encoder_decoder": isinstance(self, Seq2SeqRewardNetwork)}
+        return {
+            "is_calibrated": self.is_calibrated,
+            "encoder_decoder": isinstance(self, Seq2SeqRewardNetwork),
+            "separator": self.separator,
+            "prompt_template": self.prompt_template,
+        }
 
     # ---------------------------------------------------------------- judging
 
@@ -165,12 +171,12 @@ class LanguageRewardNetwork(LanguageModel, RewardNetwork, TextModel):
         """
         encoded = [self.encode(prompt, solution) for prompt, solution in zip(prompts, steps, strict=True)]
         contexts, solutions = ([row[part] for row in encoded] for part in range(2))
-        rows = (*pad_contexts(contexts, self.device), *pad_actions(solutions, self.device))
+        batch = pad_steps(contexts, solutions, self.device)
         most = max(len(ends) for *_, ends in encoded)
         ends_BS = torch.tensor([ends + [0] * (most - len(ends)) for *_, ends in encoded], device=self.device)
         mask_BS = ends_BS > 0
         model = self.hugging_face
-        reading = self.architecture.read(self.architecture.backbone(model), rows, pad_id=self.pad_id)
+        reading = self.architecture.read(self.architecture.backbone(model), batch, pad_id=self.pad_id)
         hidden_BSH = reading.hidden_SH[reading.flat_NT1.gather(1, ends_BS)].float()
         with torch.autocast(hidden_BSH.device.type, enabled=False):
             score_BS = self.output(hidden_BSH).squeeze(-1)

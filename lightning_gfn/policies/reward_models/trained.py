@@ -43,6 +43,7 @@ class TrainedRewardNetwork(RewardNetwork):
         self.network: LanguageRewardNetwork | None = None
         self.saved = read_saved(self.path)
         self.is_calibrated = bool(self.saved["is_calibrated"])
+        self.separator, self.prompt_template = (self.saved.get(name) for name in ("separator", "prompt_template"))
 
     def load(self) -> LanguageRewardNetwork:
         """The network with its trained weights, loaded once."""
@@ -93,7 +94,8 @@ def read_saved(path: Path) -> dict[str, Any]:
 def class_and_settings(saved: Mapping[str, Any]) -> tuple[type[LanguageRewardNetwork], dict[str, Any]]:
     """The class of a saved network, and the settings that it takes; older folders are decoder-only."""
     settings = dict(saved)
-    settings.pop("is_calibrated")
+    for name in ("is_calibrated", "separator", "prompt_template"):
+        settings.pop(name, None)
     return Seq2SeqRewardNetwork if settings.pop("encoder_decoder", False) else LanguageRewardNetwork, settings
 
 

@@ -34,7 +34,8 @@ class _ActionLogProbs(torch.autograd.Function):
         stop_logit_M = x_MV[:, space.stop_id].clone()
         largest_M = x_MV.amax(1)
         p_MV = torch.softmax(x_MV, 1, out=x_MV)
-        log_z_M = largest_M - p_MV.amax(1).log()
+        # softmax adds up one by one, and beside a likely token loses what thousands of unlikely ones weigh together.
+        log_z_M = largest_M - p_MV.amax(1).log() + p_MV.sum(1).log()
         entropy_M = torch.special.entr(p_MV).sum(1) if with_entropy else None
         ctx.save_for_backward(p_MV, token_M, may_stop_M, entropy_M)
         ctx.space, ctx.dtype = space, logits_MV.dtype

@@ -13,32 +13,27 @@ from lightning_gfn.policies.action_space import ActionSpace
 from lightning_gfn.policies.models.forward_pass import Reading
 from lightning_gfn.policies.models.output_layer import OutputLayer
 from lightning_gfn.policies.scoring.log_probs import action_log_probs
-from lightning_gfn.types import Scores
+from lightning_gfn.types import Scores, StepBatch
 
 
-def check_actions(
-    space: ActionSpace, action_ids_NT: Tensor, action_mask_NT: Tensor, context_N: Tensor, describe: Callable[[int], str]
-) -> None:
+def check_actions(space: ActionSpace, steps: StepBatch, describe: Callable[[int], str]) -> None:
     """Refuse actions that q gives probability zero, since their log-probability has no gradient.
 
     Args:
         space: the actions of q.
-        action_ids_NT: padded on the right.
-        action_mask_NT: bool.
-        context_N: lengths of the contexts.
+        steps: contexts and actions.
         describe: names a token in an error.
 
     Raises:
         ValueError: naming the row and the token.
     """
-    lengths_N = action_mask_NT.sum(1)
-    impossible_NT = ~space.allowed_V[action_ids_NT.masked_fill(~action_mask_NT, 0)] & action_mask_NT
-    problems = torch.stack(
-        [impossible_NT.any(), (lengths_N > space.max_new_tokens).any(), (context_N == 0).any()]
-    ).tolist()
+    lengths_N, mask_NT = steps.lengths_N, steps.action_mask_NT
+    impossible_NT = ~space.allowed_V[steps.action_ids_NT.masked_fill(~mask_NT, 0)] & mask_NT
+    no_context_N = ~steps.context_mask_NC.any(1)
+    problems = torch.stack([impossible_NT.any(), (lengths_N > space.max_new_tokens).any(), no_context_N.any()]).tolist()
     if problems[0]:
         row, column = impossible_NT.nonzero()[0].tolist()
-        token = int(action_ids_NT[row, column])
+        token = int(steps.action_ids_NT[row, column])
         raise ValueError(
             f"action row {row} holds token {token} ({describe(token)}), which the policy cannot produce: "
             "it is an end token, a special token or missing from allowed_tokens"
@@ -106,8 +101,7 @@ def score_actions(
     states: PrefixStates,
     output_layer: OutputLayer,
     space: ActionSpace,
-    action_ids_NT: Tensor,
-    action_mask_NT: Tensor,
+    steps: StepBatch,
     *,
     vocab_size: int,
     max_logits: int,
@@ -121,8 +115,7 @@ def score_actions(
         states: hidden states and prefixes, the last ones among them if ``stop`` or ``entropy`` is asked for.
         output_layer: hidden states to logits.
         space: the actions of q.
-        action_ids_NT: padded on the right.
-        action_mask_NT: bool.
+        steps: contexts and actions.
         vocab_size: V.
         max_logits: the most logits to hold at a time.
         stop: return log q(stop).
@@ -132,7 +125,7 @@ def score_actions(
     Returns:
         scores, float32.
     """
-    token_NT1 = functional.pad(action_ids_NT.masked_fill(~action_mask_NT, 0), (0, 1))
+    token_NT1 = functional.pad(steps.action_ids_NT.masked_fill(~steps.action_mask_NT, 0), (0, 1))
     log_token_M, log_stop_M, entropy_M = action_log_probs(
         states.decided_MH(),
         output_layer,
@@ -144,7 +137,7 @@ def score_actions(
         max_logits=max_logits,
     )
     return Scores(
-        log_pf_NT=torch.where(action_mask_NT, states.spread(log_token_M)[:, : action_ids_NT.shape[1]], 0.0),
+        log_pf_NT=torch.where(steps.action_mask_NT, states.spread(log_token_M)[:, :-1], 0.0),
         log_pstop_NT1=states.spread(log_stop_M) if stop else None,
         stop_mask_NT1=states.stop_mask_NT1,
         entropy_NT1=states.spread(entropy_M) if entropy_M is not None else None,

@@ -1,4 +1,4 @@
-"""Does the order of the methods depend on the threshold of distinct-correct or on the sampling temperature?"""
+"""The sensitivity table shows how the order of methods depends on the ROUGE-L threshold and the temperature."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a comparison says, in plain sentences (``**…**`` stands for strong text)."""
+"""Sentences state in plain words what a comparison found (``**…**`` stands for strong text)."""
 
 from __future__ import annotations
 

@@ -57,7 +57,7 @@ class MatchedPair:
 
 @dataclass(frozen=True)
 class MatchedAccuracy:
-    """What is found at equal solve rates.
+    """Matched accuracy holds the comparison of diversity at equal solve rates.
 
     Args:
         ranges: method → lowest and highest solve rate over its temperatures.

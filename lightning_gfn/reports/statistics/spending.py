@@ -1,4 +1,4 @@
-"""What the methods spent in training, and on which axes they spent alike."""
+"""Spending of the methods in training, and the axes on which they spent alike."""
 
 from __future__ import annotations
 

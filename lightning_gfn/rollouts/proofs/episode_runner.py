@@ -48,8 +48,6 @@ class EpisodeRunner:
     ) -> None:
         self.policy, self.proving, self.draw, self.device = policy, proving, draw, device
         self.max_steps, self.max_rows, self.entropy = max_steps, max_rows, entropy
-        self.num_restarted = 0
-        """Attempts whose given tactics did not prove the theorem."""
         self.asked: dict[tuple[int, tuple[str, ...]], Future[StepResult]] = {}
         self.waiting: dict[Future[StepResult], list[Attempt]] = {}
         self.seconds: dict[Future[StepResult], float] = {}
@@ -128,7 +126,6 @@ class EpisodeRunner:
             self._proceed(attempt)
 
     def _restart(self, attempt: Attempt) -> None:
-        self.num_restarted += 1
         attempt.restart_on_policy()
         self._proceed(attempt)
 

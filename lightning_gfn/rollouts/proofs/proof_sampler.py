@@ -1,15 +1,14 @@
-"""Collects the trajectories of one training step where problems are theorems."""
+"""Collects the trajectories of one rollout batch where problems are theorems."""
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import torch
 
 from lightning_gfn.interfaces import Buffer, Policy
 from lightning_gfn.lean_types import Episode, Theorem
-from lightning_gfn.policies.padding import pad_actions, pad_contexts
+from lightning_gfn.policies.padding import pad_steps
 from lightning_gfn.rollouts.batching import CORRECT, stored_terms
 from lightning_gfn.rollouts.behaviour import BehaviourMix
 from lightning_gfn.rollouts.group_sampler import GroupSampler
@@ -17,6 +16,7 @@ from lightning_gfn.rollouts.keyed_random import keyed_uniform
 from lightning_gfn.rollouts.proofs.attempt import Attempt, Move, theorem_of
 from lightning_gfn.rollouts.proofs.episode_runner import EpisodeRunner
 from lightning_gfn.rollouts.proofs.proving import FoundEpisode, Proving
+from lightning_gfn.rollouts.rollout_batch import SampledBatch
 from lightning_gfn.types import Problem, Rollouts
 
 
@@ -26,7 +26,7 @@ class EpisodeSampler(GroupSampler):
     The context of a step is the prompt of its state and the tactics so far, its action the tactic. Attempts that are
     given (replayed, found by a search, a reference proof) come first in their group. A reference proof is run through
     the environment, which must accept it; if it does not, the attempt is sampled on-policy and counted in
-    ``fallbacks``.
+    ``fallbacks_reference``.
 
     A theorem that could not be stated is left out of the batch and counted; if that holds for all of them, the batch
     consists of attempts at the bare statements, which Lean refuses (in the first batch of a run it is an error).
@@ -53,75 +53,78 @@ class EpisodeSampler(GroupSampler):
         policy: Policy,
         problems: Sequence[Problem],
         *,
-        step: int,
+        rollout_step: int,
         buffer: Buffer | None,
         device: torch.device | str,
         attempt: int = 0,
-    ) -> Rollouts:
+    ) -> SampledBatch:
         """Attempt theorems; see ``GroupSampler.collect``.
 
         Args:
             policy: samples tactics.
             problems: P theorems with different ids.
-            step: rollout batch counter, part of the random key.
+            rollout_step: rollout batch counter, part of the random key.
             buffer: to replay from.
             device: of the returned tensors.
-            attempt: which attempt at these problems in this step.
+            attempt: which attempt at these problems in this rollout batch.
 
         Returns:
-            Rollouts with one step for each tactic, and episodes.
+            Trajectories with one step for each tactic and their episodes, and what searching cost.
 
         Raises:
             ValueError: if a problem occurs twice or is no theorem, there is no buffer to replay from, or no theorem of
                 the first batch of a run could be stated.
         """
         self.check(problems, buffer)
-        self.further_cost = Counter()
-        found = self._search(policy, problems, step)
+        found, costs = self._search(policy, problems, rollout_step)
         first = attempt * self.num_samples
         attempts = [
             member
             for p, problem in enumerate(problems)
-            for member in self._group(p, problem, policy, step, buffer, first, found.get(p))
+            for member in self._group(p, problem, policy, rollout_step, buffer, first, found.get(p))
         ]
-        runner = EpisodeRunner(policy, self.proving, self.draw_at(step), device, max_steps=self.proving.max_steps)
+        runner = EpisodeRunner(
+            policy, self.proving, self.draw_at(rollout_step), device, max_steps=self.proving.max_steps
+        )
         runner.run(attempts)
-        self.fallbacks["reference"] += runner.num_restarted
         unstated = {member.problem: member for member in attempts if not member.moves}
         begun = [member for member in attempts if member.moves]
         if not begun:
-            if step == 0 and attempt == 0:
+            if rollout_step == 0 and attempt == 0:
                 raise ValueError(_why_none(unstated))
             begun = attempts
             for member in begun:
                 member.refuse()
             runner.run(begun)
-        self.figures = {"statement_failures": float(len(unstated)), **_figures(begun)}
-        return attempt_rollouts(problems, begun, device)
+        rollouts = attempt_rollouts(problems, begun, device)
+        metrics = {
+            "statement_failures": float(len(unstated)),
+            **_metrics(begun),
+            **self.fallbacks(rollouts, rollout_step),
+        }
+        return SampledBatch(rollouts, costs, metrics)
 
     def _group(
         self,
         p: int,
         problem: Problem,
         policy: Policy,
-        step: int,
+        rollout_step: int,
         buffer: Buffer | None,
         first: int,
         found: list[Attempt] | None,
     ) -> list[Attempt]:
         theorem = theorem_of(problem)
-        source = self.behaviour.source(problem.id, seed=self.seed, step=step)
+        source = self.behaviour.source(problem.id, seed=self.seed, rollout_step=rollout_step)
         given = found if found is not None else []
         if source == "replay" and buffer is not None:
-            given = self._replayed(p, problem, theorem, policy, step, buffer)
+            given = self._replayed(p, problem, theorem, policy, rollout_step, buffer)
         elif source == "reference":
-            given = self._reference(p, problem, theorem, policy, step, first)
-        if source in ("replay", "reference", "search") and not given:
-            self.fallbacks[source] += 1
+            given = self._reference(p, problem, theorem, policy, rollout_step, first)
         rest = range(first + len(given), first + self.num_samples)
         temperature, truncated = 1.0, source == "tempered"
         if truncated:
-            temperature = self.behaviour.temperature(problem.id, seed=self.seed, step=step)
+            temperature = self.behaviour.temperature(problem.id, seed=self.seed, rollout_step=rollout_step)
         sampled = [
             Attempt(
                 p,
@@ -136,14 +139,13 @@ class EpisodeSampler(GroupSampler):
         ]
         if not self.behaviour.always_reference:
             return given + sampled
-        beside = self._reference(p, problem, theorem, policy, step, first + self.num_samples)
+        beside = self._reference(p, problem, theorem, policy, rollout_step, first + self.num_samples)
         if not beside:
-            self.fallbacks["reference"] += 1
             beside = [Attempt(p, problem.id, theorem, first + self.num_samples)]
         return beside + given + sampled
 
     def _reference(
-        self, p: int, problem: Problem, theorem: Theorem, policy: Policy, step: int, sample: int
+        self, p: int, problem: Problem, theorem: Theorem, policy: Policy, rollout_step: int, sample: int
     ) -> list[Attempt]:
         """A known proof that the policy could produce, still to be run."""
         usable = [
@@ -154,14 +156,14 @@ class EpisodeSampler(GroupSampler):
         ]
         if not usable:
             return []
-        uniform = keyed_uniform("reference", seed=self.seed, step=step, problem_id=problem.id)
+        uniform = keyed_uniform("reference", seed=self.seed, rollout_step=rollout_step, problem_id=problem.id)
         script = usable[int(uniform * len(usable))]
         return [Attempt(p, problem.id, theorem, sample, "reference", script=script)]
 
     def _replayed(
-        self, p: int, problem: Problem, theorem: Theorem, policy: Policy, step: int, buffer: Buffer
+        self, p: int, problem: Problem, theorem: Theorem, policy: Policy, rollout_step: int, buffer: Buffer
     ) -> list[Attempt]:
-        drawn = self.stored(problem, policy, step, buffer)
+        drawn = self.stored(problem, policy, rollout_step, buffer)
         return [
             Attempt(
                 p,
@@ -177,19 +179,22 @@ class EpisodeSampler(GroupSampler):
             if len(held.steps) <= self.proving.max_steps
         ]
 
-    def _search(self, policy: Policy, problems: Sequence[Problem], step: int) -> dict[int, list[Attempt]]:
-        """What a search found for the problems whose source is ``search``."""
+    def _search(
+        self, policy: Policy, problems: Sequence[Problem], rollout_step: int
+    ) -> tuple[dict[int, list[Attempt]], Mapping[str, int]]:
+        """What a search found for the problems whose source is ``search``, and what it cost."""
         chosen = [
             p
             for p, problem in enumerate(problems)
-            if self.behaviour.source(problem.id, seed=self.seed, step=step) == "search"
+            if self.behaviour.source(problem.id, seed=self.seed, rollout_step=rollout_step) == "search"
         ]
         if not chosen or self.proving.search is None:
-            return {}
+            return {}, {}
         asked = [problems[p] for p in chosen]
-        found = self.proving.search.find(policy, asked, self.num_samples, self.proving, seed=self.seed, step=step)
-        self.further_cost.update(found.costs)
-        return {
+        found = self.proving.search.find(
+            policy, asked, self.num_samples, self.proving, seed=self.seed, rollout_step=rollout_step
+        )
+        attempts = {
             p: [
                 self._found(p, problems[p], policy, sample, episode)
                 for sample, episode in enumerate(episodes[: self.num_samples])
@@ -197,6 +202,7 @@ class EpisodeSampler(GroupSampler):
             ]
             for p, episodes in zip(chosen, found.episodes, strict=True)
         }
+        return attempts, found.costs
 
     def _is_whole(self, episode: Episode, policy: Policy) -> bool:
         """An attempt as sampling could have made it: played to its end, by tactics that the policy can produce."""
@@ -223,12 +229,11 @@ def attempt_rollouts(problems: Sequence[Problem], attempts: Sequence[Attempt], d
         device: of the tensors.
     """
     moves = [(b, move) for b, attempt in enumerate(attempts) for move in attempt.moves]
-    action_ids, action_mask = pad_actions([move.action for _, move in moves], device)
-    context_ids, context_mask = pad_contexts([move.context for _, move in moves], device)
+    steps = pad_steps([move.context for _, move in moves], [move.action for _, move in moves], device)
     behaviour = None
     if all(move.behaviour_log_pf is not None for _, move in moves):
-        behaviour = torch.zeros(action_mask.shape, device=device)
-        behaviour[action_mask] = torch.tensor(
+        behaviour = torch.zeros(steps.action_mask_NT.shape, device=device)
+        behaviour[steps.action_mask_NT] = torch.tensor(
             [value for _, move in moves for value in move.behaviour_log_pf or ()], device=device
         )
     terms = stored_terms([attempt.terms for attempt in attempts], [attempt.length for attempt in attempts], device)
@@ -237,10 +242,7 @@ def attempt_rollouts(problems: Sequence[Problem], attempts: Sequence[Attempt], d
         problems=tuple(problems),
         problem_index_B=torch.tensor([attempt.problem for attempt in attempts], dtype=torch.int64, device=device),
         trajectory_index_N=torch.tensor([b for b, _ in moves], dtype=torch.int64, device=device),
-        context_ids_NC=context_ids,
-        context_mask_NC=context_mask,
-        action_ids_NT=action_ids,
-        action_mask_NT=action_mask,
+        steps=steps,
         completions=tuple(attempt.text for attempt in attempts),
         sources=tuple(attempt.source for attempt in attempts),
         behaviour_log_pf_NT=behaviour,
@@ -250,7 +252,7 @@ def attempt_rollouts(problems: Sequence[Problem], attempts: Sequence[Attempt], d
     )
 
 
-def _figures(attempts: Sequence[Attempt]) -> dict[str, float]:
+def _metrics(attempts: Sequence[Attempt]) -> dict[str, float]:
     """Outcomes of the attempts that are not replayed, for the log."""
     episodes = [attempt.episode for attempt in attempts if attempt.episode is not None]
     shares = {

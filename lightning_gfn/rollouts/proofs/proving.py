@@ -6,10 +6,11 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-from lightning_gfn.interfaces import Policy
+from lightning_gfn.interfaces import Policy, Reward
 from lightning_gfn.lean_interfaces import ProofEnvironment
 from lightning_gfn.lean_types import Episode
 from lightning_gfn.prompts.proof_prompt import ProofPrompt
+from lightning_gfn.rewards.proof import ProofReward
 from lightning_gfn.types import Problem
 
 
@@ -44,7 +45,14 @@ class ProofBehaviour(ABC):
 
     @abstractmethod
     def find(
-        self, policy: Policy, problems: Sequence[Problem], num_samples: int, proving: Proving, *, seed: int, step: int
+        self,
+        policy: Policy,
+        problems: Sequence[Problem],
+        num_samples: int,
+        proving: Proving,
+        *,
+        seed: int,
+        rollout_step: int,
     ) -> Found:
         """Attempts at these theorems.
 
@@ -53,11 +61,11 @@ class ProofBehaviour(ABC):
 
         Args:
             policy: may propose tactics.
-            problems: those whose source at this step is ``search``; each has a theorem.
+            problems: those whose source in this rollout batch is ``search``; each has a theorem.
             num_samples: the most attempts of each that are taken.
             proving: environment and prompt.
             seed: of the run; random numbers are keyed by it,
-            step: and by the rollout batch counter.
+            rollout_step: and by the rollout batch counter.
         """
 
 
@@ -106,3 +114,44 @@ class Proving:
     def steps_in_evaluation(self) -> int:
         """The most tactics of an attempt in validation, test and prediction."""
         return self.evaluation_max_steps if self.evaluation_max_steps is not None else self.max_steps
+
+
+def check_reward_prompt(proving: Proving, reward: Reward) -> None:
+    """Let reward networks read what the policy reads.
+
+    Args:
+        proving: says what the policy reads.
+        reward: its ``ProofReward`` gets this prompt if it has none.
+
+    Raises:
+        ValueError: it has another one.
+    """
+    for part in reward.parts():
+        if not isinstance(part, ProofReward) or part.network is None:
+            continue
+        if part.prompt is None:
+            part.prompt = proving.proof_prompt
+        if part.prompt != proving.proof_prompt:
+            raise ValueError(
+                f"model.reward (ProofReward) has prompt {part.prompt}, but model.proving has {proving.proof_prompt}: "
+                "the network would judge states that the policy did not see so. Remove the reward's prompt, or set "
+                "both alike"
+            )
+
+
+def check_data_prompt(proving: Proving, data: object) -> None:
+    """Refuse data of theorems whose prompts differ from those that the policy will be asked with.
+
+    Args:
+        proving: says what the policy reads.
+        data: a datamodule; of theorems if it has a ``proof_prompt``.
+
+    Raises:
+        ValueError: the prompts differ.
+    """
+    written = getattr(data, "proof_prompt", None)
+    if written is not None and written != proving.proof_prompt:
+        raise ValueError(
+            f"data.prompt ({type(data).__name__}) is {written}, but the policy will be asked with model.proving.prompt "
+            f"{proving.proof_prompt}: set both alike, data.init_args.prompt and model.init_args.proving.prompt"
+        )

@@ -5,13 +5,12 @@ from __future__ import annotations
 import heapq
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Protocol, runtime_checkable
 
 import torch
 from torch import Tensor
 
 from lightning_gfn.interfaces import Policy
-from lightning_gfn.policies.padding import pad_contexts
+from lightning_gfn.policies.padding import pad_steps
 from lightning_gfn.rollouts.search.tactic_generator import (
     ProposalRequest,
     Proposed,
@@ -19,29 +18,6 @@ from lightning_gfn.rollouts.search.tactic_generator import (
     context_of,
     merged,
 )
-from lightning_gfn.types import CandidateScores
-
-
-class _Space(Protocol):
-    stop_id: int
-
-
-@runtime_checkable
-class NextActions(Protocol):
-    """What beam search needs beyond ``Policy``: every ``policies.teaching.TeachingLM`` has it."""
-
-    vocab_size: int
-    space: _Space
-
-    def candidate_scores(
-        self,
-        context_ids_NC: Tensor,
-        context_mask_NC: Tensor,
-        action_ids_NT: Tensor,
-        action_mask_NT: Tensor,
-        candidates_NT1K: Tensor,
-    ) -> CandidateScores:
-        """Log-probabilities of given next actions at every prefix."""
 
 
 @dataclass
@@ -63,13 +39,13 @@ class _Beam:
 
 @dataclass(frozen=True)
 class BeamTactics(TacticProposals):
-    """Beam search of a fixed width, exact log q, stop included; all states of a request step together.
+    """Beam search of a fixed width, exact log q, stop included; all states of a request advance together.
 
-    Deterministic. Every step scores the whole vocabulary at every prefix of every open hypothesis (there is no cache of
-    earlier steps), which suits byte tokenizers and short tactics; sampling is the cheaper choice.
+    Deterministic. At every position the whole vocabulary is scored at every prefix of every open hypothesis (there is
+    no cache of earlier positions), which suits byte tokenizers and short tactics; sampling is the cheaper choice.
 
     Args:
-        width: hypotheses kept at each step; None for the branching that is asked for.
+        width: hypotheses kept at each position; None for the branching that is asked for.
         max_rows: hypotheses scored at once (bounds memory: rows x prefixes x vocabulary).
 
     Raises:
@@ -85,17 +61,15 @@ class BeamTactics(TacticProposals):
 
     @torch.no_grad()
     def propose(
-        self, policy: Policy, requests: Sequence[ProposalRequest], branching: int, *, seed: int = 0, step: int = 0
+        self,
+        policy: Policy,
+        requests: Sequence[ProposalRequest],
+        branching: int,
+        *,
+        seed: int = 0,
+        rollout_step: int = 0,
     ) -> list[Proposed]:
-        """Search and merge; seed and step are not used.
-
-        Raises:
-            TypeError: the policy cannot compare whole distributions.
-        """
-        if not isinstance(policy, NextActions):
-            raise TypeError(
-                f"BeamTactics needs a policy with candidate_scores, not {type(policy).__name__}: use SampledTactics"
-            )
+        """Search and merge; seed and rollout_step are not used."""
         width = self.width if self.width is not None else branching
         contexts = [context_of(policy, request.prompt) for request in requests]
         beams = [_Beam(context) if context is not None else _Beam([], open=[]) for context in contexts]
@@ -115,15 +89,15 @@ class BeamTactics(TacticProposals):
             for row, beam, context in zip(best, beams, contexts, strict=True)
         ]
 
-    def _advance(self, policy: NextActions, beams: Sequence[_Beam], width: int) -> None:
+    def _advance(self, policy: Policy, beams: Sequence[_Beam], width: int) -> None:
         """One more token for every open hypothesis."""
         rows = [(beam, log_prob, ids) for beam in beams for log_prob, ids in beam.open]
         grown: dict[int, list[tuple[float, tuple[int, ...]]]] = {id(beam): [] for beam in beams}
         for start in range(0, len(rows), self.max_rows):
             chunk = rows[start : start + self.max_rows]
             log_p_NV = _next_log_probs(policy, [(beam.context, ids) for beam, _, ids in chunk])
-            stop_N = log_p_NV[:, policy.space.stop_id].tolist()
-            log_p_NV[:, policy.space.stop_id] = -torch.inf
+            stop_N = log_p_NV[:, policy.stop_id].tolist()
+            log_p_NV[:, policy.stop_id] = -torch.inf
             top = log_p_NV.topk(min(width, log_p_NV.shape[1]), dim=1)
             columns = zip(chunk, stop_N, top.values.tolist(), top.indices.tolist(), strict=True)
             for (beam, log_prob, ids), stop, values, tokens in columns:
@@ -139,13 +113,10 @@ class BeamTactics(TacticProposals):
             beam.tokens += len(beam.open)
 
 
-def _next_log_probs(policy: NextActions, rows: Sequence[tuple[Sequence[int], Sequence[int]]]) -> Tensor:
+def _next_log_probs(policy: Policy, rows: Sequence[tuple[Sequence[int], Sequence[int]]]) -> Tensor:
     """Log q of every action after each (context, action so far), (N, V); the actions are of one length."""
-    context_ids, context_mask = pad_contexts([context for context, _ in rows], "cpu")
+    steps = pad_steps([context for context, _ in rows], [ids for _, ids in rows], "cpu")
     length = len(rows[0][1])
-    action_ids = torch.tensor([list(ids) for _, ids in rows], dtype=torch.int64).reshape(len(rows), length)
     all_actions = torch.arange(policy.vocab_size).expand(len(rows), length + 1, -1)
-    scores = policy.candidate_scores(
-        context_ids, context_mask, action_ids, torch.ones_like(action_ids, dtype=torch.bool), all_actions
-    )
+    scores = policy.candidate_scores(steps, all_actions)
     return scores.log_p_NT1K[:, length].float().cpu().clone()

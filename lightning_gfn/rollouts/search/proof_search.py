@@ -66,7 +66,7 @@ def search_proofs(
     problems: Sequence[Problem],
     settings: SearchSettings,
     *,
-    step: int = 0,
+    rollout_step: int = 0,
     keep_tried: bool = False,
 ) -> list[SearchResult]:
     """Search proofs of theorems.
@@ -80,7 +80,7 @@ def search_proofs(
         prompt: what the policy reads of a state.
         problems: with theorems.
         settings: of the search.
-        step: key of the random numbers, beside the seed.
+        rollout_step: key of the random numbers, beside the seed.
         keep_tried: return every tactic that was run, too.
 
     Returns:
@@ -107,13 +107,15 @@ def search_proofs(
         ready = [run for run in active.values() if run.is_ready]
         enough = (len(active) + 1) // 2 if settings.overlap else len(active)
         if ready and len(ready) >= enough:
-            _expand(policy, prompt, ready, settings, step)
+            _expand(policy, prompt, ready, settings, rollout_step)
         else:
             wait([future for run in active.values() if (future := run.awaited()) is not None], None, FIRST_COMPLETED)
     return [results[index] for index in range(len(problems))]
 
 
-def _expand(policy: Policy, prompt: ProofPrompt, runs: Sequence[_Run], settings: SearchSettings, step: int) -> None:
+def _expand(
+    policy: Policy, prompt: ProofPrompt, runs: Sequence[_Run], settings: SearchSettings, rollout_step: int
+) -> None:
     """One call to the policy for all states that these theorems want to expand."""
     chosen = [(run, leaf) for run in runs for leaf in run.select()]
     if not chosen:
@@ -123,7 +125,9 @@ def _expand(policy: Policy, prompt: ProofPrompt, runs: Sequence[_Run], settings:
         ProposalRequest(prompt(leaf.state.text, leaf.script), "\n".join((run.problem.id, *leaf.script)))
         for run, leaf in chosen
     ]
-    proposals = settings.proposals.propose(policy, requests, settings.branching, seed=settings.seed, step=step)
+    proposals = settings.proposals.propose(
+        policy, requests, settings.branching, seed=settings.seed, rollout_step=rollout_step
+    )
     values = [0.0] * len(chosen)
     if settings.algorithm.value is not None:
         values = settings.algorithm.value(policy, [run.problem for run, _ in chosen], [leaf for _, leaf in chosen])

@@ -23,7 +23,7 @@ class SearchBehaviour(ProofBehaviour):
     Of each problem come first its proofs, in the order in which they were found, then failures: whole ways from the
     first state to a tactic that failed, or to the last tactic that an attempt may have. The most probable failures are
     taken, so that they are those that the policy itself is likely to make. The search draws random numbers of its own,
-    keyed by (seed, step, problem, tactics so far).
+    keyed by (seed, rollout step, problem, tactics so far).
 
     Args:
         algorithm: of the search.
@@ -44,7 +44,14 @@ class SearchBehaviour(ProofBehaviour):
     overlap: bool = True
 
     def find(
-        self, policy: Policy, problems: Sequence[Problem], num_samples: int, proving: Proving, *, seed: int, step: int
+        self,
+        policy: Policy,
+        problems: Sequence[Problem],
+        num_samples: int,
+        proving: Proving,
+        *,
+        seed: int,
+        rollout_step: int,
     ) -> Found:
         """Search the theorems; proofs and failures are at most ``proving.max_steps`` tactics long.
 
@@ -54,7 +61,7 @@ class SearchBehaviour(ProofBehaviour):
             num_samples: trajectories wanted of each.
             proving: environment and prompt.
             seed: of the run.
-            step: rollout batch counter.
+            rollout_step: rollout batch counter.
         """
         settings = SearchSettings(
             algorithm=self.algorithm,
@@ -67,7 +74,13 @@ class SearchBehaviour(ProofBehaviour):
             overlap=self.overlap,
         )
         results = search_proofs(
-            policy, proving.environment, proving.proof_prompt, problems, settings, step=step, keep_tried=True
+            policy,
+            proving.environment,
+            proving.proof_prompt,
+            problems,
+            settings,
+            rollout_step=rollout_step,
+            keep_tried=True,
         )
         costs = {
             "generated_tokens": sum(result.generated_tokens for result in results),

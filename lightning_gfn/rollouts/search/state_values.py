@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Literal
 import torch
 
 from lightning_gfn.interfaces import Policy, RewardNetwork
-from lightning_gfn.policies.padding import pad_contexts
+from lightning_gfn.policies.padding import pad_steps
 from lightning_gfn.prompts.proof_prompt import ProofPrompt
 from lightning_gfn.rollouts.search.search_tree import Leaf, LeafValue
 from lightning_gfn.rollouts.search.tactic_generator import context_of
@@ -115,9 +115,8 @@ class HeadValue(LeafValue):
             chunk = leaves[start : start + self.max_rows]
             contexts = [context_of(policy, self.prompt(leaf.state.text, leaf.script)) or [0] for leaf in chunk]
             device = next(self.network.parameters()).device
-            context_ids, context_mask = pad_contexts(contexts, device)
-            nothing = torch.zeros((len(chunk), 0), dtype=torch.int64, device=device)
-            scores = policy.score(context_ids, context_mask, nothing, nothing.bool(), stop=False, hidden=True)
+            steps = pad_steps(contexts, [()] * len(chunk), device)
+            scores = policy.score(steps, stop=False, hidden=True)
             assert scores.hidden_NT1H is not None, "Policy.score(hidden=True) returned no hidden states"
             found = self.network(scores.hidden_NT1H[:, 0].float()).squeeze(-1)
             values += [squashed(value, self.squash) for value in found.tolist()]

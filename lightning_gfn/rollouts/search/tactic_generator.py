@@ -60,7 +60,13 @@ class TacticProposals(ABC):
 
     @abstractmethod
     def propose(
-        self, policy: Policy, requests: Sequence[ProposalRequest], branching: int, *, seed: int = 0, step: int = 0
+        self,
+        policy: Policy,
+        requests: Sequence[ProposalRequest],
+        branching: int,
+        *,
+        seed: int = 0,
+        rollout_step: int = 0,
     ) -> list[Proposed]:
         """At most ``branching`` different tactics for each request, most probable first.
 
@@ -69,7 +75,7 @@ class TacticProposals(ABC):
             requests: states, proposed for in one batch.
             branching: most tactics of each.
             seed: of the random numbers, if any are needed.
-            step: further part of their key.
+            rollout_step: further part of their key.
         """
 
 
@@ -107,8 +113,8 @@ class SampledTactics(TacticProposals):
     """Samples tactics and keeps the different ones.
 
     ``branching · oversampling`` tactics are sampled, equal ones are merged, the most probable ``branching`` are kept.
-    Random numbers are keyed by (seed, step, state's key, sample), so that the proposals of a state depend neither on
-    the other states nor on when it is reached.
+    Random numbers are keyed by (seed, rollout step, state's key, sample), so that the proposals of a state depend
+    neither on the other states nor on when it is reached.
 
     Args:
         oversampling: samples for each tactic that is wanted; more of them find more different tactics.
@@ -134,7 +140,13 @@ class SampledTactics(TacticProposals):
 
     @torch.no_grad()
     def propose(
-        self, policy: Policy, requests: Sequence[ProposalRequest], branching: int, *, seed: int = 0, step: int = 0
+        self,
+        policy: Policy,
+        requests: Sequence[ProposalRequest],
+        branching: int,
+        *,
+        seed: int = 0,
+        rollout_step: int = 0,
     ) -> list[Proposed]:
         """Sample, merge and sort."""
         contexts = [context_of(policy, request.prompt) for request in requests]
@@ -147,7 +159,7 @@ class SampledTactics(TacticProposals):
             uniforms = keyed_uniforms(
                 "search",
                 seed=seed,
-                step=step,
+                rollout_step=rollout_step,
                 problem_ids=[requests[r].key for r, _ in chunk],
                 samples=[sample for _, sample in chunk],
                 length=policy.max_new_tokens + 1,
@@ -177,10 +189,7 @@ class SampledTactics(TacticProposals):
             top_k=self.top_k,
             top_p=self.top_p,
         )
-        mask, scores = sampled.action_mask_NT, sampled.scores
-        assert scores.log_pstop_NT1 is not None, "Policy.sample returned no stop log-probabilities"
-        length_N = mask.sum(1)
-        stop_N = scores.log_pstop_NT1.gather(1, length_N[:, None]).squeeze(1)
-        log_prob_N = torch.where(mask, scores.log_pf_NT, 0.0).sum(1) + stop_N
-        columns = zip(sampled.action_ids_NT.tolist(), length_N.tolist(), log_prob_N.tolist(), strict=True)
+        lengths = sampled.action_mask_NT.sum(1).tolist()
+        log_probs = sampled.scores.log_prob_N(sampled.action_mask_NT).tolist()
+        columns = zip(sampled.action_ids_NT.tolist(), lengths, log_probs, strict=True)
         return [(tuple(ids[:length]), log_prob) for ids, length, log_prob in columns]

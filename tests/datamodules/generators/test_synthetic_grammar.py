@@ -151,7 +151,7 @@ def test_six_paths_differ_for_every_problem_of_the_first_level() -> None:
 
 
 def test_styles_that_share_their_words_would_be_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(STYLES, "undo", lambda summands: STYLES["story"](summands).replace("Take", "Taking"))  # type: ignore[index]
+    monkeypatch.setitem(STYLES, "undo", lambda summands: STYLES["story"](summands).replace("Take", "Taking"))
     with pytest.raises(AssertionError):
         test_six_paths_differ_at_rouge_threshold(1)
 

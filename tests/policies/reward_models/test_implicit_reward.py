@@ -12,6 +12,7 @@ import torch
 from lightning_gfn.policies.causal_lm import CausalLM
 from lightning_gfn.policies.language_policy import LanguagePolicy
 from lightning_gfn.policies.models.tokenizers import TokenizerSettings
+from lightning_gfn.policies.padding import pad_steps
 from lightning_gfn.policies.reward_models.implicit import ImplicitReward
 from lightning_gfn.policies.seq2seq_lm import Seq2SeqLM
 
@@ -46,14 +47,11 @@ def log_prob(policy: LanguagePolicy, prompt: str, text: str) -> float:
     context, ids = policy.encode_prompt(prompt), policy.encode_completion(text)
     total = 0.0
     for t in range(len(ids) + 1):
-        rows = [torch.tensor([row], dtype=torch.int64) for row in (context, ids[:t])]
-        masks = [torch.ones_like(row, dtype=torch.bool) for row in rows]
-        scores = policy.score(rows[0], masks[0], rows[1], masks[1])
+        scores = policy.score(pad_steps([context], [ids[:t]], "cpu"))
         if t == len(ids):
             total += float(scores.log_pstop_NT1[0, -1])
         else:
-            following = torch.tensor([ids[: t + 1]])
-            scores = policy.score(rows[0], masks[0], following, torch.ones_like(following, dtype=torch.bool))
+            scores = policy.score(pad_steps([context], [ids[: t + 1]], "cpu"))
             total += float(scores.log_pf_NT[0, -1])
     return total
 

@@ -51,7 +51,8 @@ def test_scores_are_read_in_the_decoder_behind_the_last_token_of_each_step() -> 
 
 
 def test_other_rows_and_later_steps_do_not_matter() -> None:
-    network = make()
+    # With the larger weights of T5 float32 errs by 1e-4 itself, by how much depends on the processor.
+    network = make(config={**T5, "initializer_factor": 1.0})
     together = network.score_steps(PROMPTS, STEPS, "cpu")
     for prompt, steps, expected in zip(PROMPTS, STEPS, together, strict=True):
         assert network.score_steps([prompt], [steps[:1]], "cpu")[0] == pytest.approx(expected[:1], abs=1e-5)

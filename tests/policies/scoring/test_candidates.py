@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
 
@@ -35,7 +36,7 @@ def plain_distributions(
     """Probability of every action at every decided prefix, by one unpadded forward pass a row; stop under its id."""
     space, found = policy.space, {}
     allowed = space.allowed_V.nonzero().squeeze(1).tolist()
-    for n, (c_ids, c_mask, a_ids, a_mask) in enumerate(zip(*rows.arguments, strict=True)):
+    for n, (c_ids, c_mask, a_ids, a_mask) in enumerate(zip(*vars(rows).values(), strict=True)):
         context, action = c_ids[c_mask].tolist(), a_ids[a_mask].tolist()
         logits = kit.plain_logits(policy, context, action)
         for t in range(min(len(action), policy.max_new_tokens - 1) + 1):
@@ -54,7 +55,7 @@ def test_teacher_gives_the_most_probable_actions(
     make_policy: Maker, kit: SimpleNamespace, name: str, top_k: int, lora: LoraSettings | None
 ) -> None:
     policy, rows = prepared(make_policy, kit, name, lora=lora, max_logits=700)
-    scores = policy.teacher_actions(*rows.arguments, top_k=top_k)
+    scores = policy.teacher_actions(rows, top_k=top_k)
     plain = plain_distributions(policy, kit, rows)
     assert set(plain) == {(n, t) for n, t in scores.mask_NT1.nonzero().tolist()}
     for (n, t), weights in plain.items():
@@ -75,8 +76,8 @@ def test_student_agrees_with_scoring_in_value_and_gradient(
     make_policy: Maker, kit: SimpleNamespace, name: str, max_logits: int
 ) -> None:
     policy, rows = prepared(make_policy, kit, name, max_logits=max_logits)
-    every = policy.teacher_actions(*rows.arguments, top_k=len(ALLOWED) + 1).candidates_NT1K
-    scores, plain = policy.candidate_scores(*rows.arguments, every), policy.score(*rows.arguments)
+    every = policy.teacher_actions(rows, top_k=len(ALLOWED) + 1).candidates_NT1K
+    scores, plain = policy.candidate_scores(rows, every), policy.score(rows)
     assert plain.log_pstop_NT1 is not None
     token_NT1 = torch.nn.functional.pad(rows.action_ids_NT, (0, 1), value=policy.space.stop_id)
     ends_NT1 = torch.nn.functional.pad(rows.action_mask_NT, (0, 1))
@@ -93,8 +94,8 @@ def test_student_agrees_with_scoring_in_value_and_gradient(
 def test_gradient_of_the_rest(make_policy: Maker, kit: SimpleNamespace) -> None:
     """log(1 - Σ_S q) has the same gradient as the log-probability of the rest; -inf entries give none and no nan."""
     policy, rows = prepared(make_policy, kit)
-    ids = policy.teacher_actions(*rows.arguments, top_k=3).candidates_NT1K
-    scores = policy.candidate_scores(*rows.arguments, ids)
+    ids = policy.teacher_actions(rows, top_k=3).candidates_NT1K
+    scores = policy.candidate_scores(rows, ids)
     mask = scores.mask_NT1
     complement = torch.log1p(-scores.log_p_NT1K[mask].double().exp().sum(-1))
     torch.testing.assert_close(scores.log_rest_NT1[mask].double(), complement, atol=1e-5, rtol=0)
@@ -102,8 +103,8 @@ def test_gradient_of_the_rest(make_policy: Maker, kit: SimpleNamespace) -> None:
     losses = (scores.log_rest_NT1[mask].sum(), complement.sum())
     for found, expected in zip(*(torch.autograd.grad(x, parameters, retain_graph=True) for x in losses), strict=True):
         torch.testing.assert_close(found, expected, atol=1e-3, rtol=1e-3)
-    every = policy.teacher_actions(*rows.arguments, top_k=1000).candidates_NT1K
-    whole = policy.candidate_scores(*rows.arguments, every)
+    every = policy.teacher_actions(rows, top_k=1000).candidates_NT1K
+    whole = policy.candidate_scores(rows, every)
     kept = torch.where(whole.log_p_NT1K > -torch.inf, whole.log_p_NT1K, 0.0)
     for gradient in torch.autograd.grad(kept.sum(), parameters):
         assert torch.isfinite(gradient).all()
@@ -123,9 +124,9 @@ def test_no_more_logits_than_allowed_exist_at_a_time(
         return restrict(space, logits, may_stop)
 
     monkeypatch.setattr(type(policy.space), "restrict_", counted)
-    ids = policy.teacher_actions(*rows.arguments, top_k=2).candidates_NT1K
+    ids = policy.teacher_actions(rows, top_k=2).candidates_NT1K
     with torch.set_grad_enabled(with_gradient):
-        log_p = policy.candidate_scores(*rows.arguments, ids).log_p_NT1K
+        log_p = policy.candidate_scores(rows, ids).log_p_NT1K
     if with_gradient:
         log_p.sum().backward()
     assert max(sizes) <= 3 and len(sizes) > 5
@@ -134,13 +135,13 @@ def test_no_more_logits_than_allowed_exist_at_a_time(
 def test_wrong_arguments_name_themselves(make_policy: Maker, kit: SimpleNamespace) -> None:
     policy, rows = prepared(make_policy, kit)
     with pytest.raises(ValueError, match="top_k is 0"):
-        policy.teacher_actions(*rows.arguments, top_k=0)
+        policy.teacher_actions(rows, top_k=0)
     with pytest.raises(ValueError, match="the model has 64 positions"):
         wide = torch.ones(5, 80, dtype=torch.int64)
-        policy.teacher_actions(wide, wide.bool(), rows.action_ids_NT, rows.action_mask_NT, top_k=1)
+        policy.teacher_actions(replace(rows, context_ids_NC=wide, context_mask_NC=wide.bool()), top_k=1)
     policy.teacher = None
     with pytest.raises(RuntimeError, match="start_teacher"):
-        policy.teacher_actions(*rows.arguments, top_k=1)
+        policy.teacher_actions(rows, top_k=1)
 
 
 def test_a_planted_shift_of_prefixes_is_seen(

@@ -128,3 +128,21 @@ def test_half_precision_logits_are_normalised_in_float32() -> None:
     for given, expected in zip(values, plain(logits, token, may_stop, space_of([2])), strict=True):
         assert given is not None and given.dtype == torch.float32
         torch.testing.assert_close(given, expected, atol=1e-5, rtol=0)
+
+
+def test_many_unlikely_tokens_beside_a_likely_one_are_not_lost() -> None:
+    """A large vocabulary in float32 against float64: an error of 2e-5 at every token would add up over a sequence."""
+    size, rows = 49152, 8
+    generator = torch.Generator().manual_seed(0)
+    logits = 3.3 * torch.randn(rows, size, generator=generator)
+    logits[:, 5] = logits.amax(1) + 6.0
+    space = ActionSpace(
+        vocab_size=size, allowed_ids=list(range(3, size)), end_ids=[2], min_new_tokens=0, max_new_tokens=4
+    )
+    token, may_stop = torch.full((rows,), 5), torch.ones(rows, dtype=torch.bool)
+    given = action_log_probs(
+        logits, OutputLayer(lambda x: x), token, may_stop, space, vocab_size=size, with_entropy=False, max_logits=10**9
+    )
+    exact = logits.double()[:, 2:]
+    error = given[0].double() - (exact[:, 3] - exact.logsumexp(1))
+    assert float(error.mean().abs()) < 1e-6 and float(error.abs().max()) < 4e-6

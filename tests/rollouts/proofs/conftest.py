@@ -83,8 +83,8 @@ def collect() -> Callable[..., Rollouts]:
         sampler = EpisodeSampler(
             proving, num_samples=num_samples, behaviour=BehaviourMix(**shares), seed=options.pop("seed", 1)
         )
-        rollouts = sampler.collect(policy, problems, step=step, buffer=buffer, device="cpu", attempt=attempt)
-        run.sampler = sampler  # type: ignore[attr-defined]
-        return rollouts
+        drawn = sampler.collect(policy, problems, rollout_step=step, buffer=buffer, device="cpu", attempt=attempt)
+        run.sampler, run.metrics = sampler, drawn.metrics  # type: ignore[attr-defined]
+        return drawn.rollouts
 
     return run

@@ -47,7 +47,7 @@ def test_replayed_attempts_come_back_whole(policy, theorems, make_proving, colle
     fresh = collect(policy, theorems, proving, num_samples=20)
     fresh, calls = evaluate_rewards(fresh, reward, policy, prefixes=False)
     assert calls == 40 and bool(fresh.correct_B.any())
-    held = to_trajectories(fresh, reward.combine(fresh.terms, fresh, 0), step=3)
+    held = to_trajectories(fresh, reward.combine(fresh.terms, fresh, 0), optimizer_step=3)
     assert {len(trajectory.steps) for trajectory in held} == {1, 2}
     buffer.add(held)
     restored = ReplayBuffer(duplicates="none")
@@ -71,10 +71,10 @@ def test_replay_and_fresh_attempts_in_one_batch(policy, theorems, make_proving, 
     proving, reward = make_proving(max_steps=2), SumReward({"proof": WeightedReward(ProofReward(), temperature=2.0)})
     fresh, _ = evaluate_rewards(collect(policy, theorems[:1], proving), reward, policy, prefixes=False)
     buffer = ReplayBuffer()
-    buffer.add(to_trajectories(fresh, reward.combine(fresh.terms, fresh, 0), step=0))
+    buffer.add(to_trajectories(fresh, reward.combine(fresh.terms, fresh, 0), optimizer_step=0))
     mixed = collect(policy, theorems, proving, shares=REPLAY, buffer=buffer)
     assert set(mixed.sources[:6]) == {"replay"} and set(mixed.sources[6:]) == {"on_policy"}
-    assert collect.sampler.fallbacks["replay"] == 1
+    assert collect.metrics["fallbacks_replay"] == 1
     mixed, calls = evaluate_rewards(mixed, reward, policy, prefixes=False)
     assert calls == 6
     alone, _ = evaluate_rewards(collect(policy, theorems[1:], proving), reward, policy, prefixes=False)
@@ -92,7 +92,7 @@ def test_a_reference_proof_is_run_and_comes_first(policy, theorems, make_proving
         assert episode.tactics in problem.theorem.proofs and episode.outcome == "proved"
         texts = [row[1] for row in found[4 * p + 1 : 4 * p + 4]]
         assert texts == [row[1] for row in plain[4 * p + 1 : 4 * p + 4]], "the others are as without it"
-    assert rollouts.behaviour_log_pf_NT is None and collect.sampler.fallbacks["reference"] == 0
+    assert rollouts.behaviour_log_pf_NT is None and collect.metrics["fallbacks_reference"] == 0
     drawn = {
         by_trajectory(collect(policy, theorems[:1], make_proving(), shares=REFERENCE, num_samples=1, step=step))[0][1]
         for step in range(8)
@@ -104,7 +104,7 @@ def test_a_reference_proof_is_run_and_comes_first(policy, theorems, make_proving
 def test_a_reference_proof_that_fails_is_an_ordinary_sample(policy, theorems, make_proving, collect, proof) -> None:
     wrong = replace(theorems[0], theorem=replace(theorems[0].theorem, proofs=(proof,)))
     rollouts = collect(policy, [wrong], make_proving(), shares=REFERENCE)
-    assert collect.sampler.fallbacks["reference"] == 1 and rollouts.sources == ("on_policy",) * 6
+    assert collect.metrics["fallbacks_reference"] == 1 and rollouts.sources == ("on_policy",) * 6
     plain = by_trajectory(collect(policy, theorems[:1], make_proving()))
     assert [row[:3] for row in by_trajectory(rollouts)] == [row[:3] for row in plain]
     assert rollouts.behaviour_log_pf_NT is not None
@@ -120,14 +120,14 @@ def test_always_reference_adds_one_to_every_group(policy, theorems, make_proving
     assert [row[:3] for row in rows[1:5] + rows[6:]] == [row[:3] for row in plain]
     unknown = [replace(item, theorem=replace(item.theorem, proofs=())) for item in theorems]
     found = collect(policy, unknown, make_proving(), shares=shares, num_samples=4)
-    assert found.sources == ("on_policy",) * 10 and collect.sampler.fallbacks["reference"] == 2
+    assert found.sources == ("on_policy",) * 10 and collect.metrics["fallbacks_reference"] == 2
     assert found.behaviour_log_pf_NT is not None
 
 
 def test_always_reference_for_problems_of_one_step(policy) -> None:
     problems = [Problem(f"p{i}", "x", solutions=("left", "exact hp")[: i + 1]) for i in range(2)]
     sampler = RolloutSampler(num_samples=3, behaviour=BehaviourMix(always_reference=True), seed=0)
-    rollouts = sampler.collect(policy, problems, step=0, buffer=None, device="cpu")
+    rollouts = sampler.collect(policy, problems, rollout_step=0, buffer=None, device="cpu").rollouts
     assert rollouts.sources == ("reference", *["on_policy"] * 3) * 2
     assert rollouts.completions[0] == "left"
     with pytest.raises(ValueError, match="set reference to 0"):
@@ -139,7 +139,14 @@ class Given(ProofBehaviour):
         self.episodes = episodes
 
     def find(
-        self, policy: Any, problems: Sequence[Problem], num_samples: int, proving: Proving, *, seed: int, step: int
+        self,
+        policy: Any,
+        problems: Sequence[Problem],
+        num_samples: int,
+        proving: Proving,
+        *,
+        seed: int,
+        rollout_step: int,
     ) -> Found:
         found = tuple(FoundEpisode(episode) for episode in self.episodes)
         return Found((found,) * len(problems), {"generated_tokens": 70, "environment_steps": 50})
@@ -156,7 +163,7 @@ def test_what_a_search_found_is_taken_if_sampling_could_have_made_it(policy, the
         (policy.encode_prompt(prompt("a")), [TACTIC_LEFT]), (policy.encode_prompt(prompt("b", ["left"])), [1]),
     ]  # fmt: skip
     collector = RewardedSampler(collect.sampler, ProofSuccess(), False)
-    batch = collector.collect(policy, theorems[1:], number=4, step=0, buffer=None, device="cpu")
+    batch = collector.collect(policy, theorems[1:], rollout_step=4, optimizer_step=0, buffer=None, device="cpu")
     own = sum(len(action) for n, action in enumerate(batch.rollouts.action_lists()) if n >= 2)
     assert batch.generated_tokens == 70 + own
     assert batch.environment_steps == 50 + environment_steps(batch.rollouts)
@@ -171,7 +178,7 @@ def test_a_theorem_that_cannot_be_stated_is_left_out(policy, theorems, unstated,
     batch = [theorems[0], unstated, theorems[1]]
     rollouts = collect(policy, batch, make_proving(), num_samples=4, step=0)
     assert rollouts.problems == tuple(batch) and rollouts.problem_index_B.tolist() == [0] * 4 + [2] * 4
-    assert collect.sampler.figures["statement_failures"] == 1.0
+    assert collect.metrics["statement_failures"] == 1.0
     with pytest.raises(ValueError, match="theorem 'unstated'"):
         collect(policy, [unstated], make_proving(), step=0)
     later = collect(policy, [unstated], make_proving(), num_samples=4, step=9)
@@ -215,7 +222,7 @@ def test_equal_groups_are_drawn_again(policy, theorems, make_proving) -> None:
     sampler = EpisodeSampler(make_proving(), num_samples=3, behaviour=BehaviourMix(), seed=1)
     batches = [
         RewardedSampler(sampler, ProofSuccess(), False, resample).collect(
-            policy, theorems, number=number, step=0, buffer=None, device="cpu"
+            policy, theorems, rollout_step=number, optimizer_step=0, buffer=None, device="cpu"
         )
         for number in range(4)
         for resample in (None, ResampleSettings(8))

@@ -38,7 +38,7 @@ def written(policy: Any, problem: Problem, sample: int, *, seed: int, step: int,
         uniforms = keyed_uniforms(
             "action",
             seed=seed,
-            step=step,
+            rollout_step=step,
             problem_ids=[problem.id],
             samples=[sample],
             turns=[len(tactics)],

@@ -121,6 +121,10 @@ def test_counts_figures_and_evaluation(world, tmp_path: Path) -> None:
     logged = {name: float(value) for name, value in runner.callback_metrics.items()}
     assert logged["train/env_steps"] > 0 and logged["train/share_proved"] + logged["train/share_error"] <= 1.0
     assert logged["budget/environment_steps"] == budget.spent["environment_steps"]
+    mixed = [LETTERS[0], Problem("plain", "x", answer="1"), *LETTERS[1:], Problem("other", "y", answer="1")]
+    found = module.records_at(mixed, 1.0)
+    assert [record.problem for record in found] == mixed
+    assert [bool(record.episodes) for record in found] == [True, False, True, True, True, False]
     records = module.records_at(LETTERS, 1.0)
     assert [record.problem for record in records] == LETTERS and all(len(record.episodes) == 5 for record in records)
     assert module.environment_record() == {"backend": "world", "version": "1", "max_steps": 3}
@@ -137,7 +141,7 @@ def test_the_teacher_reads_each_steps_own_prompt(world, steps) -> None:
         teacher=TeacherSettings(template=template, top_k=3, max_prompt_tokens=60, steps=steps),
     )  # fmt: skip
     fit(module, 3)
-    rollouts = module.sampler.collect(module.policy, LETTERS, step=9, buffer=None, device="cpu")
+    rollouts = module.sampler.collect(module.policy, LETTERS, rollout_step=9, buffer=None, device="cpu").rollouts
     feedback = module.feedback.give(rollouts, module.policy, range(rollouts.num_trajectories))
     contexts, too_long = module.teacher_contexts(rollouts, feedback)
     assert too_long == 0

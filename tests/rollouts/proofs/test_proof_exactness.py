@@ -38,12 +38,10 @@ def test_training_reaches_the_reward_proportional_policy(tactic, theorems, make_
     sampler = EpisodeSampler(make_proving(max_steps=2), num_samples=24, behaviour=mix, seed=0)
     reward, before = ProofReward(binary=True), distance(tactic, policy, theorems[0].theorem, temperature)
     for step in range(120):
-        rollouts = sampler.collect(policy, theorems[:1], step=step, buffer=None, device="cpu")
+        rollouts = sampler.collect(policy, theorems[:1], rollout_step=step, buffer=None, device="cpu").rollouts
         rollouts, _ = evaluate_rewards(rollouts, reward, policy, prefixes=False)
         log_reward_B = reward.combine(rollouts.terms, rollouts, step).terminal_B / temperature
-        scores = policy.score(
-            rollouts.context_ids_NC, rollouts.context_mask_NC, rollouts.action_ids_NT, rollouts.action_mask_NT
-        )
+        scores = policy.score(rollouts.steps)
         log_pf_N = scores.log_pf_NT.sum(1)
         last = rollouts.trajectory_index_N.bincount().cumsum(0) - 1
         log_pf_B = torch.zeros(24).index_add(0, rollouts.trajectory_index_N, log_pf_N)

@@ -24,7 +24,7 @@ from lightning_gfn.rollouts.search.state_values import (
     squashed,
 )
 from lightning_gfn.rollouts.search.tactic_generator import Proposal, ProposalRequest, SampledTactics
-from lightning_gfn.types import Scores
+from lightning_gfn.types import Scores, StepBatch
 
 
 def tried(leaf: Leaf, **outcomes: tuple[float, str | None]) -> list[Tried]:
@@ -246,10 +246,11 @@ def test_reward_network_judges_the_tactics_so_far(worlds: Any) -> None:
 
 def test_value_head_is_read_at_the_end_of_the_prompt(worlds: Any) -> None:
     class Scoring(worlds.LetterPolicy):  # type: ignore[name-defined,misc]
-        def score(self, c_ids: Any, c_mask: Any, a_ids: Any, a_mask: Any, **options: Any) -> Scores:
-            assert options == {"stop": False, "hidden": True} and a_ids.shape[1] == 0
-            hidden = c_mask.sum(1).float()[:, None, None]
-            return Scores(a_ids.float(), None, torch.ones(len(a_ids), 1).bool(), hidden_NT1H=hidden)
+        def score(self, steps: StepBatch, **options: Any) -> Scores:
+            assert options == {"stop": False, "hidden": True} and steps.action_ids_NT.shape[1] == 0
+            hidden = steps.context_mask_NC.sum(1).float()[:, None, None]
+            log_pf_NT, may_stop_NT1 = steps.action_ids_NT.float(), torch.ones(steps.num_steps, 1).bool()
+            return Scores(log_pf_NT, None, may_stop_NT1, hidden_NT1H=hidden)
 
     class Head:
         provides = frozenset({"value_BT1"})

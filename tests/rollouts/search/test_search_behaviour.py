@@ -30,7 +30,7 @@ def test_episodes_are_what_the_environment_says(worlds: Any, algorithm: Any) -> 
     policy, world = worlds.LetterPolicy(), worlds.random_world(4, proofs=0.05)
     proving = Proving(world, max_steps=3)
     problems: list[Problem] = [worlds.make_problem(f"t{n}") for n in range(6)]
-    found = replace(BEHAVIOUR, algorithm=algorithm).find(policy, problems, 8, proving, seed=1, step=2)
+    found = replace(BEHAVIOUR, algorithm=algorithm).find(policy, problems, 8, proving, seed=1, rollout_step=2)
     outcomes = set()
     for problem, row in zip(problems, found.episodes, strict=True):
         assert 0 < len(row) <= 8 and len({(e.episode.tactics, e.episode.outcome) for e in row}) == len(row)
@@ -58,7 +58,7 @@ def test_numbers_failures_and_keys(worlds: Any) -> None:
     proving, problems = Proving(world, max_steps=3), [worlds.make_problem(f"t{n}") for n in range(6)]
 
     def found(behaviour: SearchBehaviour = BEHAVIOUR, num: int = 4, seed: int = 1, step: int = 2) -> Any:
-        return behaviour.find(policy, problems, num, proving, seed=seed, step=step).episodes
+        return behaviour.find(policy, problems, num, proving, seed=seed, rollout_step=step).episodes
 
     first = [[one.episode.tactics for one in row] for row in found()]
     assert first == [[one.episode.tactics for one in row] for row in found()]

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import itertools
 import math
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import torch
 from torch import Tensor
 
+from lightning_gfn.policies.causal_lm import CausalLM
+from lightning_gfn.policies.models.tokenizers import TokenizerSettings
+from lightning_gfn.policies.padding import pad_steps
 from lightning_gfn.rollouts.search.beam_tactics import BeamTactics
 from lightning_gfn.rollouts.search.tactic_generator import ProposalRequest, SampledTactics, log_sum_exp, merged
-from lightning_gfn.types import CandidateScores
+from lightning_gfn.types import CandidateScores, StepBatch
 
 
 def requests_of(*prompts: str) -> list[ProposalRequest]:
@@ -48,7 +50,7 @@ def test_samples_depend_on_key_seed_and_step_alone(worlds: Any) -> None:
     assert sampled.propose(policy, requests_of("y", "x"), 4, seed=1)[1] == alone
     assert SampledTactics(max_rows=3).propose(policy, requests_of("x"), 4, seed=1)[0] == alone
     assert any(sampled.propose(policy, requests_of("x"), 4, seed=s)[0] != alone for s in (2, 3))
-    assert any(sampled.propose(policy, requests_of("x"), 4, seed=1, step=s)[0] != alone for s in (1, 2))
+    assert any(sampled.propose(policy, requests_of("x"), 4, seed=1, rollout_step=s)[0] != alone for s in (1, 2))
 
 
 def test_spellings_are_joined_and_empty_tactics_dropped() -> None:
@@ -71,7 +73,7 @@ class TinyPolicy:
     """Four tokens (stop is 3) whose probabilities depend on context and prefix; at most three tokens."""
 
     vocab_size = 4
-    space = SimpleNamespace(stop_id=3)
+    stop_id = 3
     max_new_tokens = 3
     min_new_tokens = 1
 
@@ -88,11 +90,12 @@ class TinyPolicy:
             logits[3] = -torch.inf
         return logits.log_softmax(0)
 
-    def candidate_scores(self, c_ids: Tensor, c_mask: Tensor, a_ids: Tensor, a_mask: Tensor, wanted: Tensor) -> Any:
-        rows, width = a_ids.shape
+    def candidate_scores(self, steps: StepBatch, wanted: Tensor) -> Any:
+        rows, width = steps.action_ids_NT.shape
         found = torch.zeros(rows, width + 1, wanted.shape[2])
         for n in range(rows):
-            context, action = tuple(c_ids[n][c_mask[n]].tolist()), tuple(a_ids[n].tolist())
+            context = tuple(steps.context_ids_NC[n][steps.context_mask_NC[n]].tolist())
+            action = tuple(steps.action_ids_NT[n].tolist())
             for t in range(width + 1):
                 found[n, t] = self.log_q(context, action[:t])[wanted[n, t]]
         return CandidateScores(wanted, found, torch.zeros(rows, width + 1), torch.ones(rows, width + 1).bool())
@@ -131,6 +134,31 @@ def test_a_narrow_beam_gives_exact_log_probs_and_never_more_than_asked() -> None
         assert proposal.log_prob == pytest.approx(every[proposal.tactic], abs=1e-5)
 
 
-def test_a_policy_without_candidate_scores_is_refused(worlds: Any) -> None:
-    with pytest.raises(TypeError, match="SampledTactics"):
-        BeamTactics().propose(worlds.LetterPolicy(), requests_of("p"), 2)
+def test_a_beam_over_a_language_model_finds_its_most_probable_actions() -> None:
+    """A real policy: every action of at most two letters, scored by ``Policy.score``."""
+    torch.manual_seed(0)
+    config = {
+        "model_type": "llama", "hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 1,
+        "num_attention_heads": 2, "max_position_embeddings": 16,
+    }  # fmt: skip
+    policy = CausalLM(
+        config=config,
+        tokenizer=TokenizerSettings(kind="byte"),
+        max_prompt_tokens=8,
+        max_new_tokens=2,
+        allowed_tokens=["x", "y", "z"],
+    )
+    policy.build(())
+    policy.eval()
+    with torch.no_grad():
+        for parameter in policy.parameters():
+            parameter.add_(0.3 * torch.randn_like(parameter))
+    [found] = BeamTactics(width=12).propose(policy, requests_of("p"), 5)
+    texts = ["".join(letters) for length in (1, 2) for letters in itertools.product("xyz", repeat=length)]
+    actions = [policy.encode_completion(text) for text in texts]
+    steps = pad_steps([policy.encode_prompt("p")] * len(texts), actions, "cpu")
+    with torch.no_grad():
+        every = dict(zip(texts, policy.score(steps).log_prob_N(steps.action_mask_NT).tolist(), strict=True))
+    best = sorted(every, key=lambda text: -every[text])[:5]
+    assert [p.tactic for p in found.tactics] == best
+    assert [p.log_prob for p in found.tactics] == pytest.approx([every[text] for text in best], abs=1e-5)

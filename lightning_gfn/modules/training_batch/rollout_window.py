@@ -11,14 +11,15 @@ import torch
 from torch import Tensor
 
 from lightning_gfn.modules.settings import UpdateSettings
-from lightning_gfn.modules.trajectory_layout import JoinedLayout
+from lightning_gfn.modules.training_batch.trajectory_layout import JoinedLayout
 from lightning_gfn.rollouts.batching import select_trajectories
 from lightning_gfn.rollouts.keyed_random import keyed_uniforms
-from lightning_gfn.types import Problem, Rollouts
+from lightning_gfn.types import Problem, Rollouts, StepBatch
 
 TENSORS = (
     "problem_index_B", "trajectory_index_N", "context_ids_NC", "context_mask_NC", "action_ids_NT", "action_mask_NT",
 )  # fmt: skip
+"""What a checkpoint holds of the rollouts: two indices, and the fields of their ``StepBatch``."""
 
 
 @dataclass
@@ -26,25 +27,27 @@ class RolloutWindow:
     """One rollout batch, its constant columns, and how many updates have used it.
 
     Args:
-        number: rollout batch counter, part of the key of the minibatches.
+        rollout_step: rollout batch counter, part of the key of the minibatches.
         problem_ids: the problems of the batch; their texts come again with every training batch.
         rollouts: B trajectories.
+        layout: of these rollouts.
         constants: columns that are the same in every update: (B, …), or scalars.
         statistics: figures of the whole rollout batch, logged with every update.
         num_done: updates made.
     """
 
-    number: int
+    rollout_step: int
     problem_ids: tuple[str, ...]
     rollouts: Rollouts
+    layout: JoinedLayout
     constants: dict[str, Tensor]
     statistics: dict[str, float]
     num_done: int = 0
 
     def minibatch(
         self, problems: Sequence[Problem], updates: UpdateSettings, *, seed: int, whole_groups: bool
-    ) -> tuple[Rollouts, dict[str, Tensor]]:
-        """The trajectories of the next update with their constant columns.
+    ) -> tuple[Rollouts, JoinedLayout, dict[str, Tensor]]:
+        """The trajectories of the next update with their layout and their constant columns.
 
         Each epoch cuts another permutation of the trajectories (or of the problems' groups) into parts; it is keyed by
         (seed, rollout batch, epoch), problem id and sample.
@@ -66,7 +69,7 @@ class RolloutWindow:
             )
         rollouts = replace(self.rollouts, problems=tuple(problems))
         if updates.num_minibatches == 1:
-            return rollouts, self.constants
+            return rollouts, self.layout, self.constants
         epoch, part = divmod(self.num_done, updates.num_minibatches)
         units = self._units(whole_groups)
         if len(units) < updates.num_minibatches:
@@ -96,32 +99,37 @@ class RolloutWindow:
             seen[group_B[unit[0]]] += 1
         ids = [self.problem_ids[group_B[unit[0]]] for unit in units]
         uniforms = keyed_uniforms(
-            "minibatch", seed=seed, step=self.number, problem_ids=ids, samples=samples, length=epoch + 1
+            "minibatch", seed=seed, rollout_step=self.rollout_step, problem_ids=ids, samples=samples, length=epoch + 1
         )
         return [units[i] for i in uniforms[:, epoch].argsort(kind="stable")]
 
-    def _select(self, rollouts: Rollouts, index: list[int]) -> tuple[Rollouts, dict[str, Tensor]]:
+    def _select(self, rollouts: Rollouts, index: list[int]) -> tuple[Rollouts, JoinedLayout, dict[str, Tensor]]:
         chosen_B = torch.tensor(index, device=rollouts.problem_index_B.device)
         part = select_trajectories(rollouts, index)
-        width = JoinedLayout(part).mask_BT.shape[1]
+        layout = JoinedLayout(part)
+        width = layout.mask_BT.shape[1]
         constants = {name: _rows(name, column, chosen_B, width) for name, column in self.constants.items()}
         correct_B = rollouts.correct_B
-        return part.with_terms({}, correct_B[chosen_B] if correct_B is not None else None), constants
+        return part.with_terms({}, correct_B[chosen_B] if correct_B is not None else None), layout, constants
 
     def to(self, device: torch.device) -> RolloutWindow:
         """The same with all tensors on a device."""
-        held = {name: getattr(self.rollouts, name).to(device) for name in TENSORS}
         correct_B = self.rollouts.correct_B
         self.rollouts = replace(
-            self.rollouts, **held, correct_B=correct_B.to(device) if correct_B is not None else None
+            self.rollouts,
+            problem_index_B=self.rollouts.problem_index_B.to(device),
+            trajectory_index_N=self.rollouts.trajectory_index_N.to(device),
+            steps=self.rollouts.steps.to(device),
+            correct_B=correct_B.to(device) if correct_B is not None else None,
         )
+        self.layout = JoinedLayout(self.rollouts)
         self.constants = {name: column.to(device) for name, column in self.constants.items()}
         return self
 
     def state_dict(self) -> dict[str, Any]:
         """Tensors and primitives; what only sampling and rewarding needed is left out."""
         return {
-            "number": self.number,
+            "number": self.rollout_step,
             "num_done": self.num_done,
             "problem_ids": list(self.problem_ids),
             "statistics": dict(self.statistics),
@@ -136,18 +144,22 @@ class RolloutWindow:
     @classmethod
     def from_state(cls, state: Mapping[str, Any]) -> RolloutWindow:
         """What ``state_dict`` described; the problems themselves follow with the next training batch."""
+        held = dict(state["rollouts"])
         rollouts = Rollouts(
             problems=(),
+            problem_index_B=held.pop("problem_index_B"),
+            trajectory_index_N=held.pop("trajectory_index_N"),
+            steps=StepBatch(**held),
             completions=tuple(state["completions"]),
             sources=tuple(state["sources"]),
             correct_B=state["correct_B"],
             episodes=(None,) * len(state["completions"]) if state.get("are_proofs") else None,
-            **state["rollouts"],
         )
         return cls(
-            number=state["number"],
+            rollout_step=state["number"],
             problem_ids=tuple(state["problem_ids"]),
             rollouts=rollouts,
+            layout=JoinedLayout(rollouts),
             constants=dict(state["constants"]),
             statistics=dict(state["statistics"]),
             num_done=state["num_done"],

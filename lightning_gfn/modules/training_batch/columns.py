@@ -7,8 +7,11 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
+from lightning_gfn.answers.steps import StepEnds, check_separator
 from lightning_gfn.interfaces import Objective, Policy, Reward
-from lightning_gfn.modules.trajectory_layout import JoinedLayout
+from lightning_gfn.modules.training_batch.trajectory_layout import JoinedLayout
+from lightning_gfn.prompts.question_template import known_template
+from lightning_gfn.rewards.learned import LearnedReward
 from lightning_gfn.types import LogReward, Rollouts, Scores
 
 SCORE_COLUMNS = frozenset(
@@ -68,11 +71,6 @@ def check_columns(
         )
 
 
-def final_stop(log_pstop_NT1: Tensor, action_mask_NT: Tensor) -> Tensor:
-    """log q(stop | all action tokens) of each row, (N,), nats."""
-    return log_pstop_NT1.gather(1, action_mask_NT.sum(1, keepdim=True)).squeeze(1)
-
-
 def trajectory_sum(values_N: Tensor, rollouts: Rollouts) -> Tensor:
     """Sum of step values within each trajectory, (B,)."""
     return values_N.new_zeros(rollouts.num_trajectories).index_add(0, rollouts.trajectory_index_N, values_N)
@@ -80,13 +78,60 @@ def trajectory_sum(values_N: Tensor, rollouts: Rollouts) -> Tensor:
 
 def trajectory_log_prob(scores: Scores, rollouts: Rollouts) -> Tensor:
     """log q of each whole trajectory, all tokens and final stops, (B,), nats."""
-    assert scores.log_pstop_NT1 is not None
-    log_pf_N = torch.where(rollouts.action_mask_NT, scores.log_pf_NT, 0.0).sum(1)
-    return trajectory_sum(log_pf_N + final_stop(scores.log_pstop_NT1, rollouts.action_mask_NT), rollouts)
+    return trajectory_sum(scores.log_prob_N(rollouts.action_mask_NT), rollouts)
+
+
+def step_separator(separator: str | None, objective: Objective, reward: Reward) -> str:
+    """What ends a reasoning step in this run: the module's setting, else the reward's, else a line break.
+
+    Args:
+        separator: ``model.separator``; None if it is not set.
+        objective: must read steps if the module's setting is given.
+        reward: its own separator counts if it judges steps.
+
+    Raises:
+        ValueError: module and reward differ, the separator is empty, or nothing reads it.
+    """
+    if separator is not None:
+        check_separator(separator, "model.separator")
+        if "step_mask_BT1" not in objective.requires:
+            raise ValueError(
+                f"objective {type(objective).__name__} reads no ends of steps: set its level to step, or remove "
+                "model.separator"
+            )
+    judged = reward.separator
+    if None not in (separator, judged) and judged != separator:
+        raise ValueError(
+            f"model.separator is {separator!r}, but model.reward ({type(reward).__name__}) judges steps that end in "
+            f"{judged!r}: the objective would use prefixes that were never judged. Remove model.separator, then the "
+            "reward's holds for both, or set the reward's separator to the same text"
+        )
+    return separator or judged or "\n"
+
+
+def check_reward_template(reward: Reward, data: object) -> None:
+    """Refuse data whose prompts are not those that a reward network was trained on, where both are known.
+
+    Args:
+        reward: may hold a reward network.
+        data: a datamodule.
+
+    Raises:
+        ValueError: the prompts differ.
+    """
+    asked = known_template(data)
+    for part in reward.parts():
+        learned = part.network.prompt_template if isinstance(part, LearnedReward) else None
+        if None not in (asked, learned) and asked != learned:
+            raise ValueError(
+                f"data.prompt_template ({type(data).__name__}) is {asked!r}, but the network of model.reward was "
+                f"trained on prompts {learned!r}: set data.init_args.prompt_template to that one, or train the reward "
+                "network on this one"
+            )
 
 
 class StepBoundaries:
-    """Finds the prefixes that end a reasoning step: those whose last token holds the separator, and the last one.
+    """Finds the prefixes that end a reasoning step: those that end a separator, the empty one and the whole action.
 
     Args:
         policy: decodes tokens.
@@ -94,25 +139,23 @@ class StepBoundaries:
     """
 
     def __init__(self, policy: Policy, separator: str = "\n") -> None:
-        self.policy = policy
         self.separator = separator
-        self.ends_step: dict[int, bool] = {}
+        self.ends = StepEnds(policy.decode, separator)
 
     def __call__(self, action_ids_NT: Tensor, action_mask_NT: Tensor) -> Tensor:
-        """bool (N, T + 1); the empty prefix counts as a boundary."""
-        for token in torch.unique(action_ids_NT).tolist():
-            if token not in self.ends_step:
-                self.ends_step[token] = self.separator in self.policy.decode([token])
-        ends = torch.tensor([token for token, end in self.ends_step.items() if end], device=action_ids_NT.device)
-        boundary_NT = torch.isin(action_ids_NT, ends.to(action_ids_NT.dtype)) & action_mask_NT
-        boundary_NT1 = torch.cat([torch.ones_like(action_mask_NT[:, :1]), boundary_NT], dim=1)
-        return boundary_NT1.scatter(1, action_mask_NT.sum(1, keepdim=True), True)
+        """bool (N, T + 1)."""
+        lengths = action_mask_NT.sum(1).tolist()
+        boundary_NT1 = torch.zeros(len(lengths), action_ids_NT.shape[1] + 1, dtype=torch.bool)
+        for n, (row, length) in enumerate(zip(action_ids_NT.tolist(), lengths, strict=True)):
+            boundary_NT1[n, [0, *self.ends(row[:length]), length]] = True
+        return boundary_NT1.to(action_mask_NT.device)
 
 
 def constant_columns(
     objective: Objective,
     policy: Policy,
     rollouts: Rollouts,
+    layout: JoinedLayout,
     scores: Scores,
     log_reward: LogReward | None,
     boundaries: StepBoundaries,
@@ -128,6 +171,7 @@ def constant_columns(
         objective: says which are needed.
         policy: knows the maximum length.
         rollouts: the whole rollout batch.
+        layout: of these rollouts.
         scores: of the policy that updates begin with; they become the "old" log-probabilities.
         log_reward: tempered log rewards, if there are any.
         boundaries: finds the ends of reasoning steps.
@@ -137,7 +181,6 @@ def constant_columns(
     Returns:
         Those that the objective requires, what ``prepare`` made of them, and ``log_reward_B`` if there is one.
     """
-    layout = JoinedLayout(rollouts)
     columns: dict[str, Tensor] = {
         "mask_BT": layout.mask_BT,
         "stop_mask_BT1": layout.stop_mask(scores),
@@ -163,9 +206,8 @@ def constant_columns(
     return {**terminal, **required, **objective.prepare(required)}
 
 
-def live_columns(rollouts: Rollouts, scores: Scores) -> dict[str, Tensor]:
+def live_columns(rollouts: Rollouts, layout: JoinedLayout, scores: Scores) -> dict[str, Tensor]:
     """The columns that carry the policy's gradient."""
-    layout = JoinedLayout(rollouts)
     columns = {
         "log_pf_BT": layout.log_pf(scores),
         "log_pstop_BT1": layout.log_pstop(scores),
@@ -174,9 +216,8 @@ def live_columns(rollouts: Rollouts, scores: Scores) -> dict[str, Tensor]:
     return columns if scores.entropy_NT1 is None else {**columns, "entropy_BT1": layout.prefixes(scores.entropy_NT1)}
 
 
-def joined_columns(columns_N: Mapping[str, Tensor], rollouts: Rollouts) -> dict[str, Tensor]:
+def joined_columns(columns_N: Mapping[str, Tensor], layout: JoinedLayout) -> dict[str, Tensor]:
     """Columns of a head, those per prefix read in the ``JoinedLayout``."""
-    layout = JoinedLayout(rollouts)
     return {name: layout.prefixes(column) if name.endswith("_BT1") else column for name, column in columns_N.items()}
 
 
@@ -202,13 +243,13 @@ def build_columns(
         head_columns: what the head gives.
         boundaries: finds the ends of reasoning steps.
     """
-    constants = constant_columns(objective, policy, rollouts, scores, log_reward, boundaries, {})
-    return {**constants, **live_columns(rollouts, scores), **head_columns}
-
-
-def reference_columns(scores: Scores, rollouts: Rollouts) -> dict[str, Tensor]:
-    """The columns of the frozen reference from its scores."""
     layout = JoinedLayout(rollouts)
+    constants = constant_columns(objective, policy, rollouts, layout, scores, log_reward, boundaries, {})
+    return {**constants, **live_columns(rollouts, layout, scores), **head_columns}
+
+
+def reference_columns(scores: Scores, rollouts: Rollouts, layout: JoinedLayout) -> dict[str, Tensor]:
+    """The columns of the frozen reference from its scores."""
     return {
         "ref_log_pf_BT": layout.log_pf(scores),
         "ref_log_pstop_BT1": layout.log_pstop(scores),
