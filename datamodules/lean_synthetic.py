@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from datamodules.common.base import Split
-from datamodules.common.rows import BadRow, Row, require_local
+from datamodules.common.rows import BadRow, Row
 from datamodules.common.theorem_rows import (
     Trace,
     location_of,
@@ -19,6 +19,7 @@ from datamodules.common.theorem_rows import (
     whole_script,
 )
 from datamodules.common.theorems import TheoremDataModule, TracedTheorem
+from datamodules.files.locations import require_local
 from lightning_gfn.lean_types import Theorem
 
 SHIPPED = Path(__file__).parent / "lean_theorems"

@@ -8,9 +8,10 @@ from pathlib import Path
 from typing import Any, Literal
 
 from datamodules.common.base import Split
-from datamodules.common.rows import BadRow, Row, read_rows, require_local
+from datamodules.common.rows import BadRow, Row, read_rows
 from datamodules.common.theorem_rows import text_of, texts_of
 from datamodules.common.theorems import TheoremDataModule, TracedTheorem
+from datamodules.files.locations import require_local
 from lightning_gfn.lean_types import Theorem
 
 FIELDS = ("name", "statement", "context", "proof")

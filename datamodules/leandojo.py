@@ -11,7 +11,7 @@ from typing import Any, Literal
 from lightning.pytorch.utilities.rank_zero import rank_zero_warn
 
 from datamodules.common.base import Split
-from datamodules.common.rows import BadRow, Row, require_local
+from datamodules.common.rows import BadRow, Row
 from datamodules.common.theorem_rows import (
     TracedTactic,
     location_of,
@@ -22,6 +22,7 @@ from datamodules.common.theorem_rows import (
     whole_script,
 )
 from datamodules.common.theorems import TheoremDataModule, TracedTheorem
+from datamodules.files.locations import require_local
 from lightning_gfn.lean_types import Theorem
 
 COLUMNS = ("formal_statement", "is_tactic_proof", "entry_time", "file_path", "start", "end")

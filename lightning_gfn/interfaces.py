@@ -264,6 +264,10 @@ class Reward(ABC):
     def terms(self, rollouts: Rollouts, policy: Policy, *, prefixes: bool) -> tuple[dict[str, Tensor], Tensor | None]:
         """Untempered terms, (B,) or with ``prefixes`` (B, T + 1); ``correct_B`` (bool) where answers are checked."""
 
+    def begin(self, rollouts: Rollouts, policy: Policy, *, prefixes: bool) -> None:
+        """Start what ``terms`` of the same rollouts will wait for; nothing by default."""
+        return None
+
     @abstractmethod
     def combine(self, terms: Mapping[str, Tensor], rollouts: Rollouts, optimizer_step: int) -> LogReward:
         """The tempered log reward at an optimiser step."""

@@ -66,7 +66,7 @@ OWNERS: dict[str, set[str]] = {
 }
 ROOMS: dict[str, list[set[str]]] = {
     "policies": [
-        {"models", "padding", "heads"},
+        {"models", "text", "padding", "heads"},
         {"action_space"},
         {"scoring", "sampling"},
         {"fused"},
@@ -245,7 +245,7 @@ def test_the_table_has_no_circles() -> None:
         ("types", "from lightning_gfn.interfaces import Policy"),
         ("rollouts", "from lightning_gfn.modules.policy_module import PolicyModule"),
         ("rewards", "import datamodules.common.base"),
-        ("datamodules", "from lightning_gfn.policies.models.tokenizers import x"),
+        ("datamodules", "from lightning_gfn.policies.text.tokenizers import x"),
         ("datamodules", "if TYPE_CHECKING:\n    from lightning_gfn.interfaces import Policy"),
         ("rewards", "from . import schedules"),
         ("policies", "import lean_dojo"),

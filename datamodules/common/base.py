@@ -10,11 +10,13 @@ from typing import Literal
 from lightning import LightningDataModule
 
 from datamodules.common.order import EvalLoader, TrainLoader, keyed_hash
+from lightning_gfn.prompts.chat import ChatPrompt, Message
 from lightning_gfn.prompts.proof_prompt import ProofPrompt
 from lightning_gfn.prompts.question_template import QUESTION
 from lightning_gfn.types import Problem
 
 Split = Literal["train", "val", "test"]
+Chat = Literal["auto", "on", "off"]
 
 
 class ProblemDataModule(LightningDataModule, ABC):
@@ -24,7 +26,10 @@ class ProblemDataModule(LightningDataModule, ABC):
         batch_size: problems a training batch, counted over all devices.
         eval_batch_size: problems a batch of each device in validation, test and prediction.
         seed: key of the training order; independent of the split into training, validation and test.
-        prompt_template: the prompt, with ``{question}`` where the question stands.
+        prompt_template: the prompt, with ``{question}`` where the question stands; not applied to rows of messages.
+        chat: whether prompts pass through the tokenizer's chat template: those of rows that hold messages (``auto``),
+            all, the filled template being the message of the user (``on``), or none (``off``).
+        system_prompt: a system message for conversations without one; needs ``chat: on``.
         drop_last: leave out the smaller last batch of an epoch.
         max_train: use at most so many training problems, chosen by their ids.
         max_val: the same for validation.
@@ -32,7 +37,7 @@ class ProblemDataModule(LightningDataModule, ABC):
         predict_split: the split that ``predict`` samples.
 
     Raises:
-        ValueError: a size is not positive, or the template does not hold ``{question}`` once.
+        ValueError: a size is not positive, the template does not hold ``{question}`` once, or ``chat`` is unknown.
     """
 
     proof_prompt: ProofPrompt | None = None
@@ -45,6 +50,8 @@ class ProblemDataModule(LightningDataModule, ABC):
         eval_batch_size: int = 16,
         seed: int = 0,
         prompt_template: str = "{question}\n",
+        chat: Chat = "auto",
+        system_prompt: str | None = None,
         drop_last: bool = False,
         max_train: int | None = None,
         max_val: int | None = None,
@@ -57,6 +64,10 @@ class ProblemDataModule(LightningDataModule, ABC):
                 raise ValueError(f"data.{name} must be at least 1, got {size}")
         if prompt_template.count(QUESTION) != 1:
             raise ValueError(f"data.prompt_template must hold {QUESTION} exactly once, got {prompt_template!r}")
+        if chat not in ("auto", "on", "off"):
+            raise ValueError(f"data.chat is {chat!r}; it must be auto, on or off")
+        if system_prompt is not None and (chat != "on" or not system_prompt.strip()):
+            raise ValueError("data.system_prompt needs visible text and data.chat: on")
         self.limits: dict[Split, int | None] = {"train": max_train, "val": max_val, "test": max_test}
         for split, limit in self.limits.items():
             if limit is not None and limit < (0 if split == "val" else 1):
@@ -65,8 +76,14 @@ class ProblemDataModule(LightningDataModule, ABC):
         self.eval_batch_size = eval_batch_size
         self.seed = seed
         self.prompt_template = prompt_template
+        self.chat: Chat = chat
+        self.system_prompt = system_prompt
         self.drop_last = drop_last
         self.predict_split: Split = predict_split
+        self.places: dict[str, str] = {}
+        """File and line of each problem that was read from one, by id."""
+        self.dropped: set[str] = set()
+        """Ids of problems that are left out."""
         self._loaded: dict[Split, list[Problem]] = {}
 
     @abstractmethod
@@ -74,8 +91,14 @@ class ProblemDataModule(LightningDataModule, ABC):
         """All problems of a split, their ids unique over the splits; an empty list where there is no such split."""
 
     def prompt(self, question: str) -> str:
-        """The prompt of a question."""
-        return self.prompt_template.replace(QUESTION, question)
+        """The prompt of a question, which may be a conversation."""
+        if self.chat == "off" or not (isinstance(question, ChatPrompt) or self.chat == "on"):
+            return self.prompt_template.replace(QUESTION, question)
+        if not isinstance(question, ChatPrompt):
+            question = ChatPrompt([Message("user", self.prompt_template.replace(QUESTION, question))])
+        if self.system_prompt is None or question.messages[0].role in ("system", "developer"):
+            return question
+        return ChatPrompt([Message("system", self.system_prompt), *question.messages])
 
     def problems(self, split: Split) -> list[Problem]:
         """The problems of a split within its limit, loaded once.
@@ -94,8 +117,16 @@ class ProblemDataModule(LightningDataModule, ABC):
                 raise ValueError(
                     f"{type(self).__name__} found no {split} problems: check the data and the options that filter it"
                 )
-            self._loaded[split] = problems
+            self._loaded[split] = self._without_dropped(split, problems)
         return self._loaded[split]
+
+    def _without_dropped(self, split: Split, problems: list[Problem]) -> list[Problem]:
+        return [problem for problem in problems if problem.id not in self.dropped] if self.dropped else problems
+
+    def drop(self, ids: set[str]) -> None:
+        """Leave out these problems from now on, for instance because their prompts are too long."""
+        self.dropped |= ids
+        self._loaded = {split: self._without_dropped(split, problems) for split, problems in self._loaded.items()}
 
     def _check_ids(self, split: Split, problems: list[Problem]) -> None:
         counts = Counter(problem.id for problem in problems)
@@ -106,13 +137,33 @@ class ProblemDataModule(LightningDataModule, ABC):
 
     def setup(self, stage: str) -> None:
         """Load the splits of a stage."""
+        for split in self.splits_of(stage):
+            self.problems(split)
+
+    def splits_of(self, stage: str) -> tuple[Split, ...]:
+        """The splits that a stage uses."""
         needed: dict[str, tuple[Split, ...]] = {
             "fit": ("train", "val"),
             "validate": ("val",),
             "predict": (self.predict_split,),
         }
-        for split in needed.get(stage, ("test",)):
-            self.problems(split)
+        return needed.get(stage, ("test",))
+
+    @property
+    def has_test_rows(self) -> bool:
+        """Whether test problems are read from a file, so that they are looked at before training as well."""
+        return False
+
+    def texts_of(self, stage: str) -> Iterator[tuple[Split, str, str, tuple[str, ...]]]:
+        """What a stage reads as it stands, for checks of lengths: split, id, prompt and completions to train on.
+
+        Fitting looks at the test split too, where it is read from a file: a test that fails is found before training.
+        """
+        splits = self.splits_of(stage)
+        for split in (*splits, "test") if stage == "fit" and self.has_test_rows else splits:
+            for problem in self.problems(split):
+                if problem.theorem is None:
+                    yield split, problem.id, problem.prompt, problem.solutions
 
     def training_texts(self) -> Iterator[str]:
         """Prompt and solution of every reference solution of the training split, for tokenizers trained on the data."""

@@ -9,6 +9,7 @@ from typing import Any
 from datamodules.common.base import Split
 from datamodules.common.row_data import RowDataModule
 from datamodules.common.rows import BadRow, Row
+from datamodules.files.messages import chat_prompt, conversation
 from lightning_gfn.preference_types import JudgedSolution, Preference
 from lightning_gfn.prompts.question_template import QUESTION
 
@@ -99,6 +100,15 @@ class JudgedRows(RowDataModule):
             labels=tuple(row.fields[LABELS]),
         )
 
+    def texts_of(self, stage: str) -> Iterator[tuple[Split, str, str, tuple[str, ...]]]:
+        """What a stage reads: split, id, prompt and solutions."""
+        splits = self.splits_of(stage)
+        for split in (*splits, "test") if stage == "fit" and self.has_test_rows else splits:
+            rows: list[Any] = self.problems(split)
+            for row in rows:
+                pair = isinstance(row, Preference)
+                yield split, row.id, row.prompt, (row.chosen, row.rejected) if pair else ("".join(row.steps),)
+
     def training_texts(self) -> Iterator[str]:
         """Prompt and solution of every training row, for tokenizers trained on the data."""
         rows: list[Any] = self.problems("train")
@@ -118,6 +128,20 @@ def text_at(row: Row, field: str) -> str:
     if not isinstance(value, str) or not value.strip():
         raise BadRow(row.where, field, f"expected text, found {value!r:.80}")
     return value
+
+
+def prompt_at(row: Row) -> str:
+    """The column ``prompt``: a text, or a conversation as a list of messages.
+
+    Raises:
+        BadRow: it is missing, or neither.
+    """
+    value = row.fields.get("prompt")
+    return (
+        chat_prompt(row, "prompt", conversation(row, "prompt", value))
+        if isinstance(value, list)
+        else text_at(row, "prompt")
+    )
 
 
 def problem_at(row: Row) -> dict[str, Any]:

@@ -7,23 +7,14 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, ClassVar, Literal, overload
 
-from lightning.pytorch.utilities.rank_zero import rank_zero_warn
+from lightning.pytorch.utilities.rank_zero import rank_zero_info, rank_zero_warn
 
 from datamodules.common.base import ProblemDataModule, Split
 from datamodules.common.order import keyed_hash
-from datamodules.common.rows import (
-    SPLIT_NAMES,
-    BadRow,
-    Row,
-    data_files,
-    find_split,
-    hub_rows,
-    load_hub,
-    looks_local,
-    read_rows,
-    require_local,
-    written_number,
-)
+from datamodules.common.rows import BadRow, Row, hub_rows, load_hub, read_rows, written_number
+from datamodules.files.columns import ColumnReport, parts_of, usual_columns, value_at, with_conversation
+from datamodules.files.locations import SPLIT_NAMES, data_files, find_split, lone_shard, looks_local, require_local
+from datamodules.files.messages import answer_text, chat_prompt, conversation, holds_messages
 from lightning_gfn.answers import check_style, extract_answer, reference_answer
 from lightning_gfn.types import AnswerStyle, Problem
 
@@ -34,6 +25,7 @@ ANSWER_FORMS: Mapping[AnswerStyle, str] = {
     "last_number": "a number",
 }
 FIELDS = ("question", "solution", "answer", "group", "id")
+STATED = ("question", "solution", "answer")
 
 
 class RowDataModule(ProblemDataModule):
@@ -42,15 +34,19 @@ class RowDataModule(ProblemDataModule):
     Where the source has no validation (or test) split of its own, a share of the training questions is set aside: a
     question goes by a hash of its text, the same in every run, and equal questions go together.
 
+    Rows may come in the forms of others: ``messages`` (the assistant's last message is the solution, all before it the
+    prompt), prompt and completion as lists of messages, and verl's rows. One line says which columns became what.
+
     Args:
-        path: hub name, folder (``train``, ``val``, ``test`` as .jsonl, .json or sub-folder) or one file of training
-            rows.
-        val_path: file or folder of validation rows.
-        test_path: file or folder of test rows.
+        path: hub name, one file of training rows (JSON, JSON lines, CSV, Parquet; the former three also as .gz), a
+            wildcard pattern, or a folder with ``train``, ``val`` and ``test`` as files, shards or sub-folders.
+        val_path: file, folder or pattern of validation rows.
+        test_path: the same for test rows.
         hub_config: configuration of a hub data set.
         val_fraction: share of the training questions for validation where there is no validation split.
         test_fraction: share of the training questions for testing where there is no test split.
-        columns: names of columns where they differ from the usual ones, keyed by question, solution, answer, group, id.
+        columns: names of columns where they differ from the usual ones, keyed by question, solution, answer, group, id,
+            or messages (a whole conversation); ``outer.inner`` names a column inside another one.
         answer_style: how completions write their answer, where that is not the way of the data set: ``gsm8k``,
             ``math``, ``metamath``, ``last_number``, or a regular expression with one group such as ``A: (.+)``.
         on_bad_row: stop at a malformed row, or skip and count it.
@@ -85,9 +81,10 @@ class RowDataModule(ProblemDataModule):
         **settings: Any,
     ) -> None:
         super().__init__(**settings)
-        unknown = set(columns if columns is not None else ()) - set(FIELDS)
+        known = (*FIELDS, "messages")
+        unknown = set(columns if columns is not None else ()) - set(known)
         if unknown:
-            raise ValueError(f"data.columns has the unknown keys {sorted(unknown)}; known are {', '.join(FIELDS)}")
+            raise ValueError(f"data.columns has the unknown keys {sorted(unknown)}; known are {', '.join(known)}")
         if min(val_fraction, test_fraction) < 0 or val_fraction + test_fraction >= 1:
             raise ValueError(
                 "data.val_fraction and data.test_fraction must be at least 0 and leave something to train on"
@@ -113,7 +110,12 @@ class RowDataModule(ProblemDataModule):
             self._files["test"] = require_local(test_path, "test_path")
 
     def _find_files(self, path: Path) -> None:
-        if path.is_file():
+        if not path.is_dir():
+            shards = lone_shard(path)
+            if shards is not None:
+                rank_zero_warn(
+                    f"data.path: {path} is one of {shards} shards; the folder or a pattern would read them all"
+                )
             self._files["train"] = path
             return
         found = {split: find_split(path, split) for split in ("train", "val", "test")}
@@ -122,8 +124,8 @@ class RowDataModule(ProblemDataModule):
             files = [file for file in data_files(path) if file not in self._files.values()]
             if len(files) != 1:
                 raise FileNotFoundError(
-                    f"data.path: {path} has neither train.jsonl, train.json nor a folder train, and "
-                    f"not one single data file "
+                    f"data.path: {path} has neither train.jsonl (.json, .csv, .parquet), shards train-00000-of-…, nor "
+                    "a folder train, and not one single data file "
                     f"(found {[file.name for file in files[:5]]}). Give the file itself as data.path."
                 )
             self._files["train"] = files[0]
@@ -147,6 +149,11 @@ class RowDataModule(ProblemDataModule):
 
     def _has_own(self, split: Split) -> bool:
         return split in self._files or self._hub_split(split) is not None
+
+    @property
+    def has_test_rows(self) -> bool:
+        """Whether there are test problems: rows of their own, or training rows set aside."""
+        return self._has_own("test") or self.test_fraction > 0
 
     def _rows(self, split: Split) -> Iterator[Row | BadRow]:
         if split in self._files:
@@ -180,16 +187,21 @@ class RowDataModule(ProblemDataModule):
         """The problems of a source by the split that each belongs to."""
         problems: dict[Split, list[Problem]] = {}
         bad: list[str] = []
+        report = ColumnReport()
         num_rows = 0
         for row in self._rows(source):
             num_rows += 1
             try:
                 if isinstance(row, BadRow):
                     raise row
+                row = with_conversation(row, self.columns.get("messages"))
                 if source == "train" and not self.keep(row):
                     continue
                 problem = self.problem(row, source)
                 problems.setdefault(self._assign(row) if source == "train" else source, []).append(problem)
+                self.places[problem.id] = row.where
+                used = self._used_columns(row)
+                report.count(used, [name for name in row.fields if name not in used.values()])
             except BadRow as error:
                 if self.on_bad_row == "error":
                     raise ValueError(f"{error}. Correct the row, or set data.on_bad_row to skip.") from error
@@ -205,7 +217,15 @@ class RowDataModule(ProblemDataModule):
                 f"{self.id_prefix}: skipped {len(bad)} of {num_rows} rows of the {source} data. The first: {bad[0]}"
             )
         self._warn_of_other_style([problem for split in problems.values() for problem in split])
+        rank_zero_info(f"{self.id_prefix}: {num_rows - len(bad)} {source} rows: {report}")
         return problems
+
+    def _used_columns(self, row: Row) -> dict[str, str]:
+        """The column that each field is read from, as ``problem`` reads them."""
+        used = {field: column for field in STATED if (column := self._column(row, field)) is not None}
+        if "solution" in used and self.solution_styles and "answer" not in self.columns:
+            used["answer"] = f"{used['solution']} or {used['answer']}" if "answer" in used else used["solution"]
+        return used
 
     def _warn_of_other_style(self, problems: Sequence[Problem]) -> None:
         """Say so if reference solutions do not write their answers in the style that was asked for."""
@@ -251,7 +271,7 @@ class RowDataModule(ProblemDataModule):
         except ValueError as error:
             raise BadRow(row.where, self._column(row, "solution"), str(error)) from error
 
-    def _answer(self, row: Row, solution: str | None) -> str:
+    def _answer(self, row: Row, solution: str | None) -> str | None:
         """The final answer: a column named in ``columns``, else from the solution, else the usual answer column."""
         if "answer" not in self.columns and solution is not None:
             for style in self.solution_styles:
@@ -281,8 +301,13 @@ class RowDataModule(ProblemDataModule):
         """The column of a row that holds a field; a column given to one field by ``columns`` is no alias of another."""
         if field in self.columns:
             return self.columns[field]
+        if "messages" in self.columns and field in ("question", "solution"):
+            part = parts_of(self.columns["messages"], field)
+            return part if part in row.fields else None
         taken = self.columns.values()
-        return next((name for name in self.aliases.get(field, ()) if name in row.fields and name not in taken), None)
+        usual = usual_columns(field, self.aliases.get(field, ()))
+        present = (name for name in usual if name not in taken and value_at(row.fields, name) is not None)
+        return next(present, None)
 
     @overload
     def _text(self, row: Row, field: str, *, required: Literal[True]) -> str: ...
@@ -291,19 +316,23 @@ class RowDataModule(ProblemDataModule):
     def _text(self, row: Row, field: str) -> str | None: ...
 
     def _text(self, row: Row, field: str, *, required: bool = False) -> str | None:
-        """The text of a field; None if the row has no such column.
+        """The text of a field, or as a question a conversation; None if the row has no such column or nothing in it.
 
         Raises:
             BadRow: the column is named in ``columns`` or required and missing, empty, or holds something else than
             text.
         """
         column = self._column(row, field)
-        if column is None or column not in row.fields:
-            if required or column is not None:
+        value = value_at(row.fields, column) if column is not None else None
+        if column is None or value is None:
+            if required or (column is not None and column.partition(".")[0] not in row.fields):
                 usual = column if column is not None else " or ".join(self.aliases[field])
                 raise BadRow(row.where, usual, f"missing; the row has {', '.join(sorted(map(str, row.fields)))}")
             return None
-        value = row.fields[column]
+        if field == "question" and holds_messages(value):
+            return chat_prompt(row, column, conversation(row, column, value))
+        if field == "solution" and holds_messages(value):
+            return answer_text(row, column, value)
         if field in ("answer", "id") and isinstance(value, int | float) and not isinstance(value, bool):
             written = written_number(value)
             if written is None:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import gzip
-import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -48,8 +46,7 @@ def theorem_rows(file: Path) -> Iterator[Row | BadRow]:
     Raises:
         BadRow: the file is broken as a whole.
     """
-    rows = _compressed_rows(file) if file.suffix == ".gz" else read_rows(file)
-    for row in rows:
+    for row in read_rows(file):
         keyed = isinstance(row, Row) and row.fields and all(isinstance(value, dict) for value in row.fields.values())
         if isinstance(row, Row) and keyed:
             for key, value in row.fields.items():
@@ -58,21 +55,6 @@ def theorem_rows(file: Path) -> Iterator[Row | BadRow]:
             yield Row(f"{row.where}: theorem {row.key}", row.key, row.fields)
         else:
             yield row
-
-
-def _compressed_rows(file: Path) -> Iterator[Row | BadRow]:
-    try:
-        text = gzip.decompress(file.read_bytes()).decode("utf-8")
-        lines = file.name.endswith(".jsonl.gz")
-        values = [json.loads(line) for line in text.splitlines() if line.strip()] if lines else json.loads(text)
-    except (OSError, EOFError, ValueError) as error:
-        raise BadRow(str(file), None, f"not compressed JSON: {error}") from error
-    if isinstance(values, dict):
-        yield Row(str(file), "0", values)
-        return
-    for number, value in enumerate(values):
-        where = f"{file}:{number + 1}"
-        yield Row(where, str(number), value) if isinstance(value, dict) else BadRow(where, None, "expected an object")
 
 
 def text_of(row: Row, field: str) -> str:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from functools import cached_property
-from pathlib import Path
 from typing import Any
 
 from datamodules.common.base import ProblemDataModule, Split
 from datamodules.common.rows import BadRow, Row, read_rows
+from datamodules.files.locations import require_local
+from lightning_gfn.prompts.chat import prompt_identity, read_prompt
 from lightning_gfn.types import Problem
 
 
@@ -42,11 +43,22 @@ class WrappedProblems(ProblemDataModule):
             predict_split=predict_split if predict_split is not None else problems.predict_split,
         )
         self.source = problems
+        self.chat, self.system_prompt, self.places = problems.chat, problems.system_prompt, problems.places
         self.prompt_template, self.proof_prompt = problems.prompt_template, problems.proof_prompt
 
     def prepare_data(self) -> None:
         """Download what the wrapped data set needs."""
         self.source.prepare_data()
+
+    @property
+    def has_test_rows(self) -> bool:
+        """Whether the wrapped data set reads test problems from a file."""
+        return self.source.has_test_rows
+
+    def drop(self, ids: set[str]) -> None:
+        """Leave out these problems from now on, here and in the wrapped data set."""
+        super().drop(ids)
+        self.source.drop(ids)
 
     def load_split(self, split: Split) -> list[Problem]:
         """The problems of the wrapped data set."""
@@ -71,7 +83,8 @@ class WrappedProblems(ProblemDataModule):
                 f"{id_!r} is no training problem of {type(self.source).__name__}: "
                 "wrap the data that were sampled, with the same settings",
             )
-        if row.fields.get("prompt", known.prompt) != known.prompt:
+        prompt = read_prompt(row.fields.get("prompt", known.prompt))
+        if prompt is None or prompt_identity(prompt) != prompt_identity(known.prompt):
             raise BadRow(
                 row.where,
                 "prompt",
@@ -86,7 +99,7 @@ class WrappedProblems(ProblemDataModule):
 
 
 def rows_of(path: str | None, option: str) -> list[Row]:
-    """The rows of a file that an option names.
+    """The rows of a file, folder or pattern that an option names.
 
     Raises:
         ValueError: no file is named.
@@ -95,11 +108,8 @@ def rows_of(path: str | None, option: str) -> list[Row]:
     """
     if path is None:
         raise ValueError(f"data.{option} is missing: name the file of examples")
-    file = Path(path).expanduser()
-    if not file.is_file():
-        raise FileNotFoundError(f"data.{option}: {path} does not exist (looked in {Path.cwd()})")
     rows: list[Row] = []
-    for row in read_rows(file):
+    for row in read_rows(require_local(path, option)):
         if isinstance(row, BadRow):
             raise row
         rows.append(row)

@@ -22,6 +22,7 @@ from lightning_gfn.callbacks.common.run_files import (
 )
 from lightning_gfn.lean_types import Episode
 from lightning_gfn.module_interfaces import as_evaluated
+from lightning_gfn.prompts.chat import written_prompt
 from lightning_gfn.prompts.proof_prompt import ProofPrompt
 from lightning_gfn.rollouts.rollout_batch import tactics_asked
 from lightning_gfn.types import EvalRecord
@@ -40,7 +41,7 @@ def prediction_rows(record: EvalRecord, prompt: ProofPrompt | None = None) -> li
     return [
         {
             "problem_id": record.problem.id,
-            "prompt": record.problem.prompt,
+            "prompt": written_prompt(record.problem.prompt),
             "temperature": record.temperature,
             "sample": sample,
             "completion": completion,

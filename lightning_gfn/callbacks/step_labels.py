@@ -21,6 +21,7 @@ from lightning_gfn.callbacks.common.run_files import (
 )
 from lightning_gfn.callbacks.predictions import merge_predictions
 from lightning_gfn.module_interfaces import as_evaluated
+from lightning_gfn.prompts.chat import written_prompt
 from lightning_gfn.prompts.question_template import known_template
 from lightning_gfn.rollouts.step_labels import Attempt, StepLabeller, attempt_of
 
@@ -131,7 +132,7 @@ class StepLabelWriter(Callback):
         rows: dict[str, list[Row]] = {record.problem.id: [] for record in records}
         for (row, attempt), shares in zip(pairs, labels.shares, strict=True):
             stepwise = {
-                "prompt": attempt.problem.prompt,
+                "prompt": written_prompt(attempt.problem.prompt),
                 "completions": list(attempt.steps),
                 "labels": [share > 0 for share in shares],
                 "soft_labels": shares,

@@ -48,6 +48,11 @@ class TrainedModule(L.LightningModule, MethodModule):
         model: TextModel = getattr(self, self.model_name)
         return model
 
+    @property
+    def stage(self) -> str:
+        """What the trainer does: fit, validate, test or predict."""
+        return str(getattr(self.trainer.state.fn, "value", "fit"))
+
     def transfer_batch_to_device(self, batch: Any, device: torch.device, dataloader_idx: int) -> Any:
         """Batches are text; they stay where they are."""
         return batch

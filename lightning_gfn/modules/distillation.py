@@ -147,6 +147,7 @@ class DistillationModule(PolicyModule):
             ValueError: if the feedback source cannot work, or the teacher's prompt does not fit the model.
         """
         if self.is_built:
+            super().configure_model()
             return
         if self.trainer.state.fn == "fit":
             self.feedback.setup()

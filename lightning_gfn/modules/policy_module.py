@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import asdict
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 from torch import Tensor
 
@@ -12,6 +12,7 @@ from lightning_gfn.interfaces import Policy
 from lightning_gfn.module_interfaces import EvaluatedModule
 from lightning_gfn.modules.base import TrainedModule
 from lightning_gfn.modules.settings import EvaluationSettings, OptimizerSettings
+from lightning_gfn.modules.text_check import check_texts
 from lightning_gfn.policies.heads import Head
 from lightning_gfn.rollouts.evaluation import sample_completions
 from lightning_gfn.rollouts.proofs.proof_evaluation import sample_proofs
@@ -33,6 +34,8 @@ class PolicyModule(TrainedModule, EvaluatedModule):
 
     trains_with_dropout: ClassVar[bool] = False
     """With dropout, the policy that is trained is not the one that sampled: ratios are noise before any update."""
+    overlong_targets: ClassVar[Literal["unused", "cut"]] = "unused"
+    """What becomes of overlong texts that the module trains on."""
 
     def __init__(
         self,
@@ -63,13 +66,15 @@ class PolicyModule(TrainedModule, EvaluatedModule):
 
     def configure_model(self) -> None:
         """Load or create tokenizer and weights, once; the policy as it is now becomes the reference of this stage."""
+        datamodule = getattr(self.trainer, "datamodule", None)
         if self.is_built:
+            check_texts(self.policy, datamodule, self.stage, targets=self.overlong_targets)
             return
         if self.proving is not None:
             self.proving.environment.setup()
-        datamodule = getattr(self.trainer, "datamodule", None)
         self.policy.build(datamodule.training_texts() if datamodule is not None else ())
         self.policy.set_dropout(self.trains_with_dropout)
+        check_texts(self.policy, datamodule, self.stage, targets=self.overlong_targets)
         if self.needs_reference:
             self.policy.freeze_reference()
         if self.head is not None:

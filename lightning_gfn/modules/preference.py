@@ -38,6 +38,8 @@ class PreferenceModule(PolicyModule):
         proving: environment and prompt, where problems are theorems.
     """
 
+    overlong_targets = "cut"
+
     def __init__(
         self,
         policy: Policy,

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from lightning_gfn.interfaces import Policy
 from lightning_gfn.modules.training_batch.columns import trajectory_log_prob
+from lightning_gfn.prompts.chat import prompt_identity
 from lightning_gfn.rollouts.distributed import gather_all
 from lightning_gfn.rollouts.reference import text_rollouts
 from lightning_gfn.types import Problem
@@ -21,7 +22,7 @@ SAMPLED_ELEMENTS = 256
 
 def completion_key(prompt: str, text: str) -> str:
     """A digest of prompt and completion."""
-    parts = [part.encode("utf-8", "surrogatepass") for part in (prompt, text)]
+    parts = [part.encode("utf-8", "surrogatepass") for part in (prompt_identity(prompt), text)]
     return blake2b(len(parts[0]).to_bytes(8, "little") + b"".join(parts), digest_size=16).hexdigest()
 
 

@@ -12,6 +12,7 @@ from lightning_gfn.answers.steps import check_separator, split_steps
 from lightning_gfn.interfaces import Objective
 from lightning_gfn.modules.base import TrainedModule
 from lightning_gfn.modules.settings import OptimizerSettings
+from lightning_gfn.modules.text_check import check_texts
 from lightning_gfn.objectives.reward_model import LabelLoss
 from lightning_gfn.policies.reward_models.network import LanguageRewardNetwork
 from lightning_gfn.preference_types import JudgedSolution, Judgement, LabelledCompletion, Preference
@@ -114,6 +115,7 @@ class RewardModelModule(TrainedModule):
             return
         datamodule = getattr(self.trainer, "datamodule", None)
         self.network.build(datamodule.training_texts() if datamodule is not None else ())
+        check_texts(self.network, datamodule, self.stage, targets="refused")
         self.is_built = True
 
     # ---------------------------------------------------------------- columns

@@ -32,6 +32,7 @@ class SFTModule(PolicyModule):
     """
 
     trains_with_dropout = True
+    overlong_targets = "cut"
 
     def __init__(
         self,

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 import torch
 from torch import Tensor, nn
 
-from lightning_gfn.policies.models.tokenizers import TextCodec
+from lightning_gfn.policies.text.tokenizers import TextCodec
 
 
 class ActionSpace(nn.Module):

@@ -13,13 +13,15 @@ from torch import nn
 
 from lightning_gfn.policies.action_space import make_action_space
 from lightning_gfn.policies.decoder_factory import DecoderFactory, DecoderName, DTypeName
-from lightning_gfn.policies.models import adapters, export, loading, tokenizers
+from lightning_gfn.policies.models import adapters, export, loading
 from lightning_gfn.policies.models.adapters import LoraSettings
 from lightning_gfn.policies.models.architectures import Architecture, DecoderOnly, max_positions
 from lightning_gfn.policies.models.averaged_weights import AveragedWeights
 from lightning_gfn.policies.models.dropout import switch_off_dropout
 from lightning_gfn.policies.models.output_layer import output_layer_of
-from lightning_gfn.policies.models.tokenizers import TextCodec, TokenizerSettings
+from lightning_gfn.policies.text import tokenizers
+from lightning_gfn.policies.text.prompt_lengths import Overlong
+from lightning_gfn.policies.text.tokenizers import TextCodec, TokenizerSettings
 
 if TYPE_CHECKING:
     from peft import PeftModel
@@ -38,7 +40,9 @@ class LanguageModel(nn.Module):
         lora: train a low-rank adapter and freeze everything else; None trains all weights.
         previous_adapter: what becomes of the adapter if ``pretrained`` is an adapter folder: merged into the weights,
             or kept beside the new one and frozen. Without ``lora`` it is merged.
-        max_prompt_tokens: longest prompt; a longer one is an error.
+        max_prompt_tokens: longest prompt.
+        overlong_prompts: problems with a longer prompt end the run before it begins (``refuse``), are left out and
+            counted (``skip``), or lose the beginning of their prompt, but for its begin token (``truncate``).
         max_new_tokens: longest action; stop is forced there.
         min_new_tokens: shortest complete action.
         allowed_tokens: tokens that may be produced, as vocabulary entries or texts of one token; None for all but
@@ -73,6 +77,7 @@ class LanguageModel(nn.Module):
         lora: LoraSettings | None = None,
         previous_adapter: Literal["merge", "freeze"] = "merge",
         max_prompt_tokens: int = 512,
+        overlong_prompts: Overlong = "refuse",
         max_new_tokens: int = 256,
         min_new_tokens: int = 0,
         allowed_tokens: list[str] | None = None,
@@ -106,7 +111,9 @@ class LanguageModel(nn.Module):
             )
         self.pretrained, self.config_block, self.tokenizer_source = pretrained, config, tokenizer
         self.lora, self.previous_adapter = lora, previous_adapter
-        self.max_prompt_tokens = max_prompt_tokens
+        if overlong_prompts not in ("refuse", "skip", "truncate"):
+            raise ValueError(f"overlong_prompts={overlong_prompts!r} must be refuse, skip or truncate")
+        self.max_prompt_tokens, self.overlong_prompts = max_prompt_tokens, overlong_prompts
         self.max_new_tokens, self.min_new_tokens = max_new_tokens, min_new_tokens
         self.allowed_tokens, self.end_tokens = allowed_tokens, end_tokens
         self.dtype_name = dtype
@@ -218,11 +225,12 @@ class LanguageModel(nn.Module):
         ).to(self.device)
 
     def default_end_ids(self) -> set[int]:
-        """End tokens if none are named: those of an earlier stage, else the tokenizer's, and the model's if both come
-        from one place."""
+        """End tokens if none are named: those of an earlier stage; else of tokenizer, chat template and model."""
         if (saved := export.saved_end_tokens(self.tokenizer)) is not None:
             return set(saved)
         ids = {self.tokenizer.eos_token_id}
+        if self.codec.chat is not None:
+            ids.add(self.codec.chat.end_of_turn_id())
         if self.pretrained is not None and self.tokenizer_source is None:
             declared = getattr(self.hugging_face.generation_config, "eos_token_id", None)
             ids |= set(declared) if isinstance(declared, list) else {declared}

@@ -17,6 +17,7 @@ from lightning_gfn.policies.models.output_layer import output_layer_of
 from lightning_gfn.policies.sampling.generation import generate
 from lightning_gfn.policies.scoring.candidates import candidate_scores
 from lightning_gfn.policies.scoring.score_actions import PrefixStates, check_actions, prefix_states, score_actions
+from lightning_gfn.policies.text.prompt_lengths import cut_prompt
 from lightning_gfn.types import CandidateScores, SampledActions, Scores, StepBatch
 
 if TYPE_CHECKING:
@@ -37,9 +38,11 @@ class LanguagePolicy(LanguageModel, Policy):
         """Token ids of a prompt, special tokens included where the tokenizer adds them.
 
         Raises:
-            ValueError: if it is longer than ``max_prompt_tokens``.
+            ValueError: if it is longer than ``max_prompt_tokens`` and ``overlong_prompts`` is not ``truncate``.
         """
         ids = self.codec.encode_prompt(text)
+        if self.overlong_prompts == "truncate":
+            return cut_prompt(ids, self.max_prompt_tokens, self.tokenizer.bos_token_id)
         if len(ids) > self.max_prompt_tokens:
             raise ValueError(
                 f"a prompt has {len(ids)} tokens, max_prompt_tokens is {self.max_prompt_tokens}: raise it or drop the "

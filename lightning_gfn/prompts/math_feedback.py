@@ -6,6 +6,7 @@ import math
 import re
 
 from lightning_gfn.answers.equations import first_wrong_equation
+from lightning_gfn.prompts.chat import edited
 from lightning_gfn.types import Problem
 
 PROMPT, FEEDBACK = "{prompt}", "{feedback}"
@@ -40,9 +41,12 @@ def check_strength(strength: float) -> None:
 
 
 def with_feedback(template: str, prompt: str, feedback: str) -> str:
-    """The teacher's prompt: the template filled in, whatever braces the two texts hold."""
+    """The teacher's prompt: the template filled in, whatever braces the two texts hold.
+
+    Of a conversation, the last message of the user takes the place of the prompt: feedback is part of the user's turn.
+    """
     before, _, after = template.partition(FEEDBACK)
-    return f"{before.replace(PROMPT, prompt)}{feedback}{after.replace(PROMPT, prompt)}"
+    return edited(prompt, lambda text: f"{before.replace(PROMPT, text)}{feedback}{after.replace(PROMPT, text)}")
 
 
 def verdict(problem: Problem, attempt: str, correct: bool, strength: float) -> str:

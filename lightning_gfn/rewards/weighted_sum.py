@@ -73,6 +73,11 @@ class SumReward(Reward):
         """The rewards of all summands."""
         return tuple(part for summand in self.summands.values() for part in summand.reward.parts())
 
+    def begin(self, rollouts: Rollouts, policy: Policy, *, prefixes: bool) -> None:
+        """Start every summand that others need not wait for."""
+        for part in self.summands.values():
+            part.reward.begin(rollouts, policy, prefixes=prefixes)
+
     def terms(self, rollouts: Rollouts, policy: Policy, *, prefixes: bool) -> tuple[dict[str, Tensor], Tensor | None]:
         """The terms of every summand, and the verdicts of the first one that checks answers.
 
@@ -87,6 +92,7 @@ class SumReward(Reward):
         Raises:
             ValueError: if prefixes are asked of a summand that gives none.
         """
+        self.begin(rollouts, policy, prefixes=prefixes)
         collected: dict[str, Tensor] = {}
         correct_B: Tensor | None = None
         for name, part in self.summands.items():

@@ -11,12 +11,13 @@ from pathlib import Path
 from typing import Any, Literal
 
 from lightning_gfn.answers.noise import check_probability, noisy_verdict
+from lightning_gfn.prompts.chat import read_prompt, written_prompt
 from lightning_gfn.types import AnswerStyle, Problem
 
 Distinct = Literal["none", "rouge", "equations"]
 ANSWER_STYLES: tuple[AnswerStyle, ...] = ("metamath", "gsm8k", "math")
 """Tried on samples that do not say how they write their answer."""
-FIELDS: Mapping[str, type] = {"problem_id": str, "prompt": str, "completion": str, "correct": bool}
+FIELDS: Mapping[str, type] = {"problem_id": str, "completion": str, "correct": bool}
 
 
 class SampleError(ValueError):
@@ -51,9 +52,10 @@ class Sample:
         return f"{self.problem_id}\n{self.prompt}" if self.is_step else self.problem_id
 
     @property
-    def origin(self) -> dict[str, str]:
+    def origin(self) -> dict[str, Any]:
         """The columns that name its prompt; a step's prompt belongs to no problem of the data."""
-        return {"prompt": self.prompt} if self.is_step else {"problem_id": self.problem_id, "prompt": self.prompt}
+        prompt = {"prompt": written_prompt(self.prompt)}
+        return prompt if self.is_step else {"problem_id": self.problem_id, **prompt}
 
 
 def read_samples(path: Path, *, flip_probability: float = 0.0, flip_seed: int = 0) -> dict[str, list[Sample]]:
@@ -99,12 +101,15 @@ def parsed(where: str, line: str) -> list[Sample]:
     for field, kind in FIELDS.items():
         if not isinstance(row.get(field), kind):
             raise SampleError(f"{where}: field {field!r}: expected {kind.__name__}, found {row.get(field)!r:.80}")
+    prompt = read_prompt(row.get("prompt"))
+    if prompt is None:
+        raise SampleError(f"{where}: field 'prompt': expected str or messages, found {row.get('prompt')!r:.80}")
     if "steps" in row:
         return steps_of(where, row)
     style = row.get("answer_style")
     if style is not None and not isinstance(style, str):
         raise SampleError(f"{where}: field 'answer_style': expected text, found {style!r:.80}")
-    taken = (row["problem_id"], row["prompt"], row["completion"], row["correct"], row.get("truncated") is True)
+    taken = (row["problem_id"], prompt, row["completion"], row["correct"], row.get("truncated") is True)
     return [Sample(*taken, answer_style=style)]
 
 

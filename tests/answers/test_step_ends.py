@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from lightning_gfn.answers.steps import StepEnds, check_separator, separator_ends, split_steps
-from lightning_gfn.policies.models.tokenizers import TextCodec, TokenizerSettings, make_tokenizer, wrap_tokenizer
+from lightning_gfn.policies.text.tokenizers import TextCodec, TokenizerSettings, make_tokenizer, wrap_tokenizer
 
 SEPARATORS = ("\n", "\n\n", ". ", ".\n", "—", "。", "So", "==")
 PARTS = (

@@ -157,7 +157,7 @@ def test_options_and_files_that_are_wrong(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"no test.json: make it with lightning-gfn lean generate"):
         LeanSynthetic(write(tmp_path, ROW)).problems("test")
     (tmp_path / "test.json.gz").write_bytes(b"no gzip")
-    with pytest.raises(ValueError, match="not compressed JSON"):
+    with pytest.raises(ValueError, match="not a whole gzip file"):
         LeanSynthetic(str(tmp_path)).problems("test")
 
 

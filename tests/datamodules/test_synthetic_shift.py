@@ -234,7 +234,7 @@ def test_mixtures_name_their_kind_and_unknown_levels_are_refused() -> None:
 
 def test_the_first_levels_fit_a_small_model_of_the_first_family() -> None:
     """With a tokenizer that never saw the new words: 40 tokens for the prompt, 64 for a solution."""
-    from lightning_gfn.policies.models.tokenizers import TextCodec, TokenizerSettings, make_tokenizer
+    from lightning_gfn.policies.text.tokenizers import TextCodec, TokenizerSettings, make_tokenizer
 
     texts = SyntheticWordProblems(levels={1: 1.0}, num_train=400).training_texts()
     codec = TextCodec(make_tokenizer(TokenizerSettings(kind="bpe", vocab_size=384), texts))

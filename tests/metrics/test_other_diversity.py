@@ -175,7 +175,7 @@ def model_folder(tmp_path_factory: pytest.TempPathFactory) -> str:
     """A tiny Llama with random weights and a byte tokenizer that adds a begin token."""
     from transformers import LlamaConfig, LlamaForCausalLM
 
-    from lightning_gfn.policies.models.tokenizers import TokenizerSettings, make_tokenizer
+    from lightning_gfn.policies.text.tokenizers import TokenizerSettings, make_tokenizer
 
     folder = tmp_path_factory.mktemp("embedding") / "model"
     torch.manual_seed(0)

@@ -23,9 +23,9 @@ from lightning_gfn.objectives.reward_model import BradleyTerry
 from lightning_gfn.objectives.subtb import ModifiedSubTB
 from lightning_gfn.policies.causal_lm import CausalLM
 from lightning_gfn.policies.models.adapters import LoraSettings
-from lightning_gfn.policies.models.tokenizers import TokenizerSettings
 from lightning_gfn.policies.reward_models.network import LanguageRewardNetwork
 from lightning_gfn.policies.reward_models.trained import TrainedRewardNetwork
+from lightning_gfn.policies.text.tokenizers import TokenizerSettings
 from lightning_gfn.preference_types import JudgedSolution, LabelledCompletion, Preference
 from lightning_gfn.rewards.learned import LearnedReward
 from lightning_gfn.rollouts.step_labels import ExactSolutions, attempt_of

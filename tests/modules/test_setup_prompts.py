@@ -22,9 +22,9 @@ from lightning_gfn.modules.reward_model import RewardModelModule
 from lightning_gfn.modules.sft import SFTModule
 from lightning_gfn.objectives.grpo import GRPO
 from lightning_gfn.objectives.vargrad import VarGrad
-from lightning_gfn.policies.models.tokenizers import TokenizerSettings
 from lightning_gfn.policies.reward_models.network import LanguageRewardNetwork
 from lightning_gfn.policies.reward_models.trained import TrainedRewardNetwork
+from lightning_gfn.policies.text.tokenizers import TokenizerSettings
 from lightning_gfn.prompts.proof_prompt import ProofPrompt
 from lightning_gfn.prompts.question_template import known_template
 from lightning_gfn.rewards.answer_match import AnswerMatch

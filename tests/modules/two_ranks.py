@@ -24,8 +24,8 @@ from lightning_gfn.objectives.preference import DPO, KTO
 from lightning_gfn.objectives.trajectory_balance import TrajectoryBalance
 from lightning_gfn.policies.causal_lm import CausalLM
 from lightning_gfn.policies.heads import LogZHead
-from lightning_gfn.policies.models.tokenizers import TokenizerSettings
 from lightning_gfn.policies.reward_models.network import LanguageRewardNetwork
+from lightning_gfn.policies.text.tokenizers import TokenizerSettings
 from lightning_gfn.preference_types import JudgedSolution, LabelledCompletion, Preference
 from lightning_gfn.rewards.answer_match import AnswerMatch
 from lightning_gfn.rewards.proof import ProofReward

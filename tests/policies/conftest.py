@@ -13,8 +13,8 @@ from torch import Tensor
 from lightning_gfn.policies.causal_lm import CausalLM
 from lightning_gfn.policies.language_policy import LanguagePolicy
 from lightning_gfn.policies.models.evaluation_mode import no_dropout_and_gradient
-from lightning_gfn.policies.models.tokenizers import TokenizerSettings
 from lightning_gfn.policies.seq2seq_lm import Seq2SeqLM
+from lightning_gfn.policies.text.tokenizers import TokenizerSettings
 from lightning_gfn.types import StepBatch
 
 SIZES: dict[str, Any] = {

@@ -11,7 +11,7 @@ from lightning_gfn.policies.causal_lm import CausalLM
 from lightning_gfn.policies.critic import Critic
 from lightning_gfn.policies.heads import ValueHead
 from lightning_gfn.policies.models.adapters import LoraSettings
-from lightning_gfn.policies.models.tokenizers import TokenizerSettings
+from lightning_gfn.policies.text.tokenizers import TokenizerSettings
 from lightning_gfn.types import Problem, Rollouts, StepBatch
 
 CONFIG = {

@@ -20,7 +20,7 @@ from lightning_gfn.policies.language_policy import LanguagePolicy
 from lightning_gfn.policies.models import adapters
 from lightning_gfn.policies.models.adapters import LoraSettings
 from lightning_gfn.policies.models.output_layer import OutputLayer
-from lightning_gfn.policies.models.tokenizers import TokenizerSettings
+from lightning_gfn.policies.text.tokenizers import TokenizerSettings
 
 LORA = LoraSettings(rank=2, alpha=2.0)
 NAMES = ("llama", "qwen2", "qwen3", "mistral", "gpt2", "llama_biases_tied")

@@ -58,6 +58,7 @@ def test_columns_reach_the_function_as_lists(rollouts, policy) -> None:
         "prompts": ["Q0?", "Q1?", "Q1?"],
         "answer": ["4", "5", "5"],
         "id": ["p0", "p1", "p1"],
+        "completion_ids": rollouts.action_lists(),
         "level": [1, 2, 2],
         "type": ["algebra", None, None],
     }

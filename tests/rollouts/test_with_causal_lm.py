@@ -7,7 +7,7 @@ import torch
 
 from lightning_gfn.buffers.replay import ReplayBuffer
 from lightning_gfn.policies.causal_lm import CausalLM
-from lightning_gfn.policies.models.tokenizers import TokenizerSettings
+from lightning_gfn.policies.text.tokenizers import TokenizerSettings
 from lightning_gfn.rewards.answer_match import AnswerMatch
 from lightning_gfn.rewards.likelihood import ReferenceLikelihood
 from lightning_gfn.rewards.weighted_sum import SumReward, WeightedReward

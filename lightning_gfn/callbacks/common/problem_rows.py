@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from lightning_gfn.answers import extract_answer
 from lightning_gfn.callbacks.common.run_files import Row
 from lightning_gfn.metrics.functional.estimates import bootstrap_ci
+from lightning_gfn.prompts.chat import prompt_identity
 from lightning_gfn.types import EvalRecord, Problem
 
 if TYPE_CHECKING:
@@ -84,7 +85,7 @@ def problem_row(record: EvalRecord, *, keep_completions: bool) -> Row:
 def problem_digest(problem: Problem) -> str:
     """A digest of what decides how a problem is answered and judged."""
     known = sorted(problem.solution_set.items()) if problem.solution_set is not None else None
-    content = [problem.id, problem.prompt, problem.answer, problem.answer_style, known]
+    content = [problem.id, prompt_identity(problem.prompt), problem.answer, problem.answer_style, known]
     if problem.theorem is not None:
         content += [problem.theorem.statement, *problem.theorem.context, *problem.theorem.imports]
     return hashlib.sha256(json.dumps(content).encode()).hexdigest()[:16]

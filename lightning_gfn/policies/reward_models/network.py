@@ -18,8 +18,8 @@ from lightning_gfn.policies.language_model import LanguageModel
 from lightning_gfn.policies.models.adapters import LoraSettings
 from lightning_gfn.policies.models.encoder_decoder import EncoderDecoder
 from lightning_gfn.policies.models.evaluation_mode import no_dropout_and_gradient
-from lightning_gfn.policies.models.tokenizers import TokenizerSettings
 from lightning_gfn.policies.padding import pad_steps
+from lightning_gfn.policies.text.tokenizers import TokenizerSettings
 
 SETTINGS_FILE, HEAD_FILE = "reward_network.json", "reward_head.pt"
 
@@ -42,6 +42,8 @@ class LanguageRewardNetwork(LanguageModel, RewardNetwork, TextModel):
         width: units of a hidden layer of the output; a linear map if None.
         max_prompt_tokens: longest prompt; a longer one is an error.
         max_completion_tokens: longest solution; a longer one is an error.
+        overlong_prompts: training rows with a longer prompt or solution end the run before it begins (``refuse``), or
+            are left out and counted (``skip``).
         dtype: of the language model's weights; the scalar output is float32.
         gradient_checkpointing: recompute activations in the backward pass.
         attn_implementation: attention of the model.
@@ -64,6 +66,7 @@ class LanguageRewardNetwork(LanguageModel, RewardNetwork, TextModel):
         width: int | None = None,
         max_prompt_tokens: int = 512,
         max_completion_tokens: int = 512,
+        overlong_prompts: Literal["refuse", "skip"] = "refuse",
         dtype: DTypeName = "float32",
         gradient_checkpointing: bool = False,
         attn_implementation: str | None = None,
@@ -77,6 +80,7 @@ class LanguageRewardNetwork(LanguageModel, RewardNetwork, TextModel):
             previous_adapter=previous_adapter,
             max_prompt_tokens=max_prompt_tokens,
             max_new_tokens=max_completion_tokens,
+            overlong_prompts=overlong_prompts,
             dtype=dtype,
             gradient_checkpointing=gradient_checkpointing,
             attn_implementation=attn_implementation,

@@ -12,13 +12,13 @@ import torch
 from lightning_gfn.interfaces import RewardNetwork
 from lightning_gfn.policies.decoder_factory import DTypeName
 from lightning_gfn.policies.models.adapters import LoraSettings
-from lightning_gfn.policies.models.tokenizers import TokenizerSettings
 from lightning_gfn.policies.reward_models.network import (
     HEAD_FILE,
     SETTINGS_FILE,
     LanguageRewardNetwork,
     Seq2SeqRewardNetwork,
 )
+from lightning_gfn.policies.text.tokenizers import TokenizerSettings
 
 STATE_KEY, MODEL_NAME = "lightning_gfn", "network"
 """Where ``RewardModelModule`` keeps the network in a checkpoint."""

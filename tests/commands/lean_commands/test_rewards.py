@@ -14,9 +14,9 @@ import torch
 from lightning_gfn.commands.lean import main
 from lightning_gfn.commands.lean_commands.rewards import read_attempts, separation_by
 from lightning_gfn.interfaces import RewardNetwork
-from lightning_gfn.policies.models.tokenizers import TokenizerSettings
 from lightning_gfn.policies.reward_models.network import Seq2SeqRewardNetwork
 from lightning_gfn.policies.seq2seq_lm import Seq2SeqLM
+from lightning_gfn.policies.text.tokenizers import TokenizerSettings
 from lightning_gfn.reports.partial_rewards import load_separation
 
 A = {

@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from datamodules.common.rows import BadRow, Row, find_split, read_rows
+from datamodules.common.rows import BadRow, Row, read_rows
+from datamodules.files.locations import find_split
 
 
 def lines_of(path: Path) -> list[int]:

@@ -11,10 +11,10 @@ import torch
 
 from lightning_gfn.policies.causal_lm import CausalLM
 from lightning_gfn.policies.language_policy import LanguagePolicy
-from lightning_gfn.policies.models.tokenizers import TokenizerSettings
 from lightning_gfn.policies.padding import pad_steps
 from lightning_gfn.policies.reward_models.implicit import ImplicitReward
 from lightning_gfn.policies.seq2seq_lm import Seq2SeqLM
+from lightning_gfn.policies.text.tokenizers import TokenizerSettings
 
 T5 = {
     "model_type": "t5", "d_model": 24, "d_kv": 8, "d_ff": 32, "num_layers": 1, "num_decoder_layers": 1, "num_heads": 2,

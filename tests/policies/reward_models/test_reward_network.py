@@ -11,9 +11,9 @@ import pytest
 import torch
 
 from lightning_gfn.policies.models.adapters import LoraSettings
-from lightning_gfn.policies.models.tokenizers import TokenizerSettings
 from lightning_gfn.policies.reward_models.network import HEAD_FILE, LanguageRewardNetwork
 from lightning_gfn.policies.reward_models.trained import TrainedRewardNetwork
+from lightning_gfn.policies.text.tokenizers import TokenizerSettings
 
 LLAMA = {
     "model_type": "llama", "hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2,

@@ -8,10 +8,10 @@ from typing import Any
 import pytest
 import torch
 
-from lightning_gfn.policies.models.tokenizers import TokenizerSettings
 from lightning_gfn.policies.reward_models.network import Seq2SeqRewardNetwork
 from lightning_gfn.policies.reward_models.trained import TrainedRewardNetwork
 from lightning_gfn.policies.seq2seq_lm import Seq2SeqLM
+from lightning_gfn.policies.text.tokenizers import TokenizerSettings
 
 T5 = {
     "model_type": "t5", "d_model": 24, "d_kv": 8, "d_ff": 32, "num_layers": 2, "num_decoder_layers": 2, "num_heads": 2,

@@ -23,7 +23,7 @@ from lightning_gfn.modules.settings import EvaluationSettings, UpdateSettings
 from lightning_gfn.objectives.grpo import GRPO
 from lightning_gfn.objectives.vargrad import VarGrad
 from lightning_gfn.policies.causal_lm import CausalLM
-from lightning_gfn.policies.models.tokenizers import TokenizerSettings
+from lightning_gfn.policies.text.tokenizers import TokenizerSettings
 from lightning_gfn.rewards.proof import ProofReward, ProofSuccess
 from lightning_gfn.rollouts.behaviour import BehaviourMix
 from lightning_gfn.rollouts.proofs.proving import Proving

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from lightning_gfn.policies.models.tokenizers import (
+from lightning_gfn.policies.text.tokenizers import (
     TextCodec,
     TokenizerSettings,
     dump_tokenizer,

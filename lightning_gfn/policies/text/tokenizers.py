@@ -9,8 +9,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
+from lightning_gfn.policies.text.chat_template import ChatTemplate
 from lightning_gfn.pretrained.catalogue import resolve
 from lightning_gfn.pretrained.gguf import check_gguf, is_gguf, read_tokenizer
+from lightning_gfn.prompts.chat import ChatPrompt
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -170,6 +172,10 @@ class TextCodec:
         self.begin_ids, self.end_ids = self._frame()
         self.guard_ids = {guard: self._plain(guard) if guard else [] for guard in GUARDS}
         self.guard = self._choose_guard()
+        self.chat: ChatTemplate | None = None
+        """The tokenizer's chat template; None if it has none, or if prompts go to an encoder."""
+        if tokenizer.chat_template and not prompts_end:
+            self.chat = ChatTemplate(tokenizer, self.special_ids(), self.encode_completion)
 
     def _plain(self, text: str) -> list[int]:
         """Token ids of a text without special tokens; the name of one is text like any other."""
@@ -209,9 +215,15 @@ class TextCodec:
     def encode_prompt(self, text: str) -> list[int]:
         """Token ids of a prompt, with the begin token if the tokenizer's own rule adds one; never empty.
 
-        What the text itself begins or ends with is not added again.
+        What the text itself begins or ends with is not added again. A ``ChatPrompt`` goes through the chat template,
+        where there is one.
         """
-        ids = self.tokenizer.encode(text, add_special_tokens=False)
+        if self.chat is not None and isinstance(text, ChatPrompt):
+            return self.chat.encode(text)
+        return self.framed(self.tokenizer.encode(text, add_special_tokens=False))
+
+    def framed(self, ids: list[int]) -> list[int]:
+        """The tokens of a prompt, never empty, with what the tokenizer's own rule adds where it is not there yet."""
         begin, end = self.begin_ids, self.end_ids if self.prompts_end else []
         if begin and ids[: len(begin)] != begin:
             ids = begin + ids
