@@ -13,6 +13,7 @@ from lightning_gfn.modules.policy_module import PolicyModule
 from lightning_gfn.modules.rollout_statistics import rollout_statistics
 from lightning_gfn.modules.settings import EvaluationSettings, OptimizerSettings
 from lightning_gfn.objectives.distillation import TopKDistillation
+from lightning_gfn.objectives.regimes import DISTILLATION, check_regime
 from lightning_gfn.policies.padding import pad_contexts
 from lightning_gfn.prompts.math_feedback import DEFAULT_TEMPLATE, check_template, with_feedback
 from lightning_gfn.rollouts.behaviour import BehaviourMix
@@ -110,6 +111,7 @@ class DistillationModule(PolicyModule):
     ) -> None:
         super().__init__(policy, optimizer=optimizer, evaluation=evaluation, method=method, proving=proving)
         self.objective = objective if objective is not None else TopKDistillation()
+        check_regime(self.objective, {DISTILLATION}, type(self).__name__)
         missing = self.objective.requires - COLUMNS
         if missing:
             raise ValueError(
@@ -193,7 +195,7 @@ class DistillationModule(PolicyModule):
         output = self.objective(columns)
         self.log_output(
             output,
-            **rollout_statistics(rollouts, drawn.log_reward.terminal_B),
+            **rollout_statistics(rollouts, drawn.log_reward.terminal_B, self.policy.max_new_tokens),
             with_feedback=len(contexts) / len(rollouts.trajectory_index_N),
             feedback_too_long=float(num_too_long),
             teacher_tokens=float(counts["teacher_tokens"]),
