@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 from lightning.pytorch import Callback
@@ -16,6 +15,8 @@ from lightning_gfn.types import Source
 
 if TYPE_CHECKING:
     from lightning.pytorch import LightningModule, Trainer
+
+STAGE_NAMES = {"validate": "val"}
 
 
 @runtime_checkable
@@ -50,6 +51,7 @@ class RunHealth(Callback):
         self._lines: list[str] = []
         self._looked_at = 0
         self._num_batches = 0
+        self._num_evaluated = 0
 
     # ---------------------------------------------------------------- hooks
 
@@ -68,8 +70,8 @@ class RunHealth(Callback):
         if self._streaks is None:
             return
         self._streaks.observe(trainer.callback_metrics)
-        step = trainer.global_step
-        if step != self._looked_at and trainer.log_every_n_steps and step % trainer.log_every_n_steps == 0:
+        step, every = trainer.global_step, trainer.log_every_n_steps  # type: ignore[attr-defined]
+        if step != self._looked_at and every and step % every == 0:
             self._looked_at = step
             self._look(trainer)
 
@@ -87,6 +89,29 @@ class RunHealth(Callback):
             f"fit ended without a training batch ({done}): raise trainer.max_steps or trainer.max_epochs, or look at "
             "trainer.limit_train_batches and the training data",
         )
+
+    def on_validation_batch_end(self, trainer: Trainer, *args: Any, **kwargs: Any) -> None:
+        self._num_evaluated += 1
+
+    def on_test_batch_end(self, trainer: Trainer, *args: Any, **kwargs: Any) -> None:
+        self._num_evaluated += 1
+
+    def on_predict_batch_end(self, trainer: Trainer, *args: Any, **kwargs: Any) -> None:
+        self._num_evaluated += 1
+
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Count from 0."""
+        self._num_evaluated = 0
+
+    def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Say so if there was nothing to evaluate."""
+        if stage != "fit" and not self._num_evaluated:
+            self._say(
+                trainer,
+                "no_data",
+                f"{stage} saw no data, there are no results: give data rows for it, or look at trainer.limit_"
+                f"{STAGE_NAMES.get(stage, stage)}_batches",
+            )
 
     # ---------------------------------------------------------------- rules
 
@@ -121,7 +146,7 @@ class RunHealth(Callback):
         if not trainer.is_global_zero:
             return
         line = f"[lightning-gfn] WARNING ({name}, {when}): {sentence}"
-        write_line(line, file=sys.stdout)
+        write_line(line)
         self._lines.append(line)
         path = write_text(run_folder(trainer) / "warnings.txt", "\n".join(self._lines) + "\n")
         send_artifact(trainer, path)

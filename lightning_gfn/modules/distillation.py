@@ -20,6 +20,7 @@ from lightning_gfn.rollouts.behaviour import BehaviourMix
 from lightning_gfn.rollouts.make_sampler import make_sampler
 from lightning_gfn.rollouts.proofs.proving import Proving
 from lightning_gfn.rollouts.rewarded_sampler import RewardedSampler
+from lightning_gfn.rollouts.rollout_batch import RolloutBatch
 from lightning_gfn.teacher_interfaces import FeedbackSource, TeachingPolicy
 from lightning_gfn.types import Feedback, Problem, Rollouts
 
@@ -128,6 +129,7 @@ class DistillationModule(PolicyModule):
         self.collector = RewardedSampler(self.sampler, reward, prefixes=False)
         self.num_rollout_batches = 0
         self.teacher_updated_at = 0
+        self.latest_rollouts: RolloutBatch | None = None
 
     # ---------------------------------------------------------------- building and state
 
@@ -188,6 +190,7 @@ class DistillationModule(PolicyModule):
             self.policy, batch, rollout_step=number, optimizer_step=self.global_step, buffer=None, device=self.device
         )
         self.num_rollout_batches += 1
+        self.latest_rollouts = drawn
         rollouts = drawn.rollouts
         feedback = self.feedback.give(rollouts, self.policy, range(rollouts.num_trajectories))
         contexts, num_too_long = self.teacher_contexts(rollouts, feedback)

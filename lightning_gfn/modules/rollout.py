@@ -35,6 +35,7 @@ from lightning_gfn.rollouts.dynamic_sampling import ResampleSettings, check_resa
 from lightning_gfn.rollouts.make_sampler import make_sampler
 from lightning_gfn.rollouts.proofs.proving import Proving, check_reward_prompt
 from lightning_gfn.rollouts.rewarded_sampler import RewardedSampler
+from lightning_gfn.rollouts.rollout_batch import RolloutBatch
 from lightning_gfn.types import LogReward, Problem, Rollouts, Scores, Source
 
 
@@ -129,6 +130,7 @@ class RolloutModule(PolicyModule):
         self.boundaries = StepBoundaries(policy, step_separator(separator, objective, reward))
         self.num_rollout_batches = 0
         self.window: RolloutWindow | None = None
+        self.latest_rollouts: RolloutBatch | None = None
         self.restored_windows: list[RolloutWindow] = []
 
     @property
@@ -231,6 +233,7 @@ class RolloutModule(PolicyModule):
             device=self.device,
         )
         self.num_rollout_batches += 1
+        self.latest_rollouts = drawn
         rollouts, layout = drawn.rollouts, JoinedLayout(drawn.rollouts)
         if self.updates_per_rollout == 1:
             scores, head_columns = scored = self.score(rollouts, layout)

@@ -24,14 +24,14 @@ def vain_learning_rate(trainer: Trainer) -> Iterator[tuple[str, str]]:
         which = "all parameters" if len(idle) == len(groups) else f"{len(idle)} of {len(groups)} groups of parameters"
         yield (
             "no_learning_rate",
-            f"the learning rate of {which} is 0, they will not change: set model.optimizer.lr (and head_lr, where there "
-            "is a head) above 0",
+            f"the learning rate of {which} is 0, they will not change: set model.optimizer.lr (and head_lr, where "
+            "there is a head) above 0",
         )
 
 
-def validation_batches(trainer: Trainer) -> float:
-    """Batches of a validation; 0 if there is none."""
-    return sum(trainer.num_val_batches) if trainer.enable_validation else 0
+def validation_is_empty(trainer: Trainer) -> bool:
+    """True if the validation data are there and hold nothing; Lightning loads them late if validation comes late."""
+    return trainer.val_dataloaders is not None and sum(trainer.num_val_batches) == 0
 
 
 def first_validation(trainer: Trainer) -> float:
@@ -56,7 +56,7 @@ def monitors(trainer: Trainer) -> list[str]:
 def vain_validation(trainer: Trainer) -> Iterator[tuple[str, str]]:
     """Validation without data, after the end of training, or switched off although a callback watches it."""
     watching = f" ({', '.join(found)})" if (found := monitors(trainer)) else ""
-    if trainer.enable_validation and validation_batches(trainer) == 0:
+    if trainer.enable_validation and validation_is_empty(trainer):
         yield (
             "no_validation_data",
             f"there are no validation data, no validation will run{watching}: give data a validation split "
@@ -65,10 +65,10 @@ def vain_validation(trainer: Trainer) -> Iterator[tuple[str, str]]:
     elif watching and not trainer.enable_validation:
         yield (
             "no_validation",
-            f"validation is switched off, but a callback needs it{watching}: set trainer.limit_val_batches above 0, or "
-            "take the monitor out",
+            f"no validation will run, but a callback needs it{watching}: give validation data, set "
+            "trainer.limit_val_batches above 0, or take the monitor out",
         )
-    elif validation_batches(trainer) and trainer.global_step == 0 and last_batch(trainer) < first_validation(trainer):
+    elif trainer.enable_validation and trainer.global_step == 0 and last_batch(trainer) < first_validation(trainer):
         yield (
             "late_validation",
             f"training ends after {last_batch(trainer):g} batches, before the first validation, due after "
