@@ -95,7 +95,7 @@ class Progress(TQDMProgressBar):
         total = self._total_steps(self.trainer)
         self.train_progress_bar.initial = self._first_step
         self.train_progress_bar.total = total if math.isfinite(total) else None
-        self.train_progress_bar.set_description("train step")
+        self.train_progress_bar.set_description_str("train step")
 
     def on_train_epoch_start(self, *args: Any) -> None:
         """Nothing: the bar counts the optimiser steps of the run, not the batches of an epoch."""

@@ -16,7 +16,7 @@ from lightning_gfn.types import Source
 if TYPE_CHECKING:
     from lightning.pytorch import LightningModule, Trainer
 
-STAGE_NAMES = {"validate": "val"}
+LIMITS = {"validate": "val"}
 
 
 @runtime_checkable
@@ -105,12 +105,13 @@ class RunHealth(Callback):
 
     def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Say so if there was nothing to evaluate."""
-        if stage != "fit" and not self._num_evaluated:
+        name = str(getattr(stage, "value", stage))
+        if name != "fit" and not self._num_evaluated:
             self._say(
                 trainer,
                 "no_data",
-                f"{stage} saw no data, there are no results: give data rows for it, or look at trainer.limit_"
-                f"{STAGE_NAMES.get(stage, stage)}_batches",
+                f"{name} saw no data, there are no results: give data rows for it, or look at trainer.limit_"
+                f"{LIMITS.get(name, name)}_batches",
             )
 
     # ---------------------------------------------------------------- rules

@@ -36,8 +36,8 @@ def rollout_statistics(rollouts: Rollouts, log_reward_B: Tensor, max_new_tokens:
 
     Returns:
         ``log_reward_mean``, ``completion_length_mean`` (action tokens), ``truncated_share`` (trajectories with a forced
-        stop in any step), ``share_<source>``, and ``solve_rate_on_policy`` where answers are checked and a trajectory is
-        on-policy.
+        stop in any step), ``share_<source>``, and ``solve_rate_on_policy`` where answers are checked and a trajectory
+        is on-policy.
     """
     statistics: dict[str, float | Tensor] = {
         "log_reward_mean": log_reward_B.mean(),

@@ -76,7 +76,9 @@ Fit = Callable[..., list[str]]
 def fit(make_trainer: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Fit:
     """Train a module that logs what it is told; returns the names of the warnings in order, as printed."""
 
-    def run(values: Values, *, health: RunHealth | None = None, lr: float = 0.1, val: Any = None, **options: Any) -> Any:
+    def run(
+        values: Values, *, health: RunHealth | None = None, lr: float = 0.1, val: Any = None, **options: Any
+    ) -> Any:
         callbacks = [health if health is not None else RunHealth(), *options.pop("callbacks", [])]
         trainer = make_trainer(*callbacks, **{"max_steps": 60, **options})
         trainer.fit(Told(values, lr), DataLoader([0.0] * 7), val)
