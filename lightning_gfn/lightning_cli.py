@@ -23,6 +23,7 @@ from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from lightning.pytorch.loggers import Logger
 
 from lightning_gfn.callbacks.progress import Progress
+from lightning_gfn.callbacks.run_health import RunHealth
 from lightning_gfn.installation.our_datamodules import DatamodulesError, check_datamodules, prefer_our_datamodules
 from lightning_gfn.tracking.checkpoints import RunCheckpoint
 from lightning_gfn.tracking.disk_logger import DiskLogger
@@ -168,6 +169,12 @@ class RunCLI(LightningCLI):
             default="error",
             help="fit into a folder that holds a run: refuse, go on from its last checkpoint, or move it aside",
         )
+        parser.add_argument(
+            "--run_health",
+            type=bool,
+            default=True,
+            help="warn of training that cannot learn (callbacks.run_health.RunHealth); false switches it off",
+        )
         parser.add_lightning_class_args(RunCheckpoint, "checkpoint")
         parser.add_class_arguments(MLflowLogger, "mlflow")
         parser.link_arguments("run_dir", "trainer.default_root_dir")
@@ -209,6 +216,8 @@ class RunCLI(LightningCLI):
         callbacks: list[Callback] = [] if given is None else list(given) if isinstance(given, list) else [given]
         if config.trainer.enable_progress_bar is not False and not any(isinstance(c, ProgressBar) for c in callbacks):
             callbacks.append(Progress())
+        if config.run_health and not any(isinstance(c, RunHealth) for c in callbacks):
+            callbacks.append(RunHealth())
         callbacks += [RngState(), RunRecord(self.folder, self.saved_config(), self.described())]
         return super().instantiate_trainer(logger=loggers, callbacks=callbacks, **kwargs)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from copy import deepcopy
 from typing import TYPE_CHECKING, Any
 
+from lightning_gfn.callbacks.common.console import write_line
 from lightning_gfn.callbacks.common.evaluated_step import EvaluatedStep
 from lightning_gfn.callbacks.common.problem_rows import (
     Measured,
@@ -26,6 +27,7 @@ from lightning_gfn.callbacks.common.run_files import (
     write_json,
     write_jsonl,
 )
+from lightning_gfn.callbacks.common.zero_notes import zero_notes
 from lightning_gfn.metrics.accuracy import MajorityAtK, PassAtK, SolveRate
 from lightning_gfn.metrics.base import PerProblemMetric
 from lightning_gfn.metrics.completions import CompletionStatistics
@@ -92,6 +94,7 @@ class Evaluation(EvaluatedStep):
         self.bootstrap_seed = bootstrap_seed
         self.keep_completions = keep_completions
         self.summary = ""
+        self._had_notes = False
         self._metrics: dict[float, list[PerProblemMetric]] = {}
         self._rows: list[Row] = []
 
@@ -126,8 +129,16 @@ class Evaluation(EvaluatedStep):
 
     def on_test_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Print the headline numbers."""
-        if trainer.is_global_zero:
-            print(self.summary, flush=True)
+        self._print(trainer)
+
+    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Print the headline numbers, where validation is all that was asked for."""
+        if trainer.state.fn == "validate":
+            self._print(trainer)
+
+    def _print(self, trainer: Trainer) -> None:
+        if trainer.is_global_zero and self.summary:
+            write_line(self.summary)
 
     def restart(self) -> None:
         """Start with no metrics and no rows."""
@@ -169,7 +180,11 @@ class Evaluation(EvaluatedStep):
         if trainer.is_global_zero:
             self._write(trainer, stage, rows, identity, measured)
         title = f"{identity['method']}, {stage}: {identity['problems']['count']} problems, 95% intervals over problems"
-        self.summary = console_table(measured, title)
+        notes = zero_notes(rows, identity["decoding"].get("max_new_tokens"))
+        self.summary = "\n".join([console_table(measured, title), *notes])
+        if trainer.is_global_zero and trainer.state.fn == "fit" and notes and not self._had_notes:
+            write_line("\n".join(f"[lightning-gfn] validation at step {trainer.global_step}: {note}" for note in notes))
+        self._had_notes = bool(notes)
         self.restart()
 
     def _measure(self, temperature: float, rows: list[Row], pl_module: LightningModule) -> dict[str, Measured]:

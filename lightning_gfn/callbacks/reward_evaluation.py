@@ -96,7 +96,15 @@ class RewardEvaluation(EvaluatedStep):
 
     def on_test_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Print the figures."""
-        if trainer.is_global_zero:
+        self._print(trainer)
+
+    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Print the figures, where validation is all that was asked for."""
+        if trainer.state.fn == "validate":
+            self._print(trainer)
+
+    def _print(self, trainer: Trainer) -> None:
+        if trainer.is_global_zero and self.summary:
             print(self.summary, flush=True)
 
     def restart(self) -> None:

@@ -13,12 +13,14 @@ from lightning_gfn.modules.policy_module import PolicyModule
 from lightning_gfn.modules.settings import EvaluationSettings, OptimizerSettings
 from lightning_gfn.modules.training_batch.rollout_statistics import rollout_statistics
 from lightning_gfn.objectives.distillation import TopKDistillation
+from lightning_gfn.objectives.regimes import DISTILLATION, check_regime
 from lightning_gfn.policies.padding import pad_contexts
 from lightning_gfn.prompts.math_feedback import DEFAULT_TEMPLATE, check_template, with_feedback
 from lightning_gfn.rollouts.behaviour import BehaviourMix
 from lightning_gfn.rollouts.make_sampler import make_sampler
 from lightning_gfn.rollouts.proofs.proving import Proving
 from lightning_gfn.rollouts.rewarded_sampler import RewardedSampler
+from lightning_gfn.rollouts.rollout_batch import RolloutBatch
 from lightning_gfn.teacher_interfaces import FeedbackSource, TeachingPolicy
 from lightning_gfn.types import Feedback, Problem, Rollouts
 
@@ -110,6 +112,7 @@ class DistillationModule(PolicyModule):
     ) -> None:
         super().__init__(policy, optimizer=optimizer, evaluation=evaluation, method=method, proving=proving)
         self.objective = objective if objective is not None else TopKDistillation()
+        check_regime(self.objective, {DISTILLATION}, type(self).__name__)
         missing = self.objective.requires - COLUMNS
         if missing:
             raise ValueError(
@@ -126,6 +129,7 @@ class DistillationModule(PolicyModule):
         self.collector = RewardedSampler(self.sampler, reward, prefixes=False)
         self.num_rollout_batches = 0
         self.teacher_updated_at = 0
+        self.latest_rollouts: RolloutBatch | None = None
 
     # ---------------------------------------------------------------- building and state
 
@@ -187,6 +191,7 @@ class DistillationModule(PolicyModule):
             self.policy, batch, rollout_step=number, optimizer_step=self.global_step, buffer=None, device=self.device
         )
         self.num_rollout_batches += 1
+        self.latest_rollouts = drawn
         rollouts = drawn.rollouts
         feedback = self.feedback.give(rollouts, self.policy, range(rollouts.num_trajectories))
         contexts, num_too_long = self.teacher_contexts(rollouts, feedback)
@@ -194,7 +199,7 @@ class DistillationModule(PolicyModule):
         output = self.objective(columns)
         self.log_output(
             output,
-            **rollout_statistics(rollouts, drawn.log_reward.terminal_B),
+            **rollout_statistics(rollouts, drawn.log_reward.terminal_B, self.policy.max_new_tokens),
             with_feedback=len(contexts) / len(rollouts.trajectory_index_N),
             feedback_too_long=float(num_too_long),
             teacher_tokens=float(counts["teacher_tokens"]),

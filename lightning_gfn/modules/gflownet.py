@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, ClassVar
 
 from lightning_gfn.interfaces import Objective, Policy, Reward
 from lightning_gfn.modules.rollout import RolloutModule
 from lightning_gfn.modules.settings import refuse
+from lightning_gfn.objectives.regimes import GFLOWNET
 
 
 class GFlowNetModule(RolloutModule):
@@ -21,6 +22,8 @@ class GFlowNetModule(RolloutModule):
     Raises:
         TypeError: an argument is ``PolicyGradientModule``'s.
     """
+
+    served: ClassVar[frozenset[str]] = frozenset({GFLOWNET})
 
     def __init__(self, policy: Policy, objective: Objective, reward: Reward, **settings: Any) -> None:
         refuse(settings, ("kl", "resample"), "GFlowNetModule", instead="PolicyGradientModule")

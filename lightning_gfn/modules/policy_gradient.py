@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, ClassVar
 
 from lightning_gfn.interfaces import Objective, Policy, Reward
 from lightning_gfn.modules.rollout import RolloutModule
 from lightning_gfn.modules.settings import refuse
+from lightning_gfn.objectives.regimes import POLICY_GRADIENT
 from lightning_gfn.rollouts.behaviour import BehaviourMix
 
 
@@ -22,6 +23,8 @@ class PolicyGradientModule(RolloutModule):
     Raises:
         TypeError: an argument is ``GFlowNetModule``'s.
     """
+
+    served: ClassVar[frozenset[str]] = frozenset({POLICY_GRADIENT})
 
     def __init__(self, policy: Policy, objective: Objective, reward: Reward, **settings: Any) -> None:
         refuse(settings, ("behaviour", "buffer", "separator"), "PolicyGradientModule", instead="GFlowNetModule")

@@ -13,6 +13,7 @@ from lightning_gfn.modules.policy_module import PolicyModule
 from lightning_gfn.modules.reference_scores import ReferenceScores
 from lightning_gfn.modules.settings import EvaluationSettings, OptimizerSettings
 from lightning_gfn.modules.training_batch.columns import trajectory_log_prob
+from lightning_gfn.objectives.regimes import PREFERENCE, check_regime
 from lightning_gfn.preference_types import LabelledCompletion, Preference
 from lightning_gfn.rollouts.proofs.proving import Proving
 from lightning_gfn.rollouts.reference import text_rollouts
@@ -52,6 +53,7 @@ class PreferenceModule(PolicyModule):
     ) -> None:
         name = method if method is not None else type(objective).__name__
         super().__init__(policy, optimizer=optimizer, evaluation=evaluation, method=name, proving=proving)
+        check_regime(objective, {PREFERENCE}, type(self).__name__)
         if missing := objective.requires - PROVIDED:
             raise ValueError(
                 f"objective {type(objective).__name__} needs {sorted(missing)}, which preferences do not give: choose "
@@ -112,7 +114,7 @@ class PreferenceModule(PolicyModule):
         if "unrelated_log_ratio_B" in self.objective.requires:
             columns["unrelated_log_ratio_B"] = self.unrelated_log_ratio(batch, problems)
         output = self.objective(columns)
-        self.log_output(output, truncated_completions=float(num_cut))
+        self.log_output(output, truncated_completions=float(num_cut), truncated_share=num_cut / len(texts))
         tokens = int(rollouts.action_mask_NT.sum() + rollouts.context_mask_NC.sum())
         counts = {"generated_tokens": 0, "reward_calls": 0, "gradient_tokens": tokens}
         return {"loss": self.window_loss(output), **counts}

@@ -13,6 +13,7 @@ from lightning_gfn.interfaces import Objective
 from lightning_gfn.modules.base import TrainedModule
 from lightning_gfn.modules.settings import OptimizerSettings
 from lightning_gfn.modules.text_check import check_texts
+from lightning_gfn.objectives.regimes import REWARD_MODEL, check_regime
 from lightning_gfn.objectives.reward_model import LabelLoss
 from lightning_gfn.policies.reward_models.network import LanguageRewardNetwork
 from lightning_gfn.preference_types import JudgedSolution, Judgement, LabelledCompletion, Preference
@@ -79,6 +80,7 @@ class RewardModelModule(TrainedModule):
     ) -> None:
         super().__init__(optimizer=optimizer, method=method)
         self.objective = objective if objective is not None else LabelLoss()
+        check_regime(self.objective, {REWARD_MODEL}, type(self).__name__)
         self.takes_pairs = self.objective.requires <= PAIR_COLUMNS
         if not self.takes_pairs and not self.objective.requires <= LABEL_COLUMNS:
             raise ValueError(

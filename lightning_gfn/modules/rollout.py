@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
@@ -26,6 +26,7 @@ from lightning_gfn.modules.training_batch.columns import (
 from lightning_gfn.modules.training_batch.rollout_statistics import rollout_statistics, score_statistics
 from lightning_gfn.modules.training_batch.rollout_window import RolloutWindow
 from lightning_gfn.modules.training_batch.trajectory_layout import JoinedLayout
+from lightning_gfn.objectives.regimes import GFLOWNET, POLICY_GRADIENT, check_regime
 from lightning_gfn.policies.heads import Head
 from lightning_gfn.policies.models.evaluation_mode import evaluation_mode
 from lightning_gfn.rollouts.batching import to_trajectories
@@ -35,7 +36,8 @@ from lightning_gfn.rollouts.dynamic_sampling import ResampleSettings, check_resa
 from lightning_gfn.rollouts.make_sampler import make_sampler
 from lightning_gfn.rollouts.proofs.proving import Proving, check_reward_prompt
 from lightning_gfn.rollouts.rewarded_sampler import RewardedSampler
-from lightning_gfn.types import LogReward, Problem, Rollouts, Scores
+from lightning_gfn.rollouts.rollout_batch import RolloutBatch
+from lightning_gfn.types import LogReward, Problem, Rollouts, Scores, Source
 
 
 class RolloutModule(PolicyModule):
@@ -68,6 +70,9 @@ class RolloutModule(PolicyModule):
         ValueError: objective, reward, head and settings do not go together.
     """
 
+    served: ClassVar[frozenset[str]] = frozenset({GFLOWNET, POLICY_GRADIENT})
+    """The modules whose objectives this one takes."""
+
     def __init__(
         self,
         policy: Policy,
@@ -91,6 +96,7 @@ class RolloutModule(PolicyModule):
     ) -> None:
         name = method if method is not None else type(objective).__name__
         super().__init__(policy, optimizer=optimizer, evaluation=evaluation, method=name, proving=proving)
+        check_regime(objective, self.served, type(self).__name__)
         given = REFERENCE_COLUMNS if kl is None else REFERENCE_COLUMNS | {"kl_coefficient"}
         check_columns(objective, reward, head.provides if head is not None else None, given=given)
         if kl is not None and "kl_coefficient" not in objective.requires:
@@ -125,6 +131,7 @@ class RolloutModule(PolicyModule):
         self.boundaries = StepBoundaries(policy, step_separator(separator, objective, reward))
         self.num_rollout_batches = 0
         self.window: RolloutWindow | None = None
+        self.latest_rollouts: RolloutBatch | None = None
         self.restored_windows: list[RolloutWindow] = []
 
     @property
@@ -136,6 +143,13 @@ class RolloutModule(PolicyModule):
     def max_steps(self) -> int:
         """The most steps that a trajectory may have."""
         return self.proving.max_steps if self.proving is not None else 1
+
+    @property
+    def asked_sources(self) -> frozenset[Source]:
+        """Where trajectories are asked to come from."""
+        mix = self.sampler.behaviour
+        reference: set[Source] = {"reference"} if mix.always_reference else set()
+        return frozenset({source for source, share in mix.shares.items() if share > 0.0} | reference)
 
     @property
     def updates_per_rollout(self) -> int:
@@ -180,7 +194,7 @@ class RolloutModule(PolicyModule):
         output = self.objective({**constants, **live_columns(rollouts, layout, scores), **head_columns})
         log_reward_B = constants["log_reward_B"]
         statistics = {
-            **rollout_statistics(rollouts, log_reward_B),
+            **rollout_statistics(rollouts, log_reward_B, self.policy.max_new_tokens),
             **score_statistics(rollouts, scores, log_reward_B),
             **({"buffer_size": float(len(self.buffer))} if self.buffer is not None else {}),
             **self.window.statistics,
@@ -220,6 +234,7 @@ class RolloutModule(PolicyModule):
             device=self.device,
         )
         self.num_rollout_batches += 1
+        self.latest_rollouts = drawn
         rollouts, layout = drawn.rollouts, JoinedLayout(drawn.rollouts)
         if self.updates_per_rollout == 1:
             scores, head_columns = scored = self.score(rollouts, layout)

@@ -11,6 +11,7 @@ from lightning_gfn.modules.policy_module import PolicyModule
 from lightning_gfn.modules.settings import EvaluationSettings, OptimizerSettings
 from lightning_gfn.modules.training_batch.columns import StepBoundaries, build_columns, check_columns
 from lightning_gfn.objectives.likelihood import Likelihood
+from lightning_gfn.objectives.regimes import SFT, check_regime
 from lightning_gfn.rollouts.proofs.proving import Proving
 from lightning_gfn.rollouts.reference import reference_rollouts
 from lightning_gfn.types import EvalRecord, LossOutput, Problem
@@ -47,6 +48,7 @@ class SFTModule(PolicyModule):
     ) -> None:
         super().__init__(policy, optimizer=optimizer, evaluation=evaluation, method=method, proving=proving)
         self.objective = objective if objective is not None else Likelihood()
+        check_regime(self.objective, {SFT}, type(self).__name__)
         check_columns(self.objective, None, None)
         self.seed = seed
         self.boundaries = StepBoundaries(policy)
@@ -62,7 +64,8 @@ class SFTModule(PolicyModule):
     def training_step(self, batch: list[Problem], batch_idx: int) -> dict[str, Any]:
         """One likelihood step."""
         output, counts = self.solution_loss(batch, self.current_epoch)
-        self.log_output(output, truncated_solutions=float(counts["truncated_solutions"]))
+        cut = float(counts["truncated_solutions"])
+        self.log_output(output, truncated_solutions=cut, truncated_share=cut / len(batch))
         return {"loss": self.window_loss(output), "generated_tokens": 0, "reward_calls": 0, **counts}
 
     def validation_step(self, batch: list[Problem], batch_idx: int) -> list[EvalRecord]:  # type: ignore[override]

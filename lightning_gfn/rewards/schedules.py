@@ -85,6 +85,11 @@ def as_schedule(value: Schedule | float) -> Schedule:
 
 
 def _check_steps(schedule: Linear | Cosine) -> None:
+    if schedule.start == schedule.end:
+        raise ValueError(
+            f"{type(schedule).__name__}: start and end are both {schedule.start}, so that it never moves; change one, "
+            "or use Constant"
+        )
     if schedule.steps < 1:
         raise ValueError(
             f"{type(schedule).__name__}: steps={schedule.steps} must be at least 1; for a fixed value use Constant"

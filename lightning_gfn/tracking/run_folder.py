@@ -39,7 +39,7 @@ class RunFolder:
 
     ::
 
-        config.yaml  run.json  metrics.csv  metrics.jsonl  budget.json
+        config.yaml  run.json  metrics.csv  metrics.jsonl  budget.json  warnings.txt
         checkpoints/{last,best}.ckpt  samples/  results/  predictions/  model/
 
     Args:

@@ -26,6 +26,8 @@ HEADLINE = re.compile(r"solve_rate|pass_at_\d+|maj_at_\d+|distinct_correct_rouge
 NOT_DECODING = ("max_rows", "score_references")
 PLAIN = (str, int, float, bool, type(None))
 LEVEL = 0.95
+EXPLAINING = ("answered_share", "truncated_share")
+"""Metrics that are printed with the headline ones: a row of zeros is understood from them."""
 
 
 @dataclass(frozen=True)
@@ -159,7 +161,9 @@ def temperature_suffix(temperature: float, temperatures: Sequence[float]) -> str
 
 def console_table(measured: Mapping[float, Mapping[str, Measured]], title: str) -> str:
     """The headline numbers as aligned plain text, one column a temperature."""
-    names = [name for name in next(iter(measured.values())) if is_headline(name)]
+    first = next(iter(measured.values()))
+    names = [name for name in first if is_headline(name)]
+    names += [name for name in EXPLAINING if name in first and name not in names]
     lines = [["metric", *(f"temperature {temperature:g}" for temperature in measured)]]
     for name in names:
         cells = [column[name] for column in measured.values()]

@@ -19,20 +19,30 @@ def within_group_variance(values_B: Tensor, group_B: Tensor) -> Tensor:
     return (values_B - mean_P[index_B]).square().mean()
 
 
-def rollout_statistics(rollouts: Rollouts, log_reward_B: Tensor) -> dict[str, float | Tensor]:
+def truncated_B(rollouts: Rollouts, max_new_tokens: int) -> Tensor:
+    """Was a step of the trajectory cut at the maximum length? bool (B,)."""
+    forced_N = (rollouts.steps.lengths_N >= max_new_tokens).to(torch.int64)
+    count_B = forced_N.new_zeros(rollouts.num_trajectories).index_add(0, rollouts.trajectory_index_N, forced_N)
+    return count_B > 0
+
+
+def rollout_statistics(rollouts: Rollouts, log_reward_B: Tensor, max_new_tokens: int) -> dict[str, float | Tensor]:
     """Rewards, lengths, sources and solve rate of trajectories.
 
     Args:
         rollouts: B trajectories with verdicts, where answers are checked.
         log_reward_B: their tempered log rewards, nats.
+        max_new_tokens: length of an action that forces its stop, tokens.
 
     Returns:
-        ``log_reward_mean``, ``completion_length_mean`` (action tokens), ``share_<source>``, and
-        ``solve_rate_on_policy`` where answers are checked and a trajectory is on-policy.
+        ``log_reward_mean``, ``completion_length_mean`` (action tokens), ``truncated_share`` (trajectories with a forced
+        stop in any step), ``share_<source>``, and ``solve_rate_on_policy`` where answers are checked and a trajectory
+        is on-policy.
     """
     statistics: dict[str, float | Tensor] = {
         "log_reward_mean": log_reward_B.mean(),
         "completion_length_mean": rollouts.action_mask_NT.sum().float() / rollouts.num_trajectories,
+        "truncated_share": truncated_B(rollouts, max_new_tokens).float().mean(),
     }
     for source in get_args(Source):
         statistics[f"share_{source}"] = rollouts.sources.count(source) / rollouts.num_trajectories

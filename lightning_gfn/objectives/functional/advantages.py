@@ -52,7 +52,7 @@ def group_advantages(
         epsilon: added to the standard deviation, in units of the reward.
 
     Returns:
-        (B,) advantages, without gradient.
+        (B,) advantages, without gradient; exactly 0 in a group of equal rewards.
 
     Raises:
         ValueError: names the argument whose shape or value is wrong.
@@ -65,7 +65,8 @@ def group_advantages(
     check_shapes(reward_B=(reward_B, (reward_B.numel(),)), group_B=(group_B, tuple(reward_B.shape)))
     reward_B = reward_B.detach()
     mean_B, size_B = group_mean(reward_B, group_B)
-    centred_B = reward_B - mean_B
+    # The mean of equal numbers may round to another one; over ε that would pass for an advantage.
+    centred_B = torch.where(in_mixed_group(reward_B, group_B), reward_B - mean_B, 0.0)
     advantage_B = centred_B if baseline == "group" else centred_B * size_B / (size_B - 1.0).clamp_min(1.0)
     if scale == "none":
         return advantage_B
