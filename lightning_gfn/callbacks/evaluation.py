@@ -19,7 +19,7 @@ from lightning_gfn.callbacks.common.problem_rows import (
     temperature_suffix,
 )
 from lightning_gfn.callbacks.common.run_files import (
-    Row,
+    ResultRow,
     gather_rows,
     records_of,
     run_folder,
@@ -96,7 +96,7 @@ class Evaluation(EvaluatedStep):
         self.summary = ""
         self._had_notes = False
         self._metrics: dict[float, list[PerProblemMetric]] = {}
-        self._rows: list[Row] = []
+        self._rows: list[ResultRow] = []
 
     @property
     def metric_settings(self) -> dict[str, Any]:
@@ -187,7 +187,7 @@ class Evaluation(EvaluatedStep):
         self._had_notes = bool(notes)
         self.restart()
 
-    def _measure(self, temperature: float, rows: list[Row], pl_module: LightningModule) -> dict[str, Measured]:
+    def _measure(self, temperature: float, rows: list[ResultRow], pl_module: LightningModule) -> dict[str, Measured]:
         """Means of one temperature; the rows are given their problem's values."""
         own = [row for row in rows if row["temperature"] == temperature]
         for metric in self._bank(temperature, pl_module):
@@ -210,7 +210,7 @@ class Evaluation(EvaluatedStep):
         self,
         trainer: Trainer,
         stage: str,
-        rows: list[Row],
+        rows: list[ResultRow],
         identity: dict[str, Any],
         measured: dict[float, dict[str, Measured]],
     ) -> None:

@@ -9,7 +9,7 @@ from lightning_gfn.callbacks.common.evaluated_step import EvaluatedStep
 from lightning_gfn.callbacks.common.lean_files import lean_file, unique_names
 from lightning_gfn.callbacks.common.problem_rows import run_seed
 from lightning_gfn.callbacks.common.run_files import (
-    Row,
+    ResultRow,
     records_of,
     run_folder,
     send_artifact,
@@ -98,7 +98,7 @@ class ProofFiles(EvaluatedStep):
             if n % trainer.world_size == trainer.global_rank and proof.problem.theorem is not None
         ]
         verdicts = dict(gather_all([(n, check.result()) for n, check in checks]))
-        rows: list[Row] = [
+        rows: list[ResultRow] = [
             {
                 "problem_id": proof.problem.id,
                 "theorem": proof.problem.theorem.name if proof.problem.theorem is not None else "",
@@ -133,7 +133,13 @@ class ProofFiles(EvaluatedStep):
         return chosen
 
     def _write(
-        self, trainer: Trainer, method: str, proving: ProofSetting, stage: str, proofs: list[_Proof], rows: list[Row]
+        self,
+        trainer: Trainer,
+        method: str,
+        proving: ProofSetting,
+        stage: str,
+        proofs: list[_Proof],
+        rows: list[ResultRow],
     ) -> None:
         step = self.weights_step(trainer)
         place = "test" if stage == "test" else f"val_step_{step:06d}"
@@ -170,6 +176,6 @@ def _name(problem: Problem) -> str:
     return problem.theorem.name if problem.theorem is not None else problem.id
 
 
-def _remark(row: Row) -> str:
+def _remark(row: ResultRow) -> str:
     axioms = ", ".join(row["axioms"]) or "none"
     return f"found by {row['source']}; axioms: {axioms}"

@@ -8,7 +8,14 @@ from typing import TYPE_CHECKING, Any
 
 from lightning_gfn.callbacks.common.evaluated_step import EvaluatedStep
 from lightning_gfn.callbacks.common.problem_rows import Measured, run_seed
-from lightning_gfn.callbacks.common.run_files import Row, records_of, run_folder, send_artifact, write_json, write_jsonl
+from lightning_gfn.callbacks.common.run_files import (
+    ResultRow,
+    records_of,
+    run_folder,
+    send_artifact,
+    write_json,
+    write_jsonl,
+)
 from lightning_gfn.callbacks.common.search_rows import described, grid_table, grid_text, search_metrics, search_row
 from lightning_gfn.module_interfaces import EvaluatedModule, as_evaluated
 from lightning_gfn.rollouts.distributed import gather_all
@@ -123,7 +130,7 @@ class ProofSearch(EvaluatedStep):
             return
         own = problems[trainer.global_rank :: trainer.world_size]
         wanted = [self.search.branching, *(self.branchings if stage == "test" else ())]
-        rows: list[Row] = []
+        rows: list[ResultRow] = []
         seconds: dict[int, float] = {}
         for branching in dict.fromkeys(wanted):
             part, spent = self._search(pl_module, own, branching)
@@ -144,7 +151,9 @@ class ProofSearch(EvaluatedStep):
             ids = sorted(drawn[: self.num_theorems])
         return [known[name] for name in ids]
 
-    def _search(self, pl_module: LightningModule, problems: list[Problem], branching: int) -> tuple[list[Row], float]:
+    def _search(
+        self, pl_module: LightningModule, problems: list[Problem], branching: int
+    ) -> tuple[list[ResultRow], float]:
         """This rank's rows and wall time."""
         module = as_evaluated(pl_module, self)
         proving = module.proving
@@ -158,7 +167,7 @@ class ProofSearch(EvaluatedStep):
         return [search_row(result, branching) for result in results], time.monotonic() - start
 
     def _report(
-        self, trainer: Trainer, pl_module: LightningModule, stage: str, rows: list[Row], seconds: dict[int, float]
+        self, trainer: Trainer, pl_module: LightningModule, stage: str, rows: list[ResultRow], seconds: dict[int, float]
     ) -> None:
         resampling = {"num_resamples": self.num_resamples, "seed": self.bootstrap_seed}
         measured = {
@@ -185,7 +194,7 @@ class ProofSearch(EvaluatedStep):
         trainer: Trainer,
         module: EvaluatedModule,
         stage: str,
-        rows: list[Row],
+        rows: list[ResultRow],
         measured: dict[int, dict[str, Measured]],
         table: list[dict[str, Any]],
     ) -> None:

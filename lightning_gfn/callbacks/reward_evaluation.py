@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from lightning_gfn.callbacks.common.evaluated_step import EvaluatedStep
 from lightning_gfn.callbacks.common.problem_rows import run_seed
 from lightning_gfn.callbacks.common.run_files import (
-    Row,
+    ResultRow,
     gather_rows,
     run_folder,
     send_artifact,
@@ -42,7 +42,7 @@ def cross_entropy(log_odds: float, label: float) -> float:
     return max(log_odds, 0.0) - label * log_odds + math.log1p(math.exp(-abs(log_odds)))
 
 
-def measure_judgements(rows: list[Row], num_bins: int) -> dict[str, Any]:
+def measure_judgements(rows: list[ResultRow], num_bins: int) -> dict[str, Any]:
     """Figures and reliability bins of judgements.
 
     Args:
@@ -92,7 +92,7 @@ class RewardEvaluation(EvaluatedStep):
             raise ValueError(f"num_bins must be at least 1, got {num_bins}")
         self.num_bins = num_bins
         self.summary = ""
-        self._rows: list[Row] = []
+        self._rows: list[ResultRow] = []
 
     def on_test_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Print the figures."""
@@ -123,7 +123,7 @@ class RewardEvaluation(EvaluatedStep):
 
     def finish(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Merge the ranks, log the figures and write the results."""
-        unique: dict[tuple[str, int], Row] = {}
+        unique: dict[tuple[str, int], ResultRow] = {}
         for row in gather_rows(trainer, self._rows):
             unique.setdefault((row["id"], row["step"]), row)
         rows = [unique[key] for key in sorted(unique)]

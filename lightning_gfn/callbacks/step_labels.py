@@ -11,7 +11,7 @@ from lightning.pytorch import Callback
 
 from lightning_gfn.callbacks.common.costs import PEAK, peak_memory_mib, sampling_cost
 from lightning_gfn.callbacks.common.run_files import (
-    Row,
+    ResultRow,
     json_line,
     records_of,
     run_folder,
@@ -23,7 +23,7 @@ from lightning_gfn.callbacks.predictions import merge_predictions
 from lightning_gfn.module_interfaces import as_evaluated
 from lightning_gfn.prompts.chat import written_prompt
 from lightning_gfn.prompts.question_template import known_template
-from lightning_gfn.rollouts.step_labels import Attempt, StepLabeller, attempt_of
+from lightning_gfn.rollouts.step_labels import StepLabeller, SteppedSolution, attempt_of
 
 if TYPE_CHECKING:
     from lightning.pytorch import LightningModule, Trainer
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from lightning_gfn.types import EvalRecord
 
 
-def closing_line(problem_id: str, **spent: float) -> Row:
+def closing_line(problem_id: str, **spent: float) -> ResultRow:
     """The row that says that all rows of a problem are written, and what its batch cost if it is the last of one."""
     return {"problem_id": problem_id, "temperature": 0.0, "sample": -1, "end": True, **spent}
 
@@ -87,7 +87,7 @@ class StepLabelWriter(Callback):
         return run_folder(trainer) / self.folder / f"rank{rank}.jsonl"
 
     @staticmethod
-    def _keep_whole(path: Path) -> list[Row]:
+    def _keep_whole(path: Path) -> list[ResultRow]:
         """The rows of a file up to the last problem that was finished; the rest is cut off.
 
         A problem is finished when its closing line is there.
@@ -116,9 +116,9 @@ class StepLabelWriter(Callback):
         with self._part(trainer, trainer.global_rank).open("a", encoding="utf-8") as file:
             file.write("".join(json_line(row) for row in rows))
 
-    def labelled(self, records: list[EvalRecord], pl_module: LightningModule) -> list[Row]:
+    def labelled(self, records: list[EvalRecord], pl_module: LightningModule) -> list[ResultRow]:
         """Rows of the samples of these records, and the closing line of each problem."""
-        unique: dict[tuple[str, str], tuple[Row, Attempt]] = {}
+        unique: dict[tuple[str, str], tuple[ResultRow, SteppedSolution]] = {}
         for record in records:
             for sample, completion in enumerate(record.completions):
                 attempt = attempt_of(record.problem, f"{record.temperature:g}/{sample}", completion, self.separator)
@@ -129,7 +129,7 @@ class StepLabelWriter(Callback):
         template = known_template(getattr(pl_module.trainer, "datamodule", None))
         policy = as_evaluated(pl_module, self).policy
         labels = self.labeller([attempt for _, attempt in pairs], policy)
-        rows: dict[str, list[Row]] = {record.problem.id: [] for record in records}
+        rows: dict[str, list[ResultRow]] = {record.problem.id: [] for record in records}
         for (row, attempt), shares in zip(pairs, labels.shares, strict=True):
             stepwise = {
                 "prompt": written_prompt(attempt.problem.prompt),

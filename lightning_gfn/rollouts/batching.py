@@ -16,7 +16,7 @@ CORRECT = "correct_B"
 
 
 @dataclass(frozen=True)
-class Row:
+class BatchRow:
     """One trajectory that a batch shall hold.
 
     Args:

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from lightning_gfn.interfaces import Buffer, Policy
 from lightning_gfn.policies.padding import pad_contexts
-from lightning_gfn.rollouts.batching import CORRECT, Row, stored_terms
+from lightning_gfn.rollouts.batching import CORRECT, BatchRow, stored_terms
 from lightning_gfn.rollouts.behaviour import BehaviourMix
 from lightning_gfn.rollouts.group_sampler import GroupSampler
 from lightning_gfn.rollouts.keyed_random import keyed_uniform
@@ -93,49 +93,49 @@ class RolloutSampler(GroupSampler):
 
     def _group(
         self, p: int, problem: Problem, policy: Policy, rollout_step: int, buffer: Buffer | None, first: int
-    ) -> list[Row]:
+    ) -> list[BatchRow]:
         source = self.behaviour.source(problem.id, seed=self.seed, rollout_step=rollout_step)
         prompt = policy.encode_prompt(problem.prompt)
-        given: list[Row] = []
+        given: list[BatchRow] = []
         if source == "replay" and buffer is not None:
             given = self._replayed(p, problem, policy, rollout_step, buffer)
         elif source == "reference":
             given = self._reference(p, problem, policy, rollout_step, prompt)
-        beside: list[Row] = []
+        beside: list[BatchRow] = []
         if self.behaviour.always_reference:
             beside = self._reference(p, problem, policy, rollout_step, prompt)
         num_rows = self.num_samples + (self.behaviour.always_reference and not beside)
         rest = range(first + len(given), first + num_rows)
         if source == "tempered":
             temperature = self.behaviour.temperature(problem.id, seed=self.seed, rollout_step=rollout_step)
-            return beside + [Row(p, sample, "tempered", prompt, temperature) for sample in rest]
-        return beside + given + [Row(p, sample, "on_policy", prompt) for sample in rest]
+            return beside + [BatchRow(p, sample, "tempered", prompt, temperature) for sample in rest]
+        return beside + given + [BatchRow(p, sample, "on_policy", prompt) for sample in rest]
 
-    def _replayed(self, p: int, problem: Problem, policy: Policy, rollout_step: int, buffer: Buffer) -> list[Row]:
+    def _replayed(self, p: int, problem: Problem, policy: Policy, rollout_step: int, buffer: Buffer) -> list[BatchRow]:
         drawn = self.stored(problem, policy, rollout_step, buffer)
         if any(len(trajectory.steps) != 1 for trajectory in drawn):
             raise ValueError(
                 f"the buffer holds a trajectory of several steps for problem '{problem.id}'; this sampler takes one"
             )
         return [
-            Row(p, sample, "replay", found.steps[0].context, action=found.steps[0].action, terms=found.terms)
+            BatchRow(p, sample, "replay", found.steps[0].context, action=found.steps[0].action, terms=found.terms)
             for sample, found in enumerate(drawn)
         ]
 
     def _reference(
         self, p: int, problem: Problem, policy: Policy, rollout_step: int, prompt: Sequence[int]
-    ) -> list[Row]:
+    ) -> list[BatchRow]:
         encoded = [policy.encode_completion(solution) for solution in problem.solutions]
         usable = [action for action in encoded if policy.can_produce(action)]
         if not usable:
             return []
         uniform = keyed_uniform("reference", seed=self.seed, rollout_step=rollout_step, problem_id=problem.id)
-        return [Row(p, 0, "reference", prompt, action=usable[int(uniform * len(usable))])]
+        return [BatchRow(p, 0, "reference", prompt, action=usable[int(uniform * len(usable))])]
 
     def _actions(
         self,
         policy: Policy,
-        rows: Sequence[Row],
+        rows: Sequence[BatchRow],
         problem_ids: Sequence[str],
         rollout_step: int,
         device: torch.device | str,

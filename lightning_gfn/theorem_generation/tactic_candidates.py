@@ -59,7 +59,7 @@ MEMBER = (
 
 
 @dataclass(frozen=True)
-class Reading:
+class GoalReading:
     """A goal taken apart.
 
     Args:
@@ -75,7 +75,7 @@ class Reading:
     target: str
 
 
-def read(state: str) -> Reading:
+def read(state: str) -> GoalReading:
     """The first goal of a state."""
     facts: list[tuple[str, str]] = []
     numbers: list[str] = []
@@ -91,7 +91,7 @@ def read(state: str) -> Reading:
             lists.extend(found[1].split())
         elif found and re.search(r"[=≤<∈∨]|∀|^[A-Z] ", found[2]) and "✝" not in found[1]:
             facts.extend((name, found[2]) for name in found[1].split())
-    return Reading(tuple(facts), tuple(numbers), tuple(lists), target)
+    return GoalReading(tuple(facts), tuple(numbers), tuple(lists), target)
 
 
 def proposals(state: str, depth: int) -> Iterator[str]:
@@ -117,7 +117,7 @@ def proposals(state: str, depth: int) -> Iterator[str]:
         yield from inductions(goal)
 
 
-def equalities(goal: Reading, depth: int) -> Iterator[str]:
+def equalities(goal: GoalReading, depth: int) -> Iterator[str]:
     """For equations."""
     yield "rfl"
     equal = [name for name, fact in goal.facts if " = " in fact]
@@ -155,7 +155,7 @@ def symbols(pattern: object) -> list[str]:
     return [SYMBOL_OF[pattern[0]], *(symbol for part in pattern[1:] for symbol in symbols(part))]
 
 
-def orders(goal: Reading, names: list[str]) -> Iterator[str]:
+def orders(goal: GoalReading, names: list[str]) -> Iterator[str]:
     """For ``≤`` and ``<``, and for predicates."""
     plain = [name for name, fact in goal.facts if not fact.startswith("∀")]
     rules = [name for name in names if name not in plain]
@@ -176,7 +176,7 @@ def orders(goal: Reading, names: list[str]) -> Iterator[str]:
     yield from (f"rw [{lemma}]" for lemma in ("Nat.add_comm", "Nat.zero_add") if "+" in goal.target)
 
 
-def members(goal: Reading) -> Iterator[str]:
+def members(goal: GoalReading) -> Iterator[str]:
     """For membership in lists."""
     for name, fact in goal.facts:
         if fact.startswith("∀"):
@@ -195,7 +195,7 @@ def members(goal: Reading) -> Iterator[str]:
     yield from ("left", "right") if "∨" in goal.target else ()
 
 
-def inductions(goal: Reading) -> Iterator[str]:
+def inductions(goal: GoalReading) -> Iterator[str]:
     """One-line inductions, and bare ones that leave two goals."""
     rules = [name for name, fact in goal.facts if fact.startswith("∀")]
     bases = ["rfl", *(f"exact {name}" for name, fact in goal.facts if not fact.startswith("∀"))]

@@ -12,7 +12,7 @@ from statistics import fmean
 from typing import TYPE_CHECKING, Any
 
 from lightning_gfn.answers import extract_answer
-from lightning_gfn.callbacks.common.run_files import Row
+from lightning_gfn.callbacks.common.run_files import ResultRow
 from lightning_gfn.metrics.functional.estimates import bootstrap_ci
 from lightning_gfn.prompts.chat import prompt_identity
 from lightning_gfn.types import EvalRecord, Problem
@@ -54,14 +54,14 @@ def is_headline(name: str) -> bool:
     return HEADLINE.fullmatch(name) is not None
 
 
-def problem_row(record: EvalRecord, *, keep_completions: bool) -> Row:
+def problem_row(record: EvalRecord, *, keep_completions: bool) -> ResultRow:
     """Make the row that is kept of one problem at one temperature; ``metrics`` is filled by the metrics.
 
     ``metadata`` holds the problem's columns that are a text, a number, a truth value or nothing: strata of reports.
     Attempts at a theorem also have their outcome and their number of tactics.
     """
     problem = record.problem
-    row: Row = {
+    row: ResultRow = {
         "problem_id": problem.id,
         "temperature": record.temperature,
         "num_samples": len(record.completions),
@@ -93,15 +93,17 @@ def problem_digest(problem: Problem) -> str:
     return hashlib.sha256(json.dumps(content).encode()).hexdigest()[:16]
 
 
-def merge_rows(rows: Iterable[Row], temperatures: Sequence[float]) -> list[Row]:
+def merge_rows(rows: Iterable[ResultRow], temperatures: Sequence[float]) -> list[ResultRow]:
     """Rows of all ranks, each (problem, temperature) once, sorted by problem id and then in the grid's order."""
-    unique: dict[tuple[str, float], Row] = {}
+    unique: dict[tuple[str, float], ResultRow] = {}
     for row in rows:
         unique.setdefault((row["problem_id"], row["temperature"]), row)
     return [unique[key] for key in sorted(unique, key=lambda key: (key[0], temperatures.index(key[1])))]
 
 
-def decoding_settings(module: EvaluatedModule, rows: Sequence[Row], temperatures: Sequence[float]) -> dict[str, Any]:
+def decoding_settings(
+    module: EvaluatedModule, rows: Sequence[ResultRow], temperatures: Sequence[float]
+) -> dict[str, Any]:
     """The decoding settings: the module's evaluation settings, the policy's lengths, and what the rows show."""
     decoding = {name: value for name, value in module.decoding().items() if name not in NOT_DECODING}
     counts = sorted({row["num_samples"] for row in rows})
@@ -120,7 +122,7 @@ def num_parameters(module: nn.Module) -> int:
 
 
 def run_identity(
-    module: EvaluatedModule, rows: Sequence[Row], temperatures: Sequence[float], step: int
+    module: EvaluatedModule, rows: Sequence[ResultRow], temperatures: Sequence[float], step: int
 ) -> dict[str, Any]:
     """Who was evaluated, on what, and how samples were drawn.
 
@@ -142,7 +144,7 @@ def run_identity(
     }
 
 
-def measure(rows: Sequence[Row], *, num_resamples: int, seed: int) -> dict[str, Measured]:
+def measure(rows: Sequence[ResultRow], *, num_resamples: int, seed: int) -> dict[str, Measured]:
     """Mean and interval over problems of each per-problem metric; problems without a value are left out."""
     values: dict[str, list[float]] = {}
     for row in rows:

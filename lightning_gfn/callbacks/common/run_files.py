@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from lightning_gfn.types import EvalRecord
 
-Row = dict[str, Any]
+ResultRow = dict[str, Any]
 
 
 def run_folder(trainer: Trainer) -> Path:
@@ -67,11 +67,11 @@ def send_artifact(trainer: Trainer, path: Path, artifact_path: str | None = None
             log_file(path, artifact_path)
 
 
-def gather_rows(trainer: Trainer, rows: Sequence[Row]) -> list[Row]:
+def gather_rows(trainer: Trainer, rows: Sequence[ResultRow]) -> list[ResultRow]:
     """The rows of all ranks, rank by rank; every rank gets the same list."""
     if trainer.world_size == 1:
         return list(rows)
-    gathered: list[list[Row]] = [[] for _ in range(trainer.world_size)]
+    gathered: list[list[ResultRow]] = [[] for _ in range(trainer.world_size)]
     torch.distributed.all_gather_object(gathered, list(rows))
     return [row for part in gathered for row in part]
 

@@ -8,12 +8,12 @@ from collections.abc import Sequence
 from typing import Any
 
 from lightning_gfn.callbacks.common.problem_rows import Measured, measure
-from lightning_gfn.callbacks.common.run_files import Row
+from lightning_gfn.callbacks.common.run_files import ResultRow
 from lightning_gfn.metrics.functional.tactic_scripts import distinct_scripts
 from lightning_gfn.rollouts.search.search_result import SearchResult
 
 
-def search_row(result: SearchResult, branching: int) -> Row:
+def search_row(result: SearchResult, branching: int) -> ResultRow:
     """Make the row that is kept of one search; ``metrics`` are its values a theorem."""
     distinct = distinct_scripts([proof.script for proof in result.proofs])
     metrics = {
@@ -45,7 +45,7 @@ def search_row(result: SearchResult, branching: int) -> Row:
 
 
 def grid_table(
-    rows: Sequence[Row], node_budgets: Sequence[int], *, num_resamples: int, seed: int
+    rows: Sequence[ResultRow], node_budgets: Sequence[int], *, num_resamples: int, seed: int
 ) -> list[dict[str, Any]]:
     """Solve rates for each branching and budget of nodes, of one search a theorem and branching.
 
@@ -72,7 +72,7 @@ def grid_table(
     return table
 
 
-def search_metrics(rows: Sequence[Row], seconds: float, *, num_resamples: int, seed: int) -> dict[str, Measured]:
+def search_metrics(rows: Sequence[ResultRow], seconds: float, *, num_resamples: int, seed: int) -> dict[str, Measured]:
     """Means and intervals over theorems of one branching, and what a proved theorem costs.
 
     Args:

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from lightning_gfn.callbacks.common.run_files import Row
+from lightning_gfn.callbacks.common.run_files import ResultRow
 
 
-def zero_notes(rows: Sequence[Row], max_new_tokens: int | None) -> list[str]:
+def zero_notes(rows: Sequence[ResultRow], max_new_tokens: int | None) -> list[str]:
     """Sentences on each temperature at which no sample is answered, right or ended by choice.
 
     Args:
@@ -24,7 +24,7 @@ def zero_notes(rows: Sequence[Row], max_new_tokens: int | None) -> list[str]:
     return notes
 
 
-def _notes(rows: Sequence[Row], max_new_tokens: int | None) -> Iterator[tuple[str, str]]:
+def _notes(rows: Sequence[ResultRow], max_new_tokens: int | None) -> Iterator[tuple[str, str]]:
     """The start and the end of each sentence on the rows of one temperature."""
     questions = [row for row in rows if "outcomes" not in row]
     theorems = [row for row in rows if "outcomes" in row]
@@ -35,7 +35,7 @@ def _notes(rows: Sequence[Row], max_new_tokens: int | None) -> Iterator[tuple[st
         yield f"0 of {total} attempts proved their theorem", f": {_outcomes(theorems)}; see results/*_problems.jsonl"
 
 
-def _on_answers(rows: Sequence[Row], max_new_tokens: int | None) -> Iterator[tuple[str, str]]:
+def _on_answers(rows: Sequence[ResultRow], max_new_tokens: int | None) -> Iterator[tuple[str, str]]:
     total = sum(row["num_samples"] for row in rows)
     cut = sum(sum(row["truncated"]) for row in rows)
     answered = sum(answer is not None for row in rows for answer in row["answers"])
@@ -57,7 +57,7 @@ def _on_answers(rows: Sequence[Row], max_new_tokens: int | None) -> Iterator[tup
         yield f"all {total} samples were cut at {limit}", f": {raised}"
 
 
-def _outcomes(rows: Sequence[Row]) -> str:
+def _outcomes(rows: Sequence[ResultRow]) -> str:
     counts: dict[str, int] = {}
     for row in rows:
         for outcome in row["outcomes"]:

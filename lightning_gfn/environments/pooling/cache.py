@@ -74,7 +74,7 @@ class ResultCache(LeastRecentlyUsed[Answer]):
         self.put(key, answer)
 
 
-class Strikes:
+class FaultCounts:
     """Strikes count the requests that killed a process, and keep what became of them."""
 
     def __init__(self) -> None:
@@ -96,7 +96,7 @@ class Strikes:
         return self._failures.get(key)
 
 
-class Tally:
+class Counters:
     """Totals by name."""
 
     def __init__(self) -> None:

@@ -12,7 +12,7 @@ from concurrent.futures import Future
 from dataclasses import dataclass, field
 from typing import Any, cast
 
-from lightning_gfn.environments.pooling.cache import Answer, ResultCache, Strikes, Tally
+from lightning_gfn.environments.pooling.cache import Answer, Counters, FaultCounts, ResultCache
 from lightning_gfn.environments.pooling.workers import LeanWorker, Request
 from lightning_gfn.lean_interfaces import BackendFault, BackendTimeout
 from lightning_gfn.lean_types import LeanError
@@ -68,8 +68,8 @@ class Scheduler:
         timeout: float,
         retries: int,
         results: ResultCache,
-        strikes: Strikes,
-        tally: Tally,
+        strikes: FaultCounts,
+        tally: Counters,
     ) -> None:
         self.make_worker, self.timeout, self.retries = make_worker, timeout, retries
         self.results, self.strikes, self.tally = results, strikes, tally

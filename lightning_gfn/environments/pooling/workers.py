@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Literal
 
-from lightning_gfn.environments.pooling.cache import Answer, Tally
+from lightning_gfn.environments.pooling.cache import Answer, Counters
 from lightning_gfn.lean_interfaces import LeanBackend
 from lightning_gfn.lean_types import CheckResult, LeanError, ProofFinished, TacticState, Theorem
 
@@ -78,7 +78,7 @@ class LeanWorker:
         tally: where replayed tactics and replaced processes are counted.
     """
 
-    def __init__(self, backend: LeanBackend, limits: WorkerLimits, tally: Tally) -> None:
+    def __init__(self, backend: LeanBackend, limits: WorkerLimits, tally: Counters) -> None:
         self.backend, self.limits, self.tally = backend, limits, tally
         self._live: OrderedDict[Hashable, TacticState] = OrderedDict()
         self._steps = 0

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from lightning_gfn.policies.models.evaluation_mode import evaluation_mode
-from lightning_gfn.policies.models.forward_pass import Reading, join_rows, prefix_rows
+from lightning_gfn.policies.models.forward_pass import ForwardPass, join_rows, prefix_rows
 from lightning_gfn.policies.models.output_layer import OutputLayer
 from lightning_gfn.types import StepBatch
 
@@ -74,7 +74,7 @@ class Architecture(ABC):
         """What ``read`` runs: the model without its output layer."""
 
     @abstractmethod
-    def read(self, backbone: Any, steps: StepBatch, *, pad_id: int) -> Reading:
+    def read(self, backbone: Any, steps: StepBatch, *, pad_id: int) -> ForwardPass:
         """One teacher-forced pass.
 
         Args:
@@ -145,12 +145,12 @@ class DecoderOnly(Architecture):
             found = getattr(model, "model")  # noqa: B009 - typed as a tensor or a module
         return found
 
-    def read(self, backbone: Any, steps: StepBatch, *, pad_id: int) -> Reading:
+    def read(self, backbone: Any, steps: StepBatch, *, pad_id: int) -> ForwardPass:
         """See ``Architecture.read``."""
         ids_NL, context_N = join_rows(steps, pad_id)
         length = ids_NL.shape[1]
         hidden_NLH = backbone(input_ids=ids_NL, use_cache=False).last_hidden_state
-        return Reading(
+        return ForwardPass(
             hidden_SH=hidden_NLH.reshape(-1, hidden_NLH.shape[-1]),
             flat_NT1=prefix_rows(context_N - 1, steps.action_ids_NT.shape[1] + 1, length),
             context_PCH=hidden_NLH,

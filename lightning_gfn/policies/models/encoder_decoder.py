@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from lightning_gfn.policies.models.architectures import Architecture, DecoderOnly
-from lightning_gfn.policies.models.forward_pass import Reading, pad_right, prefix_rows
+from lightning_gfn.policies.models.forward_pass import ForwardPass, pad_right, prefix_rows
 from lightning_gfn.types import StepBatch
 
 if TYPE_CHECKING:
@@ -147,7 +147,7 @@ class EncoderDecoder(Architecture):
         """See ``Architecture.backbone``."""
         return EncoderDecoderBackbone(model.get_encoder(), model.get_decoder(), start_token(model))
 
-    def read(self, backbone: Any, steps: StepBatch, *, pad_id: int) -> Reading:
+    def read(self, backbone: Any, steps: StepBatch, *, pad_id: int) -> ForwardPass:
         """One pass of the encoder over the distinct contexts (so equal ones share their dropout), and one of the
         decoder over all actions."""
         marked_NC = steps.context_ids_NC.masked_fill(~steps.context_mask_NC, -1)
@@ -162,7 +162,7 @@ class EncoderDecoder(Architecture):
         )
         length = hidden_NLH.shape[1]
         first_N = torch.zeros_like(passage_N)
-        return Reading(
+        return ForwardPass(
             hidden_SH=hidden_NLH.reshape(-1, hidden_NLH.shape[-1]),
             flat_NT1=prefix_rows(first_N, steps.action_ids_NT.shape[1] + 1, length),
             context_PCH=states_PCH,

@@ -11,7 +11,7 @@ from lightning_gfn.types import StepBatch
 
 
 @dataclass(frozen=True)
-class Reading:
+class ForwardPass:
     """Hidden states of a teacher-forced pass over N rows.
 
     Args:

@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from lightning_gfn.policies.action_space import ActionSpace
-from lightning_gfn.policies.models.forward_pass import Reading
+from lightning_gfn.policies.models.forward_pass import ForwardPass
 from lightning_gfn.policies.models.output_layer import OutputLayer
 from lightning_gfn.policies.scoring.log_probs import action_log_probs
 from lightning_gfn.types import Scores, StepBatch
@@ -58,7 +58,7 @@ class PrefixStates:
         index_M: the M prefixes, in a flattened (N, T + 1), at which an action is decided.
     """
 
-    reading: Reading
+    reading: ForwardPass
     stop_mask_NT1: Tensor
     index_M: Tensor
 
@@ -77,7 +77,7 @@ class PrefixStates:
         return empty.index_copy(0, self.index_M, values_M).view(*shape, *values_M.shape[1:])
 
 
-def prefix_states(reading: Reading, space: ActionSpace, lengths_N: Tensor, *, with_last: bool) -> PrefixStates:
+def prefix_states(reading: ForwardPass, space: ActionSpace, lengths_N: Tensor, *, with_last: bool) -> PrefixStates:
     """The prefixes of a pass at which an action is decided.
 
     Args:

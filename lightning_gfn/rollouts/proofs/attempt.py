@@ -11,7 +11,7 @@ from lightning_gfn.types import Problem, Source
 
 
 @dataclass(frozen=True)
-class Move:
+class TacticStep:
     """One tactic of an attempt, as the policy saw and wrote it.
 
     Args:
@@ -32,7 +32,7 @@ class Move:
 
 
 @dataclass
-class Attempt:
+class ProofAttempt:
     """One attempt at a theorem: what it is for, and how far it has come.
 
     Args:
@@ -63,7 +63,7 @@ class Attempt:
     temperature: float = 1.0
     truncated: bool = False
     script: Sequence[str] | None = None
-    moves: list[Move] = field(default_factory=list)
+    moves: list[TacticStep] = field(default_factory=list)
     states: list[str] = field(default_factory=list)
     tactics: list[str] = field(default_factory=list)
     episode: Episode | None = None

@@ -12,10 +12,10 @@ from lightning_gfn.interfaces import Policy
 from lightning_gfn.lean_types import LeanError, ProofFinished, StepResult
 from lightning_gfn.rollouts.evaluation import Completion, described
 from lightning_gfn.rollouts.keyed_sampling import KeyedDraw
-from lightning_gfn.rollouts.proofs.attempt import Attempt, Move
+from lightning_gfn.rollouts.proofs.attempt import ProofAttempt, TacticStep
 from lightning_gfn.rollouts.proofs.proving import Proving
 
-Ready = tuple[Attempt, tuple[int, ...]]
+Ready = tuple[ProofAttempt, tuple[int, ...]]
 
 
 class EpisodeRunner:
@@ -49,12 +49,12 @@ class EpisodeRunner:
         self.policy, self.proving, self.draw, self.device = policy, proving, draw, device
         self.max_steps, self.max_rows, self.entropy = max_steps, max_rows, entropy
         self.asked: dict[tuple[int, tuple[str, ...]], Future[StepResult]] = {}
-        self.waiting: dict[Future[StepResult], list[Attempt]] = {}
+        self.waiting: dict[Future[StepResult], list[ProofAttempt]] = {}
         self.seconds: dict[Future[StepResult], float] = {}
         self.ready: list[Ready] = []
         self.place: dict[int, int] = {}
 
-    def run(self, attempts: Sequence[Attempt]) -> None:
+    def run(self, attempts: Sequence[ProofAttempt]) -> None:
         """Play every attempt that has not ended; afterwards all have an episode.
 
         One whose theorem could not be stated, or whose first state is too long for the policy, ends without a tactic.
@@ -70,7 +70,7 @@ class EpisodeRunner:
 
     # ---------------------------------------------------------------- the environment
 
-    def _ask(self, attempt: Attempt) -> None:
+    def _ask(self, attempt: ProofAttempt) -> None:
         """Ask for the state after the attempt's tactics; its first one if there are none."""
         script = tuple(attempt.tactics)
         if attempt.refusal is not None:
@@ -108,7 +108,7 @@ class EpisodeRunner:
             if enough or not done:
                 return
 
-    def _continue(self, attempt: Attempt, result: StepResult) -> None:
+    def _continue(self, attempt: ProofAttempt, result: StepResult) -> None:
         """What follows from an answer of the environment."""
         if isinstance(result, ProofFinished):
             attempt.end("proved", axioms=result.axioms)
@@ -125,13 +125,13 @@ class EpisodeRunner:
             attempt.states.append(result.text)
             self._proceed(attempt)
 
-    def _restart(self, attempt: Attempt) -> None:
+    def _restart(self, attempt: ProofAttempt) -> None:
         attempt.restart_on_policy()
         self._proceed(attempt)
 
     # ---------------------------------------------------------------- the policy
 
-    def _proceed(self, attempt: Attempt) -> None:
+    def _proceed(self, attempt: ProofAttempt) -> None:
         """Play the next given tactic, or make ready for sampling one."""
         text = self.proving.proof_prompt(attempt.states[-1], attempt.tactics)
         try:
@@ -143,7 +143,7 @@ class EpisodeRunner:
             self.ready.append((attempt, context))
             return
         tactic = attempt.script[len(attempt.tactics)]
-        attempt.moves.append(Move(context, tuple(self.policy.encode_completion(tactic))))
+        attempt.moves.append(TacticStep(context, tuple(self.policy.encode_completion(tactic))))
         attempt.tactics.append(tactic)
         self._ask(attempt)
 
@@ -159,9 +159,9 @@ class EpisodeRunner:
             for n, completion, behaviour in zip(chosen, found, log_pf, strict=True):
                 self._play(*rows[n], completion, behaviour)
 
-    def _play(self, attempt: Attempt, context: tuple[int, ...], found: Completion, behaviour: list[float]) -> None:
+    def _play(self, attempt: ProofAttempt, context: tuple[int, ...], found: Completion, behaviour: list[float]) -> None:
         attempt.moves.append(
-            Move(
+            TacticStep(
                 context,
                 found.action,
                 tuple(behaviour[: len(found.action)]),

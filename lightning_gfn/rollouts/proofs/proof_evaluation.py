@@ -8,7 +8,7 @@ import torch
 
 from lightning_gfn.interfaces import Policy
 from lightning_gfn.rollouts.keyed_sampling import KeyedDraw
-from lightning_gfn.rollouts.proofs.attempt import Attempt, Move, theorem_of
+from lightning_gfn.rollouts.proofs.attempt import ProofAttempt, TacticStep, theorem_of
 from lightning_gfn.rollouts.proofs.episode_runner import EpisodeRunner
 from lightning_gfn.rollouts.proofs.proving import Proving
 from lightning_gfn.types import EvalRecord, Problem
@@ -59,7 +59,7 @@ def sample_proofs(
         if value <= 0:
             raise ValueError(f"sample_proofs: {name}={value} must be above 0")
     attempts = [
-        Attempt(p, problem.id, theorem_of(problem), sample, temperature=temperature, truncated=True)
+        ProofAttempt(p, problem.id, theorem_of(problem), sample, temperature=temperature, truncated=True)
         for p, problem in enumerate(problems)
         for sample in range(num_samples)
     ]
@@ -70,14 +70,14 @@ def sample_proofs(
     return [_record(problem, temperature, group) for problem, group in zip(problems, groups, strict=True)]
 
 
-def mean_entropy(moves: Sequence[Move]) -> float:
+def mean_entropy(moves: Sequence[TacticStep]) -> float:
     """Mean over all actions of an attempt, the stops included that were not forced, nats; 0 without actions."""
     counts = [len(move.action) + (not move.forced) for move in moves]
     total = sum(move.entropy * count for move, count in zip(moves, counts, strict=True) if count)
     return total / max(1, sum(counts))
 
 
-def _record(problem: Problem, temperature: float, attempts: Sequence[Attempt]) -> EvalRecord:
+def _record(problem: Problem, temperature: float, attempts: Sequence[ProofAttempt]) -> EvalRecord:
     episodes = [attempt.episode for attempt in attempts if attempt.episode is not None]
     return EvalRecord(
         problem=problem,

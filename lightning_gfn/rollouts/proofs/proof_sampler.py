@@ -13,7 +13,7 @@ from lightning_gfn.rollouts.batching import CORRECT, stored_terms
 from lightning_gfn.rollouts.behaviour import BehaviourMix
 from lightning_gfn.rollouts.group_sampler import GroupSampler
 from lightning_gfn.rollouts.keyed_random import keyed_uniform
-from lightning_gfn.rollouts.proofs.attempt import Attempt, Move, theorem_of
+from lightning_gfn.rollouts.proofs.attempt import ProofAttempt, TacticStep, theorem_of
 from lightning_gfn.rollouts.proofs.episode_runner import EpisodeRunner
 from lightning_gfn.rollouts.proofs.proving import FoundEpisode, Proving
 from lightning_gfn.rollouts.rollout_batch import SampledBatch
@@ -112,8 +112,8 @@ class EpisodeSampler(GroupSampler):
         rollout_step: int,
         buffer: Buffer | None,
         first: int,
-        found: list[Attempt] | None,
-    ) -> list[Attempt]:
+        found: list[ProofAttempt] | None,
+    ) -> list[ProofAttempt]:
         theorem = theorem_of(problem)
         source = self.behaviour.source(problem.id, seed=self.seed, rollout_step=rollout_step)
         given = found if found is not None else []
@@ -126,7 +126,7 @@ class EpisodeSampler(GroupSampler):
         if truncated:
             temperature = self.behaviour.temperature(problem.id, seed=self.seed, rollout_step=rollout_step)
         sampled = [
-            Attempt(
+            ProofAttempt(
                 p,
                 problem.id,
                 theorem,
@@ -141,12 +141,12 @@ class EpisodeSampler(GroupSampler):
             return given + sampled
         beside = self._reference(p, problem, theorem, policy, rollout_step, first + self.num_samples)
         if not beside:
-            beside = [Attempt(p, problem.id, theorem, first + self.num_samples)]
+            beside = [ProofAttempt(p, problem.id, theorem, first + self.num_samples)]
         return beside + given + sampled
 
     def _reference(
         self, p: int, problem: Problem, theorem: Theorem, policy: Policy, rollout_step: int, sample: int
-    ) -> list[Attempt]:
+    ) -> list[ProofAttempt]:
         """A known proof that the policy could produce, still to be run."""
         usable = [
             proof
@@ -158,20 +158,20 @@ class EpisodeSampler(GroupSampler):
             return []
         uniform = keyed_uniform("reference", seed=self.seed, rollout_step=rollout_step, problem_id=problem.id)
         script = usable[int(uniform * len(usable))]
-        return [Attempt(p, problem.id, theorem, sample, "reference", script=script)]
+        return [ProofAttempt(p, problem.id, theorem, sample, "reference", script=script)]
 
     def _replayed(
         self, p: int, problem: Problem, theorem: Theorem, policy: Policy, rollout_step: int, buffer: Buffer
-    ) -> list[Attempt]:
+    ) -> list[ProofAttempt]:
         drawn = self.stored(problem, policy, rollout_step, buffer)
         return [
-            Attempt(
+            ProofAttempt(
                 p,
                 problem.id,
                 theorem,
                 sample,
                 "replay",
-                moves=[Move(played.context, played.action) for played in held.steps],
+                moves=[TacticStep(played.context, played.action) for played in held.steps],
                 terms=held.terms,
                 completion=held.completion,
             )
@@ -181,7 +181,7 @@ class EpisodeSampler(GroupSampler):
 
     def _search(
         self, policy: Policy, problems: Sequence[Problem], rollout_step: int
-    ) -> tuple[dict[int, list[Attempt]], Mapping[str, int]]:
+    ) -> tuple[dict[int, list[ProofAttempt]], Mapping[str, int]]:
         """What a search found for the problems whose source is ``search``, and what it cost."""
         chosen = [
             p
@@ -210,17 +210,19 @@ class EpisodeSampler(GroupSampler):
         ended = length == limit if episode.outcome == "unfinished" else 0 < length <= limit
         return ended and all(policy.can_produce(policy.encode_completion(tactic)) for tactic in episode.tactics)
 
-    def _found(self, p: int, problem: Problem, policy: Policy, sample: int, found: FoundEpisode) -> Attempt:
+    def _found(self, p: int, problem: Problem, policy: Policy, sample: int, found: FoundEpisode) -> ProofAttempt:
         episode, prompt = found.episode, self.proving.proof_prompt
         actions = found.actions if found.actions is not None else map(policy.encode_completion, episode.tactics)
         moves = [
-            Move(tuple(policy.encode_prompt(prompt(state, episode.tactics[:k]))), tuple(action))
+            TacticStep(tuple(policy.encode_prompt(prompt(state, episode.tactics[:k]))), tuple(action))
             for k, (state, action) in enumerate(zip(episode.states, actions, strict=True))
         ]
-        return Attempt(p, problem.id, theorem_of(problem), sample, "search", moves=moves, episode=episode)
+        return ProofAttempt(p, problem.id, theorem_of(problem), sample, "search", moves=moves, episode=episode)
 
 
-def attempt_rollouts(problems: Sequence[Problem], attempts: Sequence[Attempt], device: torch.device | str) -> Rollouts:
+def attempt_rollouts(
+    problems: Sequence[Problem], attempts: Sequence[ProofAttempt], device: torch.device | str
+) -> Rollouts:
     """Finished attempts as trajectories.
 
     Args:
@@ -252,7 +254,7 @@ def attempt_rollouts(problems: Sequence[Problem], attempts: Sequence[Attempt], d
     )
 
 
-def _metrics(attempts: Sequence[Attempt]) -> dict[str, float]:
+def _metrics(attempts: Sequence[ProofAttempt]) -> dict[str, float]:
     """Outcomes of the attempts that are not replayed, for the log."""
     episodes = [attempt.episode for attempt in attempts if attempt.episode is not None]
     shares = {
@@ -262,7 +264,7 @@ def _metrics(attempts: Sequence[Attempt]) -> dict[str, float]:
     return {**shares, "tactics_mean": sum(len(attempt.moves) for attempt in attempts) / len(attempts)}
 
 
-def _why_none(unstated: dict[int, Attempt]) -> str:
+def _why_none(unstated: dict[int, ProofAttempt]) -> str:
     attempt = next(iter(unstated.values()))
     assert attempt.episode is not None
     return (

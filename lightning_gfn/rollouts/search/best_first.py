@@ -6,7 +6,7 @@ import heapq
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from lightning_gfn.rollouts.search.search_tree import Key, Leaf, SearchTree, TreeSearch, Tried
+from lightning_gfn.rollouts.search.search_tree import Key, Leaf, SearchTree, TacticResult, TreeSearch
 
 
 @dataclass(frozen=True)
@@ -53,7 +53,7 @@ class BestFirstTree(SearchTree):
                 return [leaf]
         return []
 
-    def absorb(self, leaf: Leaf, tried: Sequence[Tried], value: float) -> None:
+    def absorb(self, leaf: Leaf, tried: Sequence[TacticResult], value: float) -> None:
         """Put the states that were reached into the frontier."""
         for found in tried:
             if found.state is not None:

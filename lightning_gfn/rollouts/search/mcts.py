@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from lightning_gfn.rollouts.search.search_tree import Key, Leaf, LeafValue, SearchTree, TreeSearch, Tried
+from lightning_gfn.rollouts.search.search_tree import Key, Leaf, LeafValue, SearchTree, TacticResult, TreeSearch
 
 Backup = Literal["mean", "max"]
 
@@ -90,7 +90,7 @@ class Edge:
     """
 
     prior: float
-    child: Node
+    child: TreeNode
     visits: int = 0
     total: float = 0.0
     best: float = 0.0
@@ -104,7 +104,7 @@ class Edge:
 
 
 @dataclass(eq=False)
-class Node:
+class TreeNode:
     """A state of the tree; ``edges`` is None until it is expanded, and then holds those that are not closed."""
 
     leaf: Leaf
@@ -123,7 +123,7 @@ class Node:
 class _Walk:
     """The nodes from the root to the one that was selected, and the edges between them."""
 
-    nodes: list[Node]
+    nodes: list[TreeNode]
     edges: list[Edge]
 
 
@@ -133,8 +133,8 @@ class MCTSTree(SearchTree):
     def __init__(self, root: Leaf, settings: MCTS, max_depth: int) -> None:
         super().__init__(root, max_depth=max_depth, transposition=settings.transposition)
         self.settings = settings
-        self.root = Node(root)
-        self._nodes: dict[Key, Node] = {self.key(root): self.root}
+        self.root = TreeNode(root)
+        self._nodes: dict[Key, TreeNode] = {self.key(root): self.root}
         self._walks: dict[int, _Walk] = {}
 
     def select(self, limit: int) -> list[Leaf]:
@@ -154,7 +154,7 @@ class MCTSTree(SearchTree):
             chosen.append(leaf)
         return chosen
 
-    def absorb(self, leaf: Leaf, tried: Sequence[Tried], value: float) -> None:
+    def absorb(self, leaf: Leaf, tried: Sequence[TacticResult], value: float) -> None:
         """Expand the node, and back its value up; a proof is worth 1, a state without a way on 0."""
         walk = self._walks.pop(id(leaf))
         walk.nodes[-1].edges = self._edges(leaf, tried)
@@ -171,7 +171,7 @@ class MCTSTree(SearchTree):
             edge.visits += 1
             edge.total += value
 
-    def score(self, node: Node, edge: Edge) -> float:
+    def score(self, node: TreeNode, edge: Edge) -> float:
         """``puct`` of an edge; walks under way count as visits."""
         settings = self.settings
         return puct(
@@ -182,7 +182,7 @@ class MCTSTree(SearchTree):
             settings.exploration,
         )
 
-    def _edges(self, leaf: Leaf, tried: Sequence[Tried]) -> list[Edge]:
+    def _edges(self, leaf: Leaf, tried: Sequence[TacticResult]) -> list[Edge]:
         """The edges that lead on; priors are normalised over all proposals, failed ones included."""
         if not tried:
             return []
@@ -196,7 +196,7 @@ class MCTSTree(SearchTree):
             self.seen.add(found.state.goals)
             child = leaf.child(found.proposal, found.state)
             if child.depth < self.max_depth:
-                node = self._nodes.setdefault(self.key(child), Node(child))
+                node = self._nodes.setdefault(self.key(child), TreeNode(child))
                 edges.append(Edge(math.exp(value - top) / total, node))
         return edges
 

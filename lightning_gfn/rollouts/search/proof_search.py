@@ -17,7 +17,7 @@ from lightning_gfn.lean_types import CheckResult, LeanError, ProofFinished, Step
 from lightning_gfn.prompts.proof_prompt import ProofPrompt
 from lightning_gfn.rollouts.search.best_first import BestFirst
 from lightning_gfn.rollouts.search.search_result import FoundProof, SearchBudget, SearchResult, Status
-from lightning_gfn.rollouts.search.search_tree import Leaf, SearchTree, TreeSearch, Tried
+from lightning_gfn.rollouts.search.search_tree import Leaf, SearchTree, TacticResult, TreeSearch
 from lightning_gfn.rollouts.search.tactic_generator import Proposal, ProposalRequest, SampledTactics, TacticProposals
 from lightning_gfn.types import Problem
 
@@ -149,10 +149,10 @@ class _Expansion:
     answers: list[Future[StepResult]]
     checks: dict[int, Future[CheckResult]] = field(default_factory=dict)
 
-    def tried(self) -> list[Tried]:
+    def tried(self) -> list[TacticResult]:
         """The tactics with Lean's answers."""
         return [
-            Tried(self.leaf, proposal, answer.result(), self.checks[n].result() if n in self.checks else None)
+            TacticResult(self.leaf, proposal, answer.result(), self.checks[n].result() if n in self.checks else None)
             for n, (proposal, answer) in enumerate(zip(self.proposals, self.answers, strict=True))
         ]
 
@@ -172,7 +172,7 @@ class _Run:
         self.proofs: list[FoundProof] = []
         self.nodes = self.environment_steps = self.errors = self.unsound = self.generated_tokens = self.too_long = 0
         self.policy_seconds = self.environment_seconds = 0.0
-        self._kept: list[Tried] | None = [] if keep_tried else None
+        self._kept: list[TacticResult] | None = [] if keep_tried else None
         self._expansions: list[_Expansion] = []
         self._begun = self._asked = self._answered = time.monotonic()
         self._first: Future[TacticState | LeanError] = self._ask(environment.start(self.theorem))

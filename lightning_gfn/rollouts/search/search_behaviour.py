@@ -11,7 +11,7 @@ from lightning_gfn.rollouts.proofs.proving import Found, FoundEpisode, ProofBeha
 from lightning_gfn.rollouts.search.mcts import MCTS
 from lightning_gfn.rollouts.search.proof_search import SearchSettings, search_proofs
 from lightning_gfn.rollouts.search.search_result import SearchBudget, SearchResult
-from lightning_gfn.rollouts.search.search_tree import TreeSearch, Tried
+from lightning_gfn.rollouts.search.search_tree import TacticResult, TreeSearch
 from lightning_gfn.rollouts.search.tactic_generator import SampledTactics, TacticProposals
 from lightning_gfn.types import Problem
 
@@ -98,12 +98,12 @@ class SearchBehaviour(ProofBehaviour):
         return [replace(episode_of(found), seconds=seconds) for found in chosen]
 
 
-def dead_ends(tried: Iterable[Tried], max_steps: int) -> list[Tried]:
+def dead_ends(tried: Iterable[TacticResult], max_steps: int) -> list[TacticResult]:
     """Tactics that failed, and the last tactics of attempts of full length, in the order in which they were tried."""
     return [one for one in tried if not one.is_proof and (one.state is None or len(one.script) >= max_steps)]
 
 
-def episode_of(tried: Tried) -> Episode:
+def episode_of(tried: TacticResult) -> Episode:
     """The way from the theorem's first state to the end of a tactic, as an episode; its seconds are not known."""
     states, tactics = (*tried.leaf.states, tried.leaf.state.text), tried.script
     if tried.is_proof:

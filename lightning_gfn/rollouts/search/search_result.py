@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from lightning_gfn.rollouts.search.search_tree import Tried
+from lightning_gfn.rollouts.search.search_tree import TacticResult
 from lightning_gfn.types import Problem
 
 Status = Literal["proved", "exhausted", "budget", "statement"]
@@ -98,7 +98,7 @@ class SearchResult:
     environment_seconds: float
     seconds: float
     message: str = ""
-    tried: tuple[Tried, ...] = ()
+    tried: tuple[TacticResult, ...] = ()
 
     @property
     def is_proved(self) -> bool:

@@ -46,7 +46,7 @@ class Leaf:
 
 
 @dataclass(frozen=True)
-class Tried:
+class TacticResult:
     """A tactic that was run.
 
     Args:
@@ -106,7 +106,7 @@ class SearchTree(ABC):
         """Up to ``limit`` states to expand next, in order; none if the search has come to its end."""
 
     @abstractmethod
-    def absorb(self, leaf: Leaf, tried: Sequence[Tried], value: float) -> None:
+    def absorb(self, leaf: Leaf, tried: Sequence[TacticResult], value: float) -> None:
         """Take in what the tactics of one selected state gave; called once for each, in the order of selection."""
 
 

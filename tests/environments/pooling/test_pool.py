@@ -138,10 +138,10 @@ def test_states_that_were_dropped_are_rebuilt(make_pool: Callable[..., LeanPool]
 
 
 def test_only_so_many_states_are_alive(monkeypatch: pytest.MonkeyPatch) -> None:
-    from lightning_gfn.environments.pooling.cache import Tally
+    from lightning_gfn.environments.pooling.cache import Counters
     from lightning_gfn.environments.pooling.workers import Request, WorkerLimits
 
-    backend, tally = FakeLean(), Tally()
+    backend, tally = FakeLean(), Counters()
     worker = LeanWorker(backend, WorkerLimits(max_states=10), tally)
     for theorem, script, tactic in STEPS:
         worker.perform(Request("tactic", theorem, script, tactic))

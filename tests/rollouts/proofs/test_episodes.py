@@ -168,11 +168,13 @@ def test_a_slow_theorem_holds_up_no_other(policy, theorems, make_proving) -> Non
     from concurrent.futures import Future
 
     from lightning_gfn.rollouts.keyed_sampling import KeyedDraw
-    from lightning_gfn.rollouts.proofs.attempt import Attempt
+    from lightning_gfn.rollouts.proofs.attempt import ProofAttempt
 
     proving = make_proving(min_rows=100)
     start, held = proving.environment.start, Future()
-    attempts = [Attempt(p, item.id, item.theorem, sample) for p, item in enumerate(theorems) for sample in range(5)]
+    attempts = [
+        ProofAttempt(p, item.id, item.theorem, sample) for p, item in enumerate(theorems) for sample in range(5)
+    ]
 
     def starting(theorem):
         return held if theorem.name == "conjunction" else start(theorem)

@@ -15,7 +15,7 @@ from lightning_gfn.prompts.proof_prompt import ProofPrompt
 from lightning_gfn.rollouts.search.mcts import MCTS, MCTSTree, puct
 from lightning_gfn.rollouts.search.proof_search import SearchSettings, search_proofs
 from lightning_gfn.rollouts.search.search_result import SearchBudget
-from lightning_gfn.rollouts.search.search_tree import Leaf, LeafValue, Tried
+from lightning_gfn.rollouts.search.search_tree import Leaf, LeafValue, TacticResult
 from lightning_gfn.rollouts.search.state_values import (
     ConstantValue,
     HeadValue,
@@ -27,10 +27,10 @@ from lightning_gfn.rollouts.search.tactic_generator import Proposal, ProposalReq
 from lightning_gfn.types import Scores, StepBatch
 
 
-def tried(leaf: Leaf, **outcomes: tuple[float, str | None]) -> list[Tried]:
+def tried(leaf: Leaf, **outcomes: tuple[float, str | None]) -> list[TacticResult]:
     """Tactics with their probabilities and the states that they lead to."""
     return [
-        Tried(
+        TacticResult(
             leaf,
             Proposal(tactic, math.log(p)),
             TacticState((state,)) if state is not None else LeanError("no"),
