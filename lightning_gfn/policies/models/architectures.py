@@ -139,9 +139,9 @@ class DecoderOnly(Architecture):
     def backbone(self, model: PreTrainedModel) -> nn.Module:
         """See ``Architecture.backbone``; of a model that reads images or sounds too, its language model."""
         is_plain = model.config.get_text_config() is model.config and model.base_model is not model
-        found: Any = model.base_model if is_plain else model.get_decoder()
+        found: nn.Module = model.base_model if is_plain else model.get_decoder()
         # Llama 4's text model names a base that it does not have.
-        return found.model if found is model else found
+        return model.model if found is model else found
 
     def read(self, backbone: Any, rows: Rows, *, pad_id: int) -> Reading:
         """See ``Architecture.read``."""

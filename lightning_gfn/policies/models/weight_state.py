@@ -51,8 +51,8 @@ def probe(parameter: Tensor) -> Tensor:
 
 def adapter_state(model: nn.Module) -> tuple[tuple[Any, ...], ...]:
     """Of each adapted layer: whether adapters are off, which are active, which are merged, and their scales."""
-    layers: list[Any] = [module for module in model.modules() if hasattr(module, "get_delta_weight")]
     return tuple(
         (layer.disable_adapters, *layer.active_adapters, *layer.merged_adapters, *layer.scaling.items())
-        for layer in layers
+        for layer in model.modules()
+        if hasattr(layer, "get_delta_weight")
     )
