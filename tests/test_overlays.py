@@ -29,7 +29,10 @@ def overlays(name: str) -> list[str]:
 
 def parsed(name: str, capsys: pytest.CaptureFixture[str]) -> dict[str, Any]:
     """The configuration of a file under its overlays."""
-    files = [f"experiments/math/{name}.yaml", *(f"experiments/_base/{overlay}.yaml" for overlay in overlays(name))]
+    files = [
+        f"experiments/math/{name}.yaml",
+        *(f"experiments/_base/overlay/{overlay}.yaml" for overlay in overlays(name)),
+    ]
     with pytest.raises(SystemExit) as stop:
         cli.main(["run", *(part for file in files for part in ("--config", file)), "--print_config"])
     printed = capsys.readouterr()

@@ -13,11 +13,11 @@ import numpy as np
 import pytest
 import torch
 
-from lightning_gfn.policies.adapters import LoraSettings
 from lightning_gfn.policies.causal_lm import CausalLM
 from lightning_gfn.policies.language_model import LanguageModel
-from lightning_gfn.policies.reward_network import LanguageRewardNetwork
-from lightning_gfn.policies.tokenizers import load_tokenizer
+from lightning_gfn.policies.models.adapters import LoraSettings
+from lightning_gfn.policies.reward_models.network import LanguageRewardNetwork
+from lightning_gfn.policies.text.tokenizers import load_tokenizer
 from lightning_gfn.pretrained import gguf as reading
 from lightning_gfn.pretrained.gguf import check_gguf, read_model, read_tokenizer
 

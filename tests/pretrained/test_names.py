@@ -10,12 +10,12 @@ import pytest
 import torch
 
 from lightning_gfn.metrics.embeddings import EmbeddingDistance, TextEmbedder
-from lightning_gfn.policies.adapters import LoraSettings
 from lightning_gfn.policies.causal_lm import CausalLM
-from lightning_gfn.policies.implicit_reward import ImplicitReward, policy_class
-from lightning_gfn.policies.loading import check_pretrained
-from lightning_gfn.policies.reward_network import LanguageRewardNetwork
-from lightning_gfn.policies.tokenizers import load_tokenizer
+from lightning_gfn.policies.models.adapters import LoraSettings
+from lightning_gfn.policies.models.loading import check_pretrained
+from lightning_gfn.policies.reward_models.implicit import ImplicitReward, policy_class
+from lightning_gfn.policies.reward_models.network import LanguageRewardNetwork
+from lightning_gfn.policies.text.tokenizers import load_tokenizer
 from lightning_gfn.pretrained.catalogue import CatalogueModel, model_folder, resolve
 from lightning_gfn.pretrained.install import install
 

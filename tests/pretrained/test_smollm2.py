@@ -10,8 +10,9 @@ import pytest
 import torch
 
 from lightning_gfn.policies.causal_lm import CausalLM
-from lightning_gfn.policies.readings import pad_actions, pad_contexts
-from lightning_gfn.policies.tokenizers import TextCodec, load_tokenizer
+from lightning_gfn.policies.padding import pad_contexts, pad_steps
+from lightning_gfn.policies.text.tokenizers import TextCodec, load_tokenizer
+from lightning_gfn.types import StepBatch
 
 pytestmark = pytest.mark.pretrained
 
@@ -104,9 +105,9 @@ def test_it_knows_some_english_and_arithmetic(smollm2: CausalLM) -> None:
     """Permuted heads or another vocabulary would give noise: a right continuation is far likelier than a wrong one."""
 
     def log_prob(prompt: str, continuation: str) -> float:
-        contexts = pad_contexts([smollm2.encode_prompt(prompt)], smollm2.device)
+        contexts, actions = [smollm2.encode_prompt(prompt)], [smollm2.encode_completion(continuation)]
         with torch.no_grad():
-            scores = smollm2.score(*contexts, *pad_actions([smollm2.encode_completion(continuation)], smollm2.device))
+            scores = smollm2.score(pad_steps(contexts, actions, smollm2.device))
         return float(scores.log_pf_NT.sum())
 
     assert log_prob("The capital of France is", " Paris") > log_prob("The capital of France is", " London") + 2
@@ -121,7 +122,8 @@ def test_sampled_log_probs_are_the_scored_ones(smollm2: CausalLM) -> None:
     uniforms = torch.rand(len(rows), smollm2.max_new_tokens + 1, generator=torch.Generator().manual_seed(0))
     sampled = smollm2.sample(rows, uniforms)
     with torch.no_grad():
-        scored = smollm2.score(*pad_contexts(rows, smollm2.device), sampled.action_ids_NT, sampled.action_mask_NT)
+        context_ids, context_mask = pad_contexts(rows, smollm2.device)
+        scored = smollm2.score(StepBatch(context_ids, context_mask, sampled.action_ids_NT, sampled.action_mask_NT))
     mask = sampled.action_mask_NT
     assert int(mask.sum()) > 40
     difference = (sampled.scores.log_pf_NT - scored.log_pf_NT).masked_fill(~mask, 0.0)
