@@ -58,13 +58,16 @@ class PromptLengths:
         plain: list[tuple[int, str]] = []
         chats: list[tuple[int, str]] = []
         for index, prompt in enumerate(prompts):
-            turns = prompt.messages if isinstance(prompt, ChatPrompt) and chat is not None else ()
-            if len(prompt.encode()) + MARGIN * (1 + len(turns)) <= limit:
+            turns = len(prompt.messages) if isinstance(prompt, ChatPrompt) else 0
+            if len(prompt.encode()) + MARGIN * (1 + turns) <= limit:
                 continue
-            if self.backend is None or codec.begins(prompt) or (turns and chat.names_control(prompt)):  # type: ignore[union-attr, arg-type]
+            if self.backend is None or codec.begins(prompt):
                 found[index] = len(codec.encode_prompt(prompt))
-            elif turns:
-                chats.append((index, chat.render(turns)))  # type: ignore[union-attr]
+            elif isinstance(prompt, ChatPrompt) and chat is not None:
+                if chat.names_control(prompt):
+                    found[index] = len(chat.encode(prompt))
+                else:
+                    chats.append((index, chat.render(prompt.messages)))
             else:
                 plain.append((index, str(prompt)))
         for index, text, ids in self._encoded(plain, limit, special=True):
