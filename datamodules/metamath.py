@@ -7,7 +7,7 @@ from typing import Any
 
 from datamodules.common.row_data import RowDataModule
 from datamodules.common.rows import BadRow, Row
-from lightning_gfn.answers import extract_answer
+from lightning_gfn.answers import extract_answer, reference_answer
 
 ALPACA = (
     "Below is an instruction that describes a task. Write a response that appropriately completes the request.\n\n"
@@ -67,6 +67,6 @@ class MetaMath(RowDataModule):
         if extract_answer(solution, "metamath") is not None:
             return solution
         answer = next(
-            (found for style in self.solution_styles if (found := extract_answer(solution, style)) is not None), None
+            (found for style in self.solution_styles if (found := reference_answer(solution, style)) is not None), None
         )
         return solution if answer is None else f"{solution}\nThe answer is: {answer}"

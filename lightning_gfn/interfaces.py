@@ -161,6 +161,13 @@ class Policy(TextModel):
         """Let actions have at least and at most so many tokens."""
         self.min_new_tokens, self.max_new_tokens = min_new_tokens, max_new_tokens
 
+    def set_dropout(self, asked: bool) -> None:
+        """Train with dropout or without, unless the policy's own settings say; nothing for a policy that has none.
+
+        Args:
+            asked: what this stage trains with.
+        """
+
     @abstractmethod
     def freeze_reference(self) -> None:
         """Remember the present policy as the reference of this stage."""

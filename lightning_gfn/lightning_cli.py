@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import argparse
+import ast
 import difflib
+import json
 import logging
 import os
 import re
@@ -70,12 +72,27 @@ class Parser(LightningArgumentParser):
 
     command = ""
 
+    def parse_args(self, args: Sequence[str] | None = None, *more: Any, **options: Any) -> Namespace:
+        """Parse; a value of a nested class, which jsonargparse hands on as Python's text for it, keeps its nulls."""
+        return super().parse_args(None if args is None else [with_null(arg) for arg in args], *more, **options)
+
     def error(self, message: str, ex: Exception | None = None) -> NoReturn:
         """Print the message, without the usage of a hundred options before it, and exit with status 2."""
         hint = "" if "Did you mean" in message else suggestion(message, known_keys(self))
         print(f"lightning-gfn {self.command}: error: {message}{hint}", file=sys.stderr)
         print(f"lightning-gfn {self.command} --help lists all options.", file=sys.stderr)
         raise SystemExit(2)
+
+
+def with_null(argument: str) -> str:
+    """``--key=None`` as ``--key=null``, also inside lists and dictionaries; other arguments as they are."""
+    key, equals, value = argument.partition("=")
+    if not key.startswith("--") or not equals or "None" not in value:
+        return argument
+    try:
+        return f"{key}={json.dumps(ast.literal_eval(value))}"
+    except (ValueError, SyntaxError, TypeError):
+        return argument
 
 
 def known_keys(parser: argparse.ArgumentParser) -> set[str]:

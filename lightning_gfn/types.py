@@ -17,7 +17,9 @@ if TYPE_CHECKING:
 
     from lightning_gfn.lean_types import Episode, Theorem
 
-AnswerStyle = Literal["gsm8k", "math", "metamath"]
+AnswerStyle = str
+"""``gsm8k``, ``math``, ``metamath`` or ``last_number`` (``answers.extract_answer``), or a regular expression with a
+group of which the last match is the answer, such as ``A: (.+)``."""
 Source = Literal["on_policy", "tempered", "replay", "reference", "search"]
 
 
@@ -32,7 +34,7 @@ class Problem:
         solutions: reference completions, each a text that follows ``prompt``; the first one is the SFT target.
         solution_set: every correct completion, mapped to the label of its solution path, where the data can enumerate
             them (coverage is reported then); None otherwise.
-        answer_style: how a final answer is written in a completion.
+        answer_style: how a final answer is written in a completion: a named style or a pattern of one's own.
         metadata: further columns of the row (level, type, …); user reward functions receive them.
         theorem: what is to be proved, if the problem is a theorem; an attempt then has one step for each tactic, its
             completion is the script of tactics, and it is correct if it is a proof.

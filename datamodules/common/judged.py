@@ -43,6 +43,8 @@ class JudgedRows(RowDataModule):
         prompt_template: str = "{question}",
         **settings: Any,
     ) -> None:
+        if "answer_style" in settings:
+            raise ValueError("data.answer_style is not used here: judged solutions are given verdicts, not answers")
         super().__init__(
             path, val_fraction=val_fraction, test_fraction=test_fraction, prompt_template=prompt_template, **settings
         )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any, ClassVar, Literal, overload
@@ -11,17 +11,18 @@ from lightning.pytorch.utilities.rank_zero import rank_zero_info, rank_zero_warn
 
 from datamodules.common.base import ProblemDataModule, Split
 from datamodules.common.order import keyed_hash
-from datamodules.common.rows import BadRow, Row, hub_rows, load_hub, read_rows
+from datamodules.common.rows import BadRow, Row, hub_rows, load_hub, read_rows, written_number
 from datamodules.files.columns import ColumnReport, parts_of, usual_columns, value_at, with_conversation
 from datamodules.files.locations import SPLIT_NAMES, data_files, find_split, lone_shard, looks_local, require_local
 from datamodules.files.messages import answer_text, chat_prompt, conversation, holds_messages
-from lightning_gfn.answers import extract_answer
+from lightning_gfn.answers import check_style, extract_answer, reference_answer
 from lightning_gfn.types import AnswerStyle, Problem
 
 ANSWER_FORMS: Mapping[AnswerStyle, str] = {
     "gsm8k": "a last line '#### ANSWER'",
     "math": "\\boxed{ANSWER}",
     "metamath": "'The answer is: ANSWER'",
+    "last_number": "a number",
 }
 FIELDS = ("question", "solution", "answer", "group", "id")
 STATED = ("question", "solution", "answer")
@@ -46,6 +47,8 @@ class RowDataModule(ProblemDataModule):
         test_fraction: share of the training questions for testing where there is no test split.
         columns: names of columns where they differ from the usual ones, keyed by question, solution, answer, group, id,
             or messages (a whole conversation); ``outer.inner`` names a column inside another one.
+        answer_style: how completions write their answer, where that is not the way of the data set: ``gsm8k``,
+            ``math``, ``metamath``, ``last_number``, or a regular expression with one group such as ``A: (.+)``.
         on_bad_row: stop at a malformed row, or skip and count it.
         settings: arguments of ``ProblemDataModule``.
 
@@ -58,8 +61,8 @@ class RowDataModule(ProblemDataModule):
     """Prefix of the problem ids."""
     aliases: ClassVar[Mapping[str, tuple[str, ...]]]
     """Usual column names of question, solution, answer, group and id; the first that a row has is taken."""
-    answer_style: ClassVar[AnswerStyle]
-    """How completions are to write their answer."""
+    answer_style: AnswerStyle
+    """How completions are to write their answer, unless the argument says otherwise."""
     solution_styles: ClassVar[tuple[AnswerStyle, ...]]
     """Ways of writing the answer in reference solutions, tried in this order."""
 
@@ -73,6 +76,7 @@ class RowDataModule(ProblemDataModule):
         val_fraction: float = 0.05,
         test_fraction: float = 0.0,
         columns: dict[str, str] | None = None,
+        answer_style: AnswerStyle | None = None,
         on_bad_row: Literal["error", "skip"] = "error",
         **settings: Any,
     ) -> None:
@@ -85,6 +89,10 @@ class RowDataModule(ProblemDataModule):
             raise ValueError(
                 "data.val_fraction and data.test_fraction must be at least 0 and leave something to train on"
             )
+        self.has_own_style = answer_style is not None
+        if answer_style is not None:
+            check_style(answer_style)
+            self.answer_style = answer_style
         self.path = path
         self.hub_config = hub_config
         self.val_fraction = val_fraction
@@ -209,6 +217,7 @@ class RowDataModule(ProblemDataModule):
                 f"{self.id_prefix}: skipped {len(bad)} of {num_rows} rows of the {source} data. The first: {bad[0]}"
             )
         rank_zero_info(f"{self.id_prefix}: {num_rows - len(bad)} {source} rows: {report}")
+        self._warn_of_other_style([problem for split in problems.values() for problem in split])
         return problems
 
     def _used_columns(self, row: Row) -> dict[str, str]:
@@ -217,6 +226,16 @@ class RowDataModule(ProblemDataModule):
         if "solution" in used and self.solution_styles and "answer" not in self.columns:
             used["answer"] = f"{used['solution']} or {used['answer']}" if "answer" in used else used["solution"]
         return used
+
+    def _warn_of_other_style(self, problems: Sequence[Problem]) -> None:
+        """Say so if reference solutions do not write their answers in the style that was asked for."""
+        solutions = [text for problem in problems for text in getattr(problem, "solutions", ())]
+        unread = sum(extract_answer(text, self.answer_style) is None for text in solutions) if self.has_own_style else 0
+        if unread:
+            rank_zero_warn(
+                f"{self.id_prefix}: {unread} of {len(solutions)} reference solutions hold no answer in the style "
+                f"{self.answer_style!r} of data.answer_style; a model that is trained on them learns another form."
+            )
 
     def keep(self, row: Row) -> bool:
         """Whether a training row is wanted at all; a subclass may filter."""
@@ -241,16 +260,25 @@ class RowDataModule(ProblemDataModule):
             id=f"{self.id_prefix}/{source}/{id_ if id_ is not None else row.key}",
             prompt=self.prompt(question),
             answer=answer,
-            solutions=(self.clean(solution),) if solution is not None else (),
+            solutions=(self._cleaned(row, solution),) if solution is not None else (),
             answer_style=self.answer_style,
             metadata={name: value for name, value in row.fields.items() if name not in used},
         )
+
+    def _cleaned(self, row: Row, solution: str) -> str:
+        try:
+            return self.clean(solution)
+        except ValueError as error:
+            raise BadRow(row.where, self._column(row, "solution"), str(error)) from error
 
     def _answer(self, row: Row, solution: str | None) -> str | None:
         """The final answer: a column named in ``columns``, else from the solution, else the usual answer column."""
         if "answer" not in self.columns and solution is not None:
             for style in self.solution_styles:
-                answer = extract_answer(solution, style)
+                try:
+                    answer = reference_answer(solution, style)
+                except ValueError as error:
+                    raise BadRow(row.where, self._column(row, "solution"), str(error)) from error
                 if answer is not None:
                     return answer
         answer = self._text(row, "answer")
@@ -306,7 +334,10 @@ class RowDataModule(ProblemDataModule):
         if field == "solution" and holds_messages(value):
             return answer_text(row, column, value)
         if field in ("answer", "id") and isinstance(value, int | float) and not isinstance(value, bool):
-            return str(value)
+            written = written_number(value)
+            if written is None:
+                raise BadRow(row.where, column, f"expected a finite number, found {value!r}")
+            return written
         if not isinstance(value, str) or not value.strip():
             raise BadRow(row.where, column, f"expected text, found {value!r:.80}")
         return value

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +39,15 @@ class Row:
     where: str
     key: str
     fields: Mapping[str, Any]
+
+
+def written_number(value: float) -> str | None:
+    """A number of a JSON file in digits, never as ``1e-05``; None if it is not finite.
+
+    Args:
+        value: a whole number or a float; the shortest decimal that reads as the float is written.
+    """
+    return format(Decimal(str(value)), "f") if math.isfinite(value) else None
 
 
 def read_rows(path: Path) -> Iterator[Row | BadRow]:

@@ -5,9 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from datamodules.common.row_data import RowDataModule
-from datamodules.common.rows import Row
-from lightning_gfn.answers import extract_answer
-from lightning_gfn.types import AnswerStyle
+from datamodules.common.rows import BadRow, Row
+from lightning_gfn.answers import reference_answer
 
 
 class ProblemFile(RowDataModule):
@@ -18,14 +17,10 @@ class ProblemFile(RowDataModule):
 
     Args:
         path: hub name, file, wildcard pattern or folder, as ``RowDataModule`` reads them.
-        answer_style: how completions write the final answer: ``gsm8k`` (``#### 12``), ``math`` (``\\boxed{12}``) or
-            ``metamath`` (``The answer is: 12``); also how solutions do, from which it is read where no column holds it.
         prompt_template: the prompt, with ``{question}`` where the question stands.
         name: prefix of the problem ids.
-        settings: arguments of ``RowDataModule``.
-
-    Raises:
-        ValueError: the style is unknown.
+        settings: arguments of ``RowDataModule``; ``answer_style`` (``metamath`` if None) also says how solutions write
+            the final answer, which is read from them where no column holds it.
     """
 
     id_prefix = "own"
@@ -42,15 +37,11 @@ class ProblemFile(RowDataModule):
         self,
         path: str,
         *,
-        answer_style: AnswerStyle = "metamath",
         prompt_template: str = "{question}\n",
         name: str = "own",
         **settings: Any,
     ) -> None:
         super().__init__(path, prompt_template=prompt_template, **settings)
-        if answer_style not in ("gsm8k", "math", "metamath"):
-            raise ValueError(f"data.answer_style is {answer_style!r}; it must be gsm8k, math or metamath")
-        self.answer_style = answer_style  # type: ignore[misc, assignment]
         self.id_prefix = name  # type: ignore[misc]
 
     def _answer(self, row: Row, solution: str | None) -> str | None:
@@ -58,4 +49,7 @@ class ProblemFile(RowDataModule):
         answer = self._text(row, "answer")
         if answer is not None or solution is None:
             return answer
-        return extract_answer(solution, self.answer_style)
+        try:
+            return reference_answer(solution, self.answer_style)
+        except ValueError as error:
+            raise BadRow(row.where, self._column(row, "solution"), str(error)) from error

@@ -10,7 +10,8 @@ from typing import Any, ClassVar, Protocol
 
 from datamodules.common.base import ProblemDataModule, Split
 from datamodules.common.order import keyed_hash
-from lightning_gfn.types import Problem
+from lightning_gfn.answers import check_style
+from lightning_gfn.types import AnswerStyle, Problem
 
 SHARES: dict[Split, tuple[float, float]] = {"test": (0.0, 0.2), "val": (0.2, 0.3), "train": (0.3, 1.0)}
 """Which part of the hash range of a problem's numbers each split draws from, in every family."""
@@ -58,6 +59,8 @@ class GeneratedProblems(ProblemDataModule):
         num_test: test problems.
         generator_seed: key of the problems; independent of the training order, so that runs of several seeds share
             their test problems.
+        answer_style: how completions write their answer, as in ``RowDataModule``; the reference solutions end in
+            ``The answer is: ANSWER``.
         settings: arguments of ``ProblemDataModule``.
 
     Raises:
@@ -77,6 +80,7 @@ class GeneratedProblems(ProblemDataModule):
         num_val: int = 64,
         num_test: int = 128,
         generator_seed: int = 0,
+        answer_style: AnswerStyle = "metamath",
         **settings: Any,
     ) -> None:
         super().__init__(**settings)
@@ -88,6 +92,8 @@ class GeneratedProblems(ProblemDataModule):
             )
         self.sizes: dict[Split, int] = {"train": num_train, "val": num_val, "test": num_test}
         self.generator_seed = generator_seed
+        check_style(answer_style)
+        self.answer_style = answer_style
 
     @abstractmethod
     def sample(self, random: Random, level: int) -> GeneratedProblem:
@@ -146,6 +152,6 @@ class GeneratedProblems(ProblemDataModule):
             answer=str(generated.answer),
             solutions=tuple(texts),
             solution_set=paths,
-            answer_style="metamath",
+            answer_style=self.answer_style,
             metadata=generated.metadata,
         )

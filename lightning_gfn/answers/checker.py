@@ -40,6 +40,17 @@ class CheckerCounters:
     oversized: int = 0
 
 
+@dataclass
+class TimeLeft:
+    """What is left of the time of one answer, shared by all checks that it needs.
+
+    Args:
+        seconds: wall-clock seconds in which the worker may still think.
+    """
+
+    seconds: float
+
+
 class _WorkerDied(Exception):
     """The worker closed its pipe."""
 
@@ -68,7 +79,7 @@ class MathVerifyChecker:
         """Process id of the living worker."""
         return self._process.pid if self._process is not None else None
 
-    def verify(self, predicted: str, reference: str) -> bool:
+    def verify(self, predicted: str, reference: str, time_left: TimeLeft | None = None) -> bool:
         """Whether math-verify finds the two answers equal; False on a timeout, a crash or an error.
 
         A worker that dies is tried once more in a fresh one: it may have been killed from outside while idle.
@@ -76,19 +87,24 @@ class MathVerifyChecker:
         Args:
             predicted: the answer of a model, LaTeX or plain.
             reference: the right answer.
+            time_left: of the answer that this check is a part of; the check takes its seconds off. None gives the
+                check the whole time limit.
 
         Returns:
-            The verdict.
+            The verdict; False where no time is left.
 
         Raises:
             RuntimeError: if the worker cannot start.
         """
+        time_left = time_left if time_left is not None else TimeLeft(self.time_limit)
         request = json.dumps({"predicted": predicted, "reference": reference}).encode() + b"\n"
         with self._lock:
+            if time_left.seconds <= 0:
+                return False
             self.counters.checks += 1
             for _ in range(2):
                 try:
-                    return self._ask(request)
+                    return self._ask(request, time_left)
                 except TimeoutError:
                     self.counters.timeouts += 1
                     return False
@@ -107,15 +123,19 @@ class MathVerifyChecker:
             if pipe is not None:
                 _close_quietly(pipe)
 
-    def _ask(self, request: bytes) -> bool:
+    def _ask(self, request: bytes, time_left: TimeLeft) -> bool:
         try:
             process = self._process if self._process is not None else self._start()
             assert process.stdin is not None
+            started = time.monotonic()
             try:
                 process.stdin.write(request)
             except OSError as error:
                 raise _WorkerDied from error
-            reply = _read_reply(process, self.time_limit)
+            try:
+                reply = _read_reply(process, time_left.seconds)
+            finally:
+                time_left.seconds -= time.monotonic() - started
         except BaseException:
             # After any interruption the pipes may hold half a message: only a fresh worker is in step.
             self.close()

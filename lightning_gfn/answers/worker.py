@@ -14,12 +14,22 @@ from collections.abc import Callable
 from typing import Any
 
 ALARM_MARGIN_SECONDS = 1.0
+FLOAT_TOLERANCE, EXACT_TOLERANCE = 2e-6, 1e-12
+"""Largest relative difference of equal numbers, where a decimal is among them and where none is."""
+MIN_SIZE = 1e-100
+"""Smaller results are what evaluation leaves of an exact zero."""
 
 
 def build_verifier() -> Callable[[str, str], bool]:
     """Import math-verify and return ``verify(predicted, reference)``; its own alarms are off, the parent keeps time."""
-    from math_verify import LatexExtractionConfig, parse, verify
+    from math_verify import LatexExtractionConfig, grader, parse, verify
 
+    equal_numbers = grader.sympy_numeric_eq
+
+    def equal_relatively(first: Any, second: Any, *precision: int) -> bool:
+        return equal_numbers(first, second, *precision) and not differ_relatively(first, second)
+
+    grader.sympy_numeric_eq = equal_relatively
     logging.disable(logging.CRITICAL)
     config = [LatexExtractionConfig(boxed_match_priority=0)]
 
@@ -29,10 +39,33 @@ def build_verifier() -> Callable[[str, str], bool]:
 
     def verify_pair(predicted: str, reference: str) -> bool:
         gold, target = read(reference), read(predicted)
-        return bool(gold and target and verify(gold, target, timeout_seconds=None))
+        options: dict[str, Any] = {"allow_set_relation_comp": True, "timeout_seconds": None}
+        return bool(gold and target and verify(gold, target, **options))
 
-    verify_pair("x+1", "1+x")
+    # The first use of each part of SymPy takes long; it is no time of an answer's.
+    for pair in (("x+1", "1+x"), ("(x+1)^2", "x^2+2x+1"), ("\\sqrt{2}", "0.5"), ("y=2x", "x-1>0")):
+        verify_pair(*pair)
     return verify_pair
+
+
+def differ_relatively(first: Any, second: Any) -> bool:
+    """Whether two numbers differ beyond rounding of their own size: math-verify compares absolutely, six decimals.
+
+    Args:
+        first: a SymPy object.
+        second: another one; nothing is said unless both are numbers.
+    """
+    from sympy import Expr, Float, Rational
+
+    if not isinstance(first, Expr) or not isinstance(second, Expr) or first.free_symbols or second.free_symbols:
+        return False
+    if isinstance(first, Rational) and isinstance(second, Rational):
+        return False if first == second else "%" not in str(first) + str(second)
+    size = max(abs(first.evalf(30)), abs(second.evalf(30)))
+    if not size.is_comparable or size < MIN_SIZE:
+        return False
+    allowed = FLOAT_TOLERANCE if first.has(Float) or second.has(Float) else EXACT_TOLERANCE
+    return bool(abs((first - second).evalf(30)) > allowed * size)
 
 
 def limit_memory(num_bytes: int) -> None:

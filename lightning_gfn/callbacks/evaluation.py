@@ -30,6 +30,7 @@ from lightning_gfn.metrics.accuracy import MajorityAtK, PassAtK, SolveRate
 from lightning_gfn.metrics.base import PerProblemMetric
 from lightning_gfn.metrics.completions import CompletionStatistics
 from lightning_gfn.metrics.diversity import Coverage, DistinctCorrect, Rule
+from lightning_gfn.metrics.functional.rouge import Tokenizer, require_tokenizer
 from lightning_gfn.metrics.proofs import (
     DistinctProofs,
     EnvironmentSeconds,
@@ -60,6 +61,8 @@ class Evaluation(EvaluatedStep):
         thresholds: two correct solutions count as different if their ROUGE-L F1 is below the threshold.
         distinct_rules: how distinct-correct is counted: greedily in generation order, in expectation over all orders,
             or as connected components.
+        tokenizer: the words that distinct-correct compares: ``rouge``, those of rouge-score (ASCII letters and digits),
+            or ``unicode``, those of any script.
         extra_metrics: further metrics, each measured at every temperature.
         num_resamples: bootstrap resamples of the intervals.
         bootstrap_seed: seed of the resamples.
@@ -73,6 +76,7 @@ class Evaluation(EvaluatedStep):
         majority_ks: tuple[int, ...] = (8,),
         thresholds: tuple[float, ...] = (0.5, 0.6, 0.7, 0.8, 0.9),
         distinct_rules: tuple[Rule, ...] = ("greedy", "expected", "components"),
+        tokenizer: Tokenizer = "rouge",
         extra_metrics: list[PerProblemMetric] | None = None,
         num_resamples: int = 1000,
         bootstrap_seed: int = 0,
@@ -82,6 +86,7 @@ class Evaluation(EvaluatedStep):
         self.majority_ks = majority_ks
         self.thresholds = thresholds
         self.distinct_rules = distinct_rules
+        self.tokenizer = require_tokenizer(tokenizer)
         self.extra_metrics = extra_metrics if extra_metrics is not None else []
         self.num_resamples = num_resamples
         self.bootstrap_seed = bootstrap_seed
@@ -98,6 +103,7 @@ class Evaluation(EvaluatedStep):
             "majority_ks": list(self.majority_ks),
             "thresholds": list(self.thresholds),
             "distinct_rules": list(self.distinct_rules),
+            **({"tokenizer": self.tokenizer} if self.tokenizer != "rouge" else {}),
             "extra": [part for metric in self.extra_metrics for part in metric.meaning],
         }
 
@@ -131,7 +137,7 @@ class Evaluation(EvaluatedStep):
     def _bank(self, temperature: float, pl_module: LightningModule) -> list[PerProblemMetric]:
         if temperature not in self._metrics:
             bank: list[PerProblemMetric] = [SolveRate(), PassAtK(self.ks), MajorityAtK(self.majority_ks)]
-            bank += [DistinctCorrect(self.thresholds, rule) for rule in self.distinct_rules]
+            bank += [DistinctCorrect(self.thresholds, rule, self.tokenizer) for rule in self.distinct_rules]
             bank += [Coverage(), CompletionStatistics(), ReferenceNll()]
             bank += [DistinctProofs(), ProofLength(), TacticErrors(), StatesCovered(), TacticVariety()]
             bank += [EnvironmentSeconds(), *deepcopy(self.extra_metrics)]

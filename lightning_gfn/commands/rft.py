@@ -23,6 +23,12 @@ def add_filter(parser: argparse.ArgumentParser) -> None:
         "equal texts, up to case and white space, always are (default: equations)",
     )
     group.add_argument("--threshold", type=float, default=0.7, help="ROUGE-L F1 of one path (default: 0.7)")
+    group.add_argument(
+        "--tokenizer",
+        choices=("rouge", "unicode"),
+        default="rouge",
+        help="words of ROUGE-L: ASCII letters and digits, or those of any script (default: rouge)",
+    )
     group.add_argument("--max_per_problem", metavar="K", type=int, help="the most kept of a problem (default: all)")
 
 
@@ -36,7 +42,7 @@ def build_parser() -> argparse.ArgumentParser:
 
 def filter_of(options: argparse.Namespace) -> Filter:
     """The filter that the options ask for."""
-    return Filter(options.distinct, options.threshold, options.max_per_problem)
+    return Filter(options.distinct, options.threshold, options.max_per_problem, options.tokenizer)
 
 
 def keep(samples: Mapping[str, Sequence[Sample]], chosen: Filter) -> tuple[dict[str, list[str]], dict[str, Any]]:

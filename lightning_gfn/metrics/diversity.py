@@ -10,13 +10,14 @@ from lightning_gfn.answers.equation_normal_form import equations
 from lightning_gfn.metrics.base import PerProblemMetric
 from lightning_gfn.metrics.functional.bleu import self_bleu
 from lightning_gfn.metrics.functional.estimates import coverage, paths_found
-from lightning_gfn.metrics.functional.rouge import rouge_l_f1_matrix
+from lightning_gfn.metrics.functional.rouge import Tokenizer, require_tokenizer
 from lightning_gfn.metrics.functional.similarity import (
     components,
     correct_only,
     distinct_in_order,
     expected_distinct,
     require_threshold,
+    similarities,
 )
 from lightning_gfn.types import EvalRecord
 
@@ -43,9 +44,16 @@ class DistinctCorrect(PerProblemMetric):
         thresholds: values of ROUGE-L F1 from which on two solutions count as one, in (0, 1].
         rule: ``greedy`` in generation order, ``expected`` (greedy, averaged over all orders) or ``components``
             (connected ones).
+        tokenizer: ``rouge``, the words of rouge-score (ASCII letters and digits), or ``unicode``, words of any script.
     """
 
-    def __init__(self, thresholds: Sequence[float] = (0.7,), rule: Rule = "greedy", **kwargs: Any) -> None:
+    def __init__(
+        self,
+        thresholds: Sequence[float] = (0.7,),
+        rule: Rule = "greedy",
+        tokenizer: Tokenizer = "rouge",
+        **kwargs: Any,
+    ) -> None:
         super().__init__(**kwargs)
         if rule not in _COUNTS:
             raise ValueError(f"rule: unknown rule {rule!r}; use one of {', '.join(_COUNTS)}")
@@ -53,6 +61,11 @@ class DistinctCorrect(PerProblemMetric):
             raise ValueError("thresholds: at least one is needed")
         self.thresholds = tuple(require_threshold(threshold) for threshold in thresholds)
         self.rule = rule
+        self.tokenizer = require_tokenizer(tokenizer)
+
+    @property
+    def meaning(self) -> tuple[str, ...]:
+        return self.keys if self.tokenizer == "rouge" else (*self.keys, f"tokenizer {self.tokenizer}")
 
     @property
     def keys(self) -> tuple[str, ...]:
@@ -61,7 +74,7 @@ class DistinctCorrect(PerProblemMetric):
         return (*names, *(f"{name}_solved" for name in names))
 
     def row(self, record: EvalRecord) -> Sequence[float]:
-        scores = rouge_l_f1_matrix(correct_only(record.completions, record.correct))
+        scores = similarities(correct_only(record.completions, record.correct), self.tokenizer)
         counts = [float(_COUNTS[self.rule](scores >= threshold)) for threshold in self.thresholds]
         return [*counts, *(count if len(scores) else math.nan for count in counts)]
 

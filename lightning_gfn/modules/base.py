@@ -102,7 +102,8 @@ class TrainedModule(L.LightningModule, MethodModule):
         checkpoint[STATE_KEY] = {"tokenizer": self.trained_model.tokenizer_state(), **self.extra_state()}
         if self.trained_model.base_is_reloadable:
             copies = (f"{self.model_name}.", "head.")
-            frozen = {n for n, p in self.named_parameters() if n.startswith(copies) and not p.requires_grad}
+            parameters = self.named_parameters(remove_duplicate=False)  # tied ones stand in the state twice
+            frozen = {n for n, p in parameters if n.startswith(copies) and not p.requires_grad}
             checkpoint["state_dict"] = {k: v for k, v in checkpoint["state_dict"].items() if k not in frozen}
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:

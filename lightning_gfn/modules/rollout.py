@@ -19,6 +19,7 @@ from lightning_gfn.modules.training_batch.columns import (
     joined_columns,
     live_columns,
     reference_columns,
+    sampling_mismatch,
     step_separator,
     trajectory_log_prob,
 )
@@ -240,8 +241,8 @@ class RolloutModule(PolicyModule):
         )
         self.remember(rollouts, drawn.log_reward)
         ids = tuple(problem.id for problem in batch)
-        window = RolloutWindow(number, ids, rollouts, layout, constants, {**statistics, **drawn.metrics})
-        return window, scored, drawn.costs
+        metrics = {**statistics, **sampling_mismatch(scores, rollouts), **drawn.metrics}
+        return RolloutWindow(number, ids, rollouts, layout, constants, metrics), scored, drawn.costs
 
     def further_columns(
         self, rollouts: Rollouts, layout: JoinedLayout, scores: Scores, head_columns: dict[str, Tensor]

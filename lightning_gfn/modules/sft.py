@@ -32,6 +32,7 @@ class SFTModule(PolicyModule):
     """
 
     overlong_targets = "cut"
+    trains_with_dropout = True
 
     def __init__(
         self,

@@ -7,8 +7,11 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 
+from lightning_gfn.policies.models.adapters import has_adapters
+from lightning_gfn.policies.models.architectures import DecoderOnly, keeps_recurrent_state
 from lightning_gfn.policies.models.encoder_decoder import EncoderDecoder
 from lightning_gfn.policies.models.output_layer import output_layer_of
+from lightning_gfn.policies.models.weight_state import WeightState
 from lightning_gfn.policies.sampling.generation import Decoder
 
 if TYPE_CHECKING:
@@ -41,7 +44,7 @@ class DecoderFactory:
                 "sampling_dtype needs the working copy of the fused decoder; leave it out or set decoder: fused"
             )
         self.decoder, self.dtype, self.sampling_dtype = decoder, dtype, sampling_dtype
-        self.working_copy: tuple[Any, FusedWeights | FusedT5Weights] | None = None
+        self.working_copy: tuple[WeightState, FusedWeights | FusedT5Weights] | None = None
 
     def make(self, model: PreTrainedModel) -> tuple[Decoder, AbstractContextManager[Any]]:
         """A decoder for one batch, and the context that it runs in."""
@@ -57,7 +60,10 @@ class DecoderFactory:
         from lightning_gfn.policies.sampling.hugging_face_decoders import HuggingFaceDecoder
 
         num_layers = int(model.config.get_text_config().num_hidden_layers)
-        return HuggingFaceDecoder(model.base_model, output_layer, num_layers), nullcontext()
+        decoder = HuggingFaceDecoder(
+            DecoderOnly().backbone(model), output_layer, num_layers, recurrent=keeps_recurrent_state(model)
+        )
+        return decoder, nullcontext()
 
     def fused_weights(self, model: PreTrainedModel) -> FusedWeights | FusedT5Weights | None:
         """The up-to-date working copy; None if the model decodes through its own forward pass.
@@ -75,20 +81,26 @@ class DecoderFactory:
             raise ValueError(
                 f"the fused decoder cannot run this model: {reason}; set decoder: hugging_face without sampling_dtype"
             )
-        dtype = self.copy_dtype(model.device.type)
+        dtype = self.copy_dtype(model)
         too_large = llama_weights.copy_bytes(model, dtype) > MAX_WORKING_COPY_BYTES
         if reason is not None or (self.decoder == "auto" and too_large):
             return None
-        key = (dtype, llama_weights.weight_fingerprint(model))
-        if self.working_copy is None or self.working_copy[0] != key:
+        state = WeightState(dtype, model)
+        if self.working_copy is None or not self.working_copy[0].equals(state):
             self.working_copy = None
-            self.working_copy = (key, copy_weights(model, dtype))
+            self.working_copy = (state, copy_weights(model, dtype))
         return self.working_copy[1]
 
-    def copy_dtype(self, device_type: str) -> torch.dtype:
-        """What the working copy is kept in: as asked, else as the model computes, where the processor can."""
+    def copy_dtype(self, model: PreTrainedModel) -> torch.dtype:
+        """What the working copy is kept in: as asked, else as the model computes, where the processor can.
+
+        An adapter is added to the copy, and the steps between narrow weights would swallow it: float32 then.
+        """
         if self.sampling_dtype is not None:
             return getattr(torch, self.sampling_dtype)
+        device_type = model.device.type
+        if has_adapters(model):
+            return torch.float32
         autocast = torch.is_autocast_enabled(device_type)
         dtype = torch.get_autocast_dtype(device_type) if autocast else getattr(torch, self.dtype)
         return torch.float32 if device_type == "cpu" and not cpu_has_bfloat16() else dtype

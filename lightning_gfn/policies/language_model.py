@@ -13,10 +13,11 @@ from torch import nn
 
 from lightning_gfn.policies.action_space import make_action_space
 from lightning_gfn.policies.decoder_factory import DecoderFactory, DecoderName, DTypeName
-from lightning_gfn.policies.models import adapters, loading, tokenizers
+from lightning_gfn.policies.models import adapters, export, loading, tokenizers
 from lightning_gfn.policies.models.adapters import LoraSettings
 from lightning_gfn.policies.models.architectures import Architecture, DecoderOnly, max_positions
 from lightning_gfn.policies.models.averaged_weights import AveragedWeights
+from lightning_gfn.policies.models.dropout import switch_off_dropout
 from lightning_gfn.policies.models.output_layer import output_layer_of
 from lightning_gfn.policies.models.prompt_lengths import Overlong
 from lightning_gfn.policies.models.tokenizers import TextCodec, TokenizerSettings
@@ -48,10 +49,13 @@ class LanguageModel(nn.Module):
         end_tokens: tokens that mean stop; None for the tokenizer's and the model's end tokens.
         dtype: of the weights. Train full weights in float32; bfloat16 is for a base that LoRA freezes.
         sampling_dtype: of the fused decoder's working copy. None takes the dtype of the weights, or of the surrounding
-            autocast, but float32 on processors without bfloat16 arithmetic.
+            autocast, but float32 with an adapter (its small updates are lost in a bfloat16 copy) and on processors
+            without bfloat16 arithmetic.
         decoder: ``fused`` decodes dense Llama, Mistral, Qwen2 and Qwen3 models from a working copy of the weights,
             ``hugging_face`` any model through its own forward pass; ``auto`` takes ``fused`` where it is supported
             and the copy is below 4 GiB.
+        dropout: train with the dropout of the adapter and of the model's configuration; None does so in supervised
+            fine-tuning alone. Elsewhere it makes the trained policy another one than the policy that sampled.
         gradient_checkpointing: recompute activations in the backward pass.
         attn_implementation: attention of the model (``sdpa``, ``eager``, ``flash_attention_2``); None for the default.
         max_logits: the most logits (prefixes times vocabulary) that scoring holds at a time.
@@ -80,6 +84,7 @@ class LanguageModel(nn.Module):
         dtype: DTypeName = "float32",
         sampling_dtype: DTypeName | None = None,
         decoder: DecoderName = "auto",
+        dropout: bool | None = None,
         gradient_checkpointing: bool = False,
         attn_implementation: str | None = None,
         max_logits: int = 2**25,
@@ -114,6 +119,7 @@ class LanguageModel(nn.Module):
         self.decoders, self.reference_decoders = (
             DecoderFactory(decoder=decoder, dtype=dtype, sampling_dtype=sampling_dtype) for _ in range(2)
         )
+        self.dropout = dropout
         self.gradient_checkpointing, self.attn_implementation = gradient_checkpointing, attn_implementation
         self.max_logits = max_logits
         self.restored_tokenizer: PreTrainedTokenizerBase | None = None
@@ -162,6 +168,11 @@ class LanguageModel(nn.Module):
         self.set_action_space()
         if self.gradient_checkpointing:
             self.hugging_face.gradient_checkpointing_enable({"use_reentrant": False})
+
+    def set_dropout(self, asked: bool) -> None:
+        """Train with dropout or without; ``dropout`` of the settings decides if it is given."""
+        if not (asked if self.dropout is None else self.dropout):
+            switch_off_dropout(self.hugging_face)
 
     def make_tokenizer(self, texts: Iterable[str], home: str | None) -> PreTrainedTokenizerBase:
         """The restored tokenizer, or the one that the settings ask for."""
@@ -213,7 +224,10 @@ class LanguageModel(nn.Module):
         ).to(self.device)
 
     def default_end_ids(self) -> set[int]:
-        """End tokens if none are named: of tokenizer, chat template, and the model if they come with it."""
+        """End tokens if none are named: those of an earlier stage, else the tokenizer's, its chat template's, and the
+        model's if both come from one place."""
+        if (saved := export.saved_end_tokens(self.tokenizer)) is not None:
+            return set(saved)
         ids = {self.tokenizer.eos_token_id}
         if self.codec.chat is not None:
             ids.add(self.codec.chat.end_of_turn_id())
@@ -310,7 +324,8 @@ class LanguageModel(nn.Module):
         """
         folder = Path(folder)
         folder.mkdir(parents=True, exist_ok=True)
-        self.tokenizer.save_pretrained(folder)
+        end_ids = self.space.end_ids.tolist()
+        export.with_end_tokens(self.tokenizer, end_ids).save_pretrained(folder)
         base = None if self.pretrained is None else Path(self.pretrained).expanduser()
         if self.lora is None:
             self.hugging_face.save_pretrained(folder)
@@ -320,3 +335,5 @@ class LanguageModel(nn.Module):
             config = self.peft_model.peft_config[adapters.TRAINED]
             config.base_model_name_or_path = str(base.resolve()) if base.exists() else self.pretrained
             self.peft_model.save_pretrained(str(folder), save_embedding_layers=False)
+        export.write_generation_config(folder, self.hugging_face, end_ids)
+        export.obey_umask(folder)

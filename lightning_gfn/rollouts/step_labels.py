@@ -11,8 +11,7 @@ from itertools import accumulate
 import torch
 
 from lightning_gfn.answers import extract_answer, is_equivalent
-from lightning_gfn.answers.arithmetic import equation_is_true, side_value
-from lightning_gfn.answers.equation_normal_form import equations
+from lightning_gfn.answers.equations import first_wrong_equation, side_value
 from lightning_gfn.answers.steps import split_steps
 from lightning_gfn.interfaces import Policy
 from lightning_gfn.rollouts.keyed_random import keyed_uniforms
@@ -99,8 +98,8 @@ class ExactSolutions(StepLabeller):
 class ExactArithmetic(StepLabeller):
     """A step is good if no equation up to its end is false, and no final answer is wrong; the last one must answer.
 
-    The letter x stands for the reference answer. Softer than ``ExactSolutions``: text without equations is believed,
-    and any way of solving counts.
+    The letter x stands for the reference answer; ``answers.equations.states`` says when an equation is true. Softer
+    than ``ExactSolutions``: text without equations is believed, and any way of solving counts.
     """
 
     def __call__(self, attempts: Sequence[Attempt], policy: Policy) -> StepLabels:
@@ -118,7 +117,7 @@ class ExactArithmetic(StepLabeller):
 
     def holds(self, text: str, problem: Problem, unknown: Fraction | None) -> bool:
         """Nothing in the text can be seen to be wrong."""
-        if any(equation_is_true(chain, unknown) is False for chain in equations(text)):
+        if first_wrong_equation(text, unknown) is not None:
             return False
         answer = extract_answer(text, problem.answer_style)
         return answer is None or is_equivalent(answer, problem.answer)

@@ -16,6 +16,7 @@ from lightning_gfn.types import AnswerStyle, Problem
 
 Distinct = Literal["none", "rouge", "equations"]
 ANSWER_STYLES: tuple[AnswerStyle, ...] = ("metamath", "gsm8k", "math")
+"""Tried on samples that do not say how they write their answer."""
 FIELDS: Mapping[str, type] = {"problem_id": str, "completion": str, "correct": bool}
 
 
@@ -33,6 +34,7 @@ class Sample:
         completion: its text.
         correct: the verdict.
         truncated: True where the maximum length cut it.
+        answer_style: how it writes its answer; None if the file does not say.
         is_step: the completion is one step of a longer attempt (a tactic), its prompt the state before it.
     """
 
@@ -42,6 +44,7 @@ class Sample:
     correct: bool
     truncated: bool
     is_step: bool = False
+    answer_style: AnswerStyle | None = None
 
     @property
     def group(self) -> str:
@@ -103,7 +106,11 @@ def parsed(where: str, line: str) -> list[Sample]:
         raise SampleError(f"{where}: field 'prompt': expected str or messages, found {row.get('prompt')!r:.80}")
     if "steps" in row:
         return steps_of(where, row)
-    return [Sample(row["problem_id"], prompt, row["completion"], row["correct"], row.get("truncated") is True)]
+    style = row.get("answer_style")
+    if style is not None and not isinstance(style, str):
+        raise SampleError(f"{where}: field 'answer_style': expected text, found {style!r:.80}")
+    taken = (row["problem_id"], prompt, row["completion"], row["correct"], row.get("truncated") is True)
+    return [Sample(*taken, answer_style=style)]
 
 
 def steps_of(where: str, row: Mapping[str, Any]) -> list[Sample]:
@@ -128,7 +135,8 @@ def steps_of(where: str, row: Mapping[str, Any]) -> list[Sample]:
 def verdict(sample: Sample, probability: float, seed: int) -> bool:
     """The verdict of a checker that errs on a share of the completions; one without any answer stays wrong."""
     noise = {"correct": sample.correct, "probability": probability, "seed": seed}
-    problems = (Problem(sample.problem_id, sample.prompt, answer_style=style) for style in ANSWER_STYLES)
+    styles = ANSWER_STYLES if sample.answer_style is None else (sample.answer_style,)
+    problems = (Problem(sample.problem_id, sample.prompt, answer_style=style) for style in styles)
     return any(noisy_verdict(problem, sample.completion, **noise) for problem in problems)  # type: ignore[arg-type]
 
 
@@ -151,11 +159,13 @@ class Filter:
             threshold on, or equal equations in equal order (a text without any is a path of its own).
         threshold: of ROUGE-L F1.
         max_per_problem: the most kept; None for all.
+        tokenizer: the words of ROUGE-L: ASCII ones as in rouge-score, or those of any script.
     """
 
     distinct: Distinct = "none"
     threshold: float = 0.7
     max_per_problem: int | None = None
+    tokenizer: Literal["rouge", "unicode"] = "rouge"
 
     def __post_init__(self) -> None:
         if not 0.0 < self.threshold <= 1.0:
@@ -184,9 +194,9 @@ class Filter:
             paths = {equations(text) or (normalised(text),): text for text in reversed(texts)}
             return list(paths.values())[::-1]
         if self.distinct == "rouge":
-            from lightning_gfn.metrics.functional.rouge import rouge_l_f1_matrix
+            from lightning_gfn.metrics.functional.similarity import similarities
 
-            similar, kept = rouge_l_f1_matrix(texts) >= self.threshold, list[int]()
+            similar, kept = similarities(texts, self.tokenizer) >= self.threshold, list[int]()
             for i in range(len(texts)):
                 if not similar[i, kept].any():
                     kept.append(i)

@@ -6,7 +6,7 @@ from fractions import Fraction
 
 import pytest
 
-from lightning_gfn.answers.arithmetic import equation_is_true, side_value
+from lightning_gfn.answers.equations import equation_is_true, side_value
 from lightning_gfn.answers.steps import split_steps
 
 
@@ -50,7 +50,10 @@ def test_other_separators() -> None:
         ("1/0=1", None, None),
         ("(2=3", None, None),
         ("-2-3=-5", None, True),
-        ("2**9=512", None, None),
+        ("2**9=512", None, True),
+        ("2^9=513", None, False),
+        ("y=3*9=28", 28, False),
+        ("y-5=27", 32, None),
     ],
 )
 def test_equations(chain: str, unknown: int | None, truth: bool | None) -> None:
@@ -58,5 +61,5 @@ def test_equations(chain: str, unknown: int | None, truth: bool | None) -> None:
 
 
 def test_what_is_no_number_has_no_value_and_runs_no_code() -> None:
-    for side in ("__import__('os').getcwd()", "'a'", "9" * 600, "(" * 400, "[1]", "f(1)", "1 if 1 else 2"):
+    for side in ("__import__('os').getcwd()", "'a'", "9" * 1600, "(" * 400, "[1, 2]", "f(1)", "1 if 1 else 2"):
         assert side_value(side, None) is None

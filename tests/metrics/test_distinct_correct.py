@@ -48,7 +48,7 @@ def greedy_by_rouge_score(
 ) -> int:
     kept: list[str] = []
     for text, is_correct in zip(texts, correct, strict=True):
-        if is_correct and all(f1(text, other) < threshold for other in kept):
+        if is_correct and all(f1(text, other) < threshold and text.strip() != other.strip() for other in kept):
             kept.append(text)
     return len(kept)
 

@@ -113,6 +113,18 @@ def test_every_input_with_gradient_is_used(objective: Objective, make_batch: Mak
 
 
 @pytest.mark.parametrize("objective", OBJECTIVES, ids=repr)
+def test_autocast_rounds_no_log_probability(objective: Objective, make_batch: Maker) -> None:
+    found = []
+    for enabled in (False, True):
+        b = make_batch([4, 2, 6, 0, 3, 5], dtype=torch.float32)
+        with torch.autocast("cpu", dtype=torch.bfloat16, enabled=enabled):
+            output = loss_of(objective, all_columns(b))
+        found.append((output.sum, *torch.autograd.grad(output.sum, [b.log_pf_BT, b.log_pstop_BT1])))
+    for plain, under_autocast in zip(*found, strict=True):
+        assert under_autocast.dtype == torch.float32 and torch.equal(plain, under_autocast)
+
+
+@pytest.mark.parametrize("objective", OBJECTIVES, ids=repr)
 def test_a_wrong_shape_names_its_argument(objective: Objective, make_batch: Maker) -> None:
     columns = all_columns(make_batch([4, 2, 6, 0, 3, 5]))
     named = 0

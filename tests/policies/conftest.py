@@ -88,6 +88,63 @@ CONFIGS: dict[str, dict[str, Any]] = {
     "umt5": {"model_type": "umt5", **T5},
     "bart": {"model_type": "bart", **BART},
 }
+LINEAR = {
+    "linear_num_key_heads": 2,
+    "linear_num_value_heads": 2,
+    "linear_key_head_dim": 8,
+    "linear_value_head_dim": 8,
+    "layer_types": ["linear_attention", "full_attention"],
+}
+EXPERTS = {
+    "num_experts": 2,
+    "num_experts_per_tok": 1,
+    "moe_intermediate_size": 16,
+    "shared_expert_intermediate_size": 16,
+}
+VISION = {
+    "hidden_size": 32,
+    "intermediate_size": 48,
+    "num_hidden_layers": 1,
+    "num_attention_heads": 4,
+    "image_size": 28,
+    "patch_size": 14,
+}
+TEXT = {**SIZES, "vocab_size": 259}
+CONFIGS |= {
+    "gemma3_text": {"model_type": "gemma3_text", **SIZES, "head_dim": 12, "sliding_window": 6},
+    "gemma3": {
+        "model_type": "gemma3",
+        "text_config": {**TEXT, "head_dim": 12, "sliding_window": 6, "query_pre_attn_scalar": 12},
+        "vision_config": VISION,
+        "mm_tokens_per_image": 4,
+        "initializer_range": 0.1,
+    },
+    "gemma3n_text": {
+        "model_type": "gemma3n_text",
+        **TEXT,
+        "head_dim": 12,
+        "num_kv_shared_layers": 0,
+        "layer_types": ["sliding_attention", "full_attention"],
+        "sliding_window": 6,
+        "vocab_size_per_layer_input": 259,
+        "hidden_size_per_layer_input": 8,
+        "laurel_rank": 4,
+        "altup_num_inputs": 2,
+        "activation_sparsity_pattern": [0.0, 0.0],
+    },
+    "llama4_text": {
+        "model_type": "llama4_text",
+        **SIZES,
+        "head_dim": 12,
+        "intermediate_size_mlp": 48,
+        "num_local_experts": 2,
+        "attention_chunk_size": 8,
+    },
+    "qwen3_next": {"model_type": "qwen3_next", **SIZES, "head_dim": 12, **LINEAR, **EXPERTS},
+    "qwen3_5_text": {"model_type": "qwen3_5_text", **SIZES, "head_dim": 12, **LINEAR},
+    "qwen3_5": {"model_type": "qwen3_5", "text_config": {**TEXT, "head_dim": 12, **LINEAR}},
+    "lfm2": {"model_type": "lfm2", **SIZES, "layer_types": ["conv", "full_attention"]},
+}
 ENCODER_DECODER = ("t5", "t5_silu", "byt5", "mt5", "umt5", "bart")
 TEXTS = ("what is 12 + 3", "what is 12 + 3", "no", "a longer prompt", "no")
 

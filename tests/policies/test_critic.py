@@ -88,6 +88,17 @@ def test_training_it_leaves_the_policy_alone(lora: LoraSettings | None) -> None:
     assert all(torch.equal(p, before[name]) for name, p in model.named_parameters())
 
 
+def test_values_stay_float32_under_autocast() -> None:
+    model = policy()
+    batch = rollouts(model)
+    critic = Critic(initial=-300.7)
+    critic.build_for(model)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        values = critic(scores_of(model, batch), batch)
+    assert values.dtype == torch.float32
+    torch.testing.assert_close(values, torch.full((2, 4), -300.7), atol=1e-4, rtol=0)
+
+
 def test_only_a_policy_with_a_network_can_be_copied() -> None:
     class Other:
         hidden_size = 3

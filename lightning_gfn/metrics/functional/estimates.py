@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, overload
 
 import numpy as np
 
+from lightning_gfn.metrics.functional.rouge import Tokenizer
 from lightning_gfn.metrics.functional.similarity import components, distinct_in_order, expected_distinct, similar_pairs
 
 if TYPE_CHECKING:
@@ -90,15 +91,18 @@ def maj_at_k(answers: Sequence[Hashable | None], correct: Sequence[bool], k: int
     return float(accuracy)
 
 
-def distinct_correct(completions: Sequence[str], correct: Sequence[bool], threshold: float) -> int:
+def distinct_correct(
+    completions: Sequence[str], correct: Sequence[bool], threshold: float, tokenizer: Tokenizer = "rouge"
+) -> int:
     """Number of distinct correct solutions: greedy in generation order.
 
-    A correct sample is kept if its ROUGE-L F1 with every kept one is below the threshold.
+    A correct sample is kept if its ROUGE-L F1 with every kept one is below the threshold and none is the same text.
 
     Args:
         completions: the samples of one problem, in generation order.
         correct: whether each sample is correct.
         threshold: ROUGE-L F1 from which on two solutions count as one, in (0, 1].
+        tokenizer: ``rouge`` (ASCII words, as rouge-score) or ``unicode`` (words of any script).
 
     Returns:
         The number of kept samples; 0 if none is correct.
@@ -106,11 +110,17 @@ def distinct_correct(completions: Sequence[str], correct: Sequence[bool], thresh
     Raises:
         ValueError: if the lengths differ or the threshold is outside (0, 1].
     """
-    return distinct_in_order(similar_pairs(completions, correct, threshold))
+    return distinct_in_order(similar_pairs(completions, correct, threshold, tokenizer))
 
 
 def distinct_correct_expected(
-    completions: Sequence[str], correct: Sequence[bool], threshold: float, *, num_orders: int = 2000, seed: int = 0
+    completions: Sequence[str],
+    correct: Sequence[bool],
+    threshold: float,
+    tokenizer: Tokenizer = "rouge",
+    *,
+    num_orders: int = 2000,
+    seed: int = 0,
 ) -> float:
     """``distinct_correct`` averaged over all orders of the correct samples.
 
@@ -123,6 +133,7 @@ def distinct_correct_expected(
         completions: the samples of one problem.
         correct: whether each sample is correct.
         threshold: ROUGE-L F1 from which on two solutions count as one, in (0, 1].
+        tokenizer: ``rouge`` (ASCII words, as rouge-score) or ``unicode`` (words of any script).
         num_orders: random orders for a component of more than 12 samples.
         seed: of those orders.
 
@@ -132,16 +143,20 @@ def distinct_correct_expected(
     Raises:
         ValueError: if the lengths differ or the threshold is outside (0, 1].
     """
-    return expected_distinct(similar_pairs(completions, correct, threshold), num_orders=num_orders, seed=seed)
+    similar = similar_pairs(completions, correct, threshold, tokenizer)
+    return expected_distinct(similar, num_orders=num_orders, seed=seed)
 
 
-def distinct_correct_components(completions: Sequence[str], correct: Sequence[bool], threshold: float) -> int:
+def distinct_correct_components(
+    completions: Sequence[str], correct: Sequence[bool], threshold: float, tokenizer: Tokenizer = "rouge"
+) -> int:
     """Connected components of the correct samples, two of which are linked where ROUGE-L F1 ≥ threshold.
 
     Args:
         completions: the samples of one problem.
         correct: whether each sample is correct.
         threshold: ROUGE-L F1 from which on two solutions count as one, in (0, 1].
+        tokenizer: ``rouge`` (ASCII words, as rouge-score) or ``unicode`` (words of any script).
 
     Returns:
         The number of components; 0 if none is correct. Never more than the greedy count.
@@ -149,7 +164,7 @@ def distinct_correct_components(completions: Sequence[str], correct: Sequence[bo
     Raises:
         ValueError: if the lengths differ or the threshold is outside (0, 1].
     """
-    return len(components(similar_pairs(completions, correct, threshold)))
+    return len(components(similar_pairs(completions, correct, threshold, tokenizer)))
 
 
 def coverage(completions: Iterable[str], solution_set: Mapping[str, str]) -> float:

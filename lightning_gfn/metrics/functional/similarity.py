@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from lightning_gfn.metrics.functional.rouge import rouge_l_f1_matrix
+from lightning_gfn.metrics.functional.rouge import Tokenizer, rouge_l_f1_matrix
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -42,13 +42,31 @@ def require_threshold(threshold: float) -> float:
     return threshold
 
 
-def similar_pairs(completions: Sequence[str], correct: Sequence[bool], threshold: float) -> NDArray[np.bool_]:
-    """Which correct samples count as one solution: ROUGE-L F1 ≥ threshold.
+def similarities(texts: Sequence[str], tokenizer: Tokenizer = "rouge") -> NDArray[np.float64]:
+    """ROUGE-L F1 of every pair of texts, and 1 for equal ones, whatever the tokenizer makes of them.
+
+    Args:
+        texts: M texts; white space at their ends does not matter.
+        tokenizer: what words are, see ``rouge_l_f1_matrix``.
+
+    Returns:
+        A symmetric (M, M) array in [0, 1].
+    """
+    scores = rouge_l_f1_matrix(texts, tokenizer)
+    stripped = np.array([text.strip() for text in texts], dtype=object)
+    return np.where(stripped[:, None] == stripped[None, :], 1.0, scores) if len(texts) else scores
+
+
+def similar_pairs(
+    completions: Sequence[str], correct: Sequence[bool], threshold: float, tokenizer: Tokenizer = "rouge"
+) -> NDArray[np.bool_]:
+    """Which correct samples count as one solution: ROUGE-L F1 ≥ threshold, or the same text.
 
     Args:
         completions: the samples of one problem.
         correct: whether each sample is correct.
         threshold: in (0, 1].
+        tokenizer: what words are, see ``rouge_l_f1_matrix``.
 
     Returns:
         A symmetric bool array over the correct samples.
@@ -57,7 +75,7 @@ def similar_pairs(completions: Sequence[str], correct: Sequence[bool], threshold
         ValueError: if the lengths differ or the threshold is outside (0, 1].
     """
     texts = correct_only(completions, correct)
-    return rouge_l_f1_matrix(texts) >= require_threshold(threshold)
+    return similarities(texts, tokenizer) >= require_threshold(threshold)
 
 
 def distinct_in_order(similar: NDArray[np.bool_]) -> int:

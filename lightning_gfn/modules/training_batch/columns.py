@@ -130,6 +130,32 @@ def check_reward_template(reward: Reward, data: object) -> None:
             )
 
 
+def sampling_mismatch(scores: Scores, rollouts: Rollouts) -> dict[str, float]:
+    """How far the sampler and the scoring pass of one policy disagree about log q of sampled tokens, nats.
+
+        mean and maximum over the tokens of on-policy trajectories of |log q_sampled - log q_scored|
+
+    Args:
+        scores: of the policy that sampled.
+        rollouts: the trajectories.
+
+    Returns:
+        ``sampling_mismatch_mean`` and ``sampling_mismatch_max``; nothing where no log-probability of the sampler is at
+        hand: for batches with replayed or given trajectories, and without on-policy tokens.
+    """
+    if rollouts.behaviour_log_pf_NT is None:
+        return {}
+    fresh_B = torch.tensor([source == "on_policy" for source in rollouts.sources], device=scores.log_pf_NT.device)
+    mask_NT = rollouts.action_mask_NT & fresh_B[rollouts.trajectory_index_N][:, None]
+    if not bool(mask_NT.any()):
+        return {}
+    difference_M = (rollouts.behaviour_log_pf_NT - scores.log_pf_NT.detach())[mask_NT].abs()
+    return {
+        "sampling_mismatch_mean": float(difference_M.mean()),
+        "sampling_mismatch_max": float(difference_M.max()),
+    }
+
+
 class StepBoundaries:
     """Finds the prefixes that end a reasoning step: those that end a separator, the empty one and the whole action.
 

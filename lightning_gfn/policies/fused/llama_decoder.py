@@ -24,8 +24,8 @@ class Activations(Normaliser):
 
     def __init__(self, weights: FusedWeights, num_rows: int) -> None:
         query, key, width = weights.num_heads, weights.num_kv_heads, weights.head_width
-        empty = weights.head_HV.new_empty
-        super().__init__(weights.head_HV, weights.embedding_VH.shape[1], num_rows, weights.epsilon)
+        empty = weights.embedding_VH.new_empty
+        super().__init__(weights.embedding_VH, weights.embedding_VH.shape[1], num_rows, weights.epsilon)
         self.states_MA = empty(num_rows, (query + 2 * key) * width)
         self.states_MGD = self.states_MA.view(num_rows, query + 2 * key, width)
         self.turned_MGD = self.states_MGD[:, : query + key]
@@ -93,7 +93,7 @@ class FusedDecoder(Decoder):
         ]
         last_PH = x_MH.view(num_prompts, self.length, -1)[:, -1]
         self.buffers = Activations(weights, num_prompts)
-        self.logits_NV = last_PH.new_empty(num_prompts, weights.head_HV.shape[1])
+        self.logits_NV = weights.head_HV.new_empty(num_prompts, weights.head_HV.shape[1])
         return self.logits(last_PH)
 
     def prompt_layer(
@@ -173,5 +173,5 @@ class FusedDecoder(Decoder):
 
     def logits(self, x_MH: Tensor) -> Tensor:
         """Final norm and output layer, float32; the next call overwrites the result."""
-        linear_(self.logits_NV, self.buffers.normalise(x_MH), self.weights.head_HV, self.weights.head_bias_V)
-        return self.logits_NV.float()
+        linear_(self.logits_NV, self.buffers.normalise_wide(x_MH), self.weights.head_HV, self.weights.head_bias_V)
+        return self.logits_NV

@@ -110,7 +110,7 @@ class FusedWeights:
 
     Args:
         model: a model for which ``unsupported_reason`` is None; its adapters are merged into the copy alone.
-        dtype: of the copy.
+        dtype: of the copy, but for its output matrix, which is float32.
     """
 
     def __init__(self, model: PreTrainedModel, dtype: torch.dtype) -> None:
@@ -126,8 +126,8 @@ class FusedWeights:
         self.embedding_VH = effective_weight(backbone.embed_tokens).to(dtype)
         self.layers = [self.copy_layer(layer) for layer in backbone.layers]
         head = model.get_output_embeddings()
-        self.head_HV = join_transposed([effective_weight(head)], dtype, backbone.norm.weight.detach())
-        self.head_bias_V = join_biases([bias_of(head)], dtype)
+        self.head_HV = join_transposed([effective_weight(head)], torch.float32, backbone.norm.weight.detach())
+        self.head_bias_V = join_biases([bias_of(head)], torch.float32)
 
     def copy_layer(self, layer: Any) -> FusedLayer:
         """The working copy of one layer."""
@@ -165,11 +165,6 @@ class FusedWeights:
         cos, sin = self.rotary(torch.zeros(1, dtype=torch.float32, device=device), position_ids=positions)
         half = self.head_width // 2
         return torch.complex(cos[0, :, :half].float(), sin[0, :, :half].float())[:, None]
-
-
-def weight_fingerprint(model: nn.Module) -> tuple[tuple[int, int], ...]:
-    """Changes whenever a parameter is replaced, moved or written to."""
-    return tuple((parameter.data_ptr(), parameter._version) for parameter in model.parameters())
 
 
 def copy_bytes(model: nn.Module, dtype: torch.dtype) -> int:

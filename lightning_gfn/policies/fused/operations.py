@@ -32,7 +32,7 @@ class Normaliser:
     """
 
     def __init__(self, like: Tensor, width: int, num_rows: int, epsilon: float) -> None:
-        self.inverse_H = 1 / width
+        self.inverse_H, self.epsilon = 1 / width, epsilon
         self.epsilon_1 = like.new_empty(1, dtype=torch.float32).fill_(epsilon)
         self.scale_M1 = like.new_empty(num_rows, 1, dtype=torch.float32)
         self.normed_MH = like.new_empty(num_rows, width)
@@ -44,3 +44,10 @@ class Normaliser:
         if x_MH.dtype == torch.float32:
             return torch.mul(x_MH, scale_M1, out=self.normed_MH)
         return self.normed_MH.copy_(x_MH * scale_M1)
+
+    def normalise_wide(self, x_MH: Tensor) -> Tensor:
+        """The same in float32."""
+        if x_MH.dtype == torch.float32:
+            return self.normalise(x_MH)
+        width = x_MH.shape[1:]
+        return torch.nn.functional.rms_norm(x_MH.float(), width, eps=self.epsilon)

@@ -26,7 +26,7 @@ class CrossActivations(T5Activations):
         super().__init__(weights, num_rows)
         self.query_RG1D = self.states_MGD[:, :heads, None]
         self.kept_RGD = self.states_MGD[:, heads:]
-        self.cross_RQ = weights.head_HV.new_empty(num_rows, heads * width)
+        self.cross_RQ = weights.embedding_VH.new_empty(num_rows, heads * width)
         self.cross_RG1D = self.cross_RQ.view(num_rows, heads, 1, width)
 
 
@@ -68,10 +68,10 @@ class FusedT5Decoder(Decoder):
     def allocate(self, num_rows: int, capacity: int) -> None:
         """Make empty caches and room for logits."""
         weights = self.weights
-        empty = weights.head_HV.new_empty
+        empty = weights.embedding_VH.new_empty
         shape = (num_rows, 2 * weights.num_heads, capacity, weights.head_width)
         self.caches = [empty(shape) for _ in weights.layers]
-        self.logits_RV = empty(num_rows, weights.head_HV.shape[1])
+        self.logits_RV = weights.head_HV.new_empty(num_rows, weights.head_HV.shape[1])
         self.bias_1G1L = weights.position_bias(capacity)
         self.keep_rows(num_rows)
 
@@ -107,8 +107,8 @@ class FusedT5Decoder(Decoder):
             linear_(buffers.cross_RQ, buffers.normalise(x_RH), cross.query_HQ, None)
             add_linear_(x_RH, self.read_context(number), cross.out_QH, None)
             buffers.add_feed_forward_(layer, x_RH)
-        linear_(self.logits_RV, buffers.normalise(x_RH), self.weights.head_HV, None)
-        return self.logits_RV.float()
+        linear_(self.logits_RV, buffers.normalise_wide(x_RH), self.weights.head_HV, None)
+        return self.logits_RV
 
     def read_context(self, number: int) -> Tensor:
         """Cross-attention of the rows' queries in one layer, (R, Q)."""

@@ -19,8 +19,8 @@ class T5Activations(Normaliser):
     """
 
     def __init__(self, weights: FusedT5Weights, num_rows: int) -> None:
-        empty = weights.head_HV.new_empty
-        super().__init__(weights.head_HV, weights.embedding_VH.shape[1], num_rows, weights.epsilon)
+        empty = weights.embedding_VH.new_empty
+        super().__init__(weights.embedding_VH, weights.embedding_VH.shape[1], num_rows, weights.epsilon)
         self.states_MA = empty(num_rows, 3 * weights.num_heads * weights.head_width)
         self.states_MGD = self.states_MA.view(num_rows, 3 * weights.num_heads, weights.head_width)
         self.up_MF = empty(num_rows, weights.layers[0].up_HF.shape[1])

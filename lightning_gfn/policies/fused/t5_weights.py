@@ -76,7 +76,7 @@ class FusedT5Weights:
         model: a model for which ``unsupported_reason`` is None.
         backbone: its encoder and decoder.
         output_scale: factor on the logits.
-        dtype: of the copy.
+        dtype: of the copy, but for its output matrix, which is float32.
     """
 
     def __init__(
@@ -97,7 +97,7 @@ class FusedT5Weights:
         self.layers = [self.copy_layer(block.layer) for block in decoder.block]
         self.cross_layers = [self.copy_cross(block.layer[1]) for block in decoder.block]
         norm_H = decoder.final_layer_norm.weight.detach() * output_scale
-        self.head_HV = self.join(model.get_output_embeddings(), norm_H=norm_H)
+        self.head_HV = join_transposed([effective_weight(model.get_output_embeddings())], torch.float32, norm_H)
 
     def join(self, *modules: Any, norm_H: Tensor | None = None) -> Tensor:
         """Matrices side by side, (inputs, outputs), with the weight of the norm before them."""

@@ -10,7 +10,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
+
+from lightning_gfn.policies.models.architectures import DecoderOnly
+from lightning_gfn.policies.models.output_layer import SCALED_BY_TIES
 
 if TYPE_CHECKING:
     from peft import PeftModel
@@ -27,8 +30,9 @@ class LoraSettings:
     Args:
         rank: rows of A.
         alpha: scale of the update.
-        dropout: dropout on the input of A while training.
-        target_modules: names of the linear layers to adapt; every linear layer but the output layer if None.
+        dropout: dropout on the input of A, in stages that train with dropout (``dropout`` of the policy).
+        target_modules: names of the linear layers to adapt; every linear layer but the output layer if None. Of a model
+            that reads images or sounds too, those of its language model.
 
     Source: Hu et al. 2021, arXiv:2106.09685, section 4.1.
     """
@@ -70,8 +74,74 @@ def apply_previous_adapter(
     """Load the adapter of an earlier stage: merged into the weights, or beside them and frozen."""
     from peft import PeftModel
 
+    from lightning_gfn.policies.models.wide_lora import widen_adapters
+
     adapted = PeftModel.from_pretrained(base, str(folder), adapter_name=PREVIOUS, is_trainable=False)
-    return adapted.merge_and_unload() if how == "merge" else adapted
+    untie_adapted(adapted)
+    if how == "merge":
+        return adapted.merge_and_unload().requires_grad_(True)
+    widen_adapters(adapted)
+    return adapted
+
+
+def target_modules(model: PreTrainedModel | PeftModel, names: list[str] | None) -> list[str] | str:
+    """What PEFT shall adapt: of a model that reads images or sounds too, layers of its language model alone; never a
+    router, which is no plain linear layer.
+
+    Raises:
+        ValueError: if a name fits no layer.
+    """
+    base = model.get_base_model() if hasattr(model, "peft_config") else model
+    has_router = any(type(module).__name__.endswith("Router") for module in base.modules())
+    is_plain = base.config.get_text_config() is base.config and not (has_router and names is None)
+    if is_plain or base.config.is_encoder_decoder:
+        return names if names is not None else "all-linear"
+    inside = {id(module) for module in DecoderOnly().backbone(base).modules()}
+    linear = [
+        name
+        for name, module in base.named_modules()
+        if id(module) in inside
+        and (isinstance(module, nn.Linear) or hasattr(module, "get_delta_weight"))
+        and not type(module).__name__.endswith("Router")
+        and not {"base_layer", "lora_A", "lora_B"} & set(name.split("."))
+    ]
+    chosen = [name for name in linear if names is None or any(f".{name}".endswith(f".{own}") for own in names)]
+    if not chosen:
+        raise ValueError(
+            f"lora.target_modules={names} names no linear layer of the language model in {type(base).__name__}; "
+            f"it has {', '.join(sorted({name.rsplit('.', 1)[-1] for name in linear}))}"
+        )
+    return chosen
+
+
+def untie_adapted(model: PeftModel) -> None:
+    """Give every adapted layer a weight of its own, if it shares one with a layer that is not adapted alike.
+
+    The output layer of many models is their embedding. An adapter on it alone is the adapter of another model: merged,
+    it would change the embedding as well.
+
+    Raises:
+        ValueError: if the model computes otherwise as soon as its layers are not tied.
+    """
+    base = model.get_base_model()
+    adapted = [module for module in base.modules() if hasattr(module, "get_delta_weight")]
+    wrapped = {id(module) for module in adapted}
+    holders: dict[int, int] = {}
+    for module in base.modules():
+        if id(module) not in wrapped and isinstance(weight := vars(module)["_parameters"].get("weight"), Tensor):
+            holders[id(weight)] = holders.get(id(weight), 0) + 1
+    bases = [layer.get_base_layer() for layer in adapted]
+    shared = [layer for layer in bases if holders.get(id(getattr(layer, "weight", None)), 0) > 1]
+    if not shared:
+        return
+    if base.config.model_type in SCALED_BY_TIES:
+        raise ValueError(
+            f"lora.target_modules names a layer that {type(base).__name__} ties to its embedding: leave it out"
+        )
+    for layer in shared:
+        layer.weight = nn.Parameter(layer.weight.detach().clone(), requires_grad=False)
+    base.config.tie_word_embeddings = base.config.get_text_config().tie_word_embeddings = False
+    base.all_tied_weights_keys = {}
 
 
 def attach_lora(model: PreTrainedModel | PeftModel, settings: LoraSettings, task_type: str) -> PeftModel:
@@ -87,11 +157,13 @@ def attach_lora(model: PreTrainedModel | PeftModel, settings: LoraSettings, task
     """
     from peft import LoraConfig, PeftModel, get_peft_model
 
+    from lightning_gfn.policies.models.wide_lora import widen_adapters
+
     config = LoraConfig(
         r=settings.rank,
         lora_alpha=settings.alpha,
         lora_dropout=settings.dropout,
-        target_modules=settings.target_modules if settings.target_modules is not None else "all-linear",
+        target_modules=target_modules(model, settings.target_modules),
         task_type=task_type,
     )
     if isinstance(model, PeftModel):
@@ -99,6 +171,8 @@ def attach_lora(model: PreTrainedModel | PeftModel, settings: LoraSettings, task
         model.base_model.set_adapter([PREVIOUS, TRAINED])
     else:
         model = get_peft_model(model, config, adapter_name=TRAINED)
+    untie_adapted(model)
+    widen_adapters(model)
     for name, parameter in model.named_parameters():
         parameter.requires_grad_(f".{TRAINED}." in name)
     return model
@@ -130,12 +204,17 @@ def trained_adapter_is_zero(model: PeftModel) -> bool:
     return all(not bool(p.any()) for n, p in pairs if "lora_B" in n or "lora_embedding_B" in n)
 
 
+def has_adapters(model: nn.Module) -> bool:
+    """True if any layer is adapted."""
+    return any(hasattr(module, "get_delta_weight") for module in model.modules())
+
+
 def effective_weight(module: Any) -> Tensor:
-    """The weight that a layer amounts to, active adapters added in float32."""
+    """The weight that a layer amounts to, active adapters added in float32 unless they are merged into it."""
     if not hasattr(module, "get_delta_weight"):
         return module.weight.detach()
     weight = module.get_base_layer().weight.detach()
     total = weight.float()
-    for name in () if module.disable_adapters else module.active_adapters:
+    for name in () if module.disable_adapters or module.merged else module.active_adapters:
         total = total + module.get_delta_weight(name).detach().float()
     return total.to(torch.promote_types(weight.dtype, torch.float32))

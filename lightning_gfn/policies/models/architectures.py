@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from abc import ABC, abstractmethod
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -17,12 +18,21 @@ if TYPE_CHECKING:
     from transformers import PreTrainedConfig, PreTrainedModel
 
 CACHED_LAYER_TYPES = {"full_attention", "sliding_attention", "chunked_attention", "moe", "mlp"}
+RECURRENT_LAYER_TYPES = {"linear_attention", "conv", "mamba", "hybrid"}
+"""Layers whose state a cache of the library keeps beside keys and values."""
+KNOWN_LAYER_TYPES = CACHED_LAYER_TYPES | RECURRENT_LAYER_TYPES
 
 
 def max_positions(config: PreTrainedConfig) -> int | None:
     """The longest sequence that the model has positions for; None if unlimited."""
-    value = getattr(config, "max_position_embeddings", None)
+    value = getattr(config.get_text_config(), "max_position_embeddings", None)
     return int(value) if value is not None else None
+
+
+def keeps_recurrent_state(model: PreTrainedModel) -> bool:
+    """True if keys and values are not all that a decoder has to keep."""
+    layer_types = set(getattr(model.config.get_text_config(), "layer_types", None) or ())
+    return bool(getattr(model, "_is_stateful", False) or layer_types - CACHED_LAYER_TYPES)
 
 
 class Architecture(ABC):
@@ -108,11 +118,15 @@ class DecoderOnly(Architecture):
             )
 
     def check_model(self, model: PreTrainedModel) -> None:
-        """Refuse models that a key-value cache of plain attention cannot serve."""
-        layer_types = set(getattr(model.config, "layer_types", None) or ())
-        if getattr(model, "_is_stateful", False) or layer_types - CACHED_LAYER_TYPES:
+        """Refuse models whose state no cache of the library keeps."""
+        if not keeps_recurrent_state(model):
+            return
+        layer_types = set(getattr(model.config.get_text_config(), "layer_types", None) or ())
+        takes_cache = "past_key_values" in inspect.signature(self.backbone(model).forward).parameters
+        if model.config.is_encoder_decoder or not takes_cache or not layer_types <= KNOWN_LAYER_TYPES:
             raise ValueError(
-                f"{type(model).__name__} keeps a recurrent state; CausalLM takes models with attention alone"
+                f"model_type {model.config.model_type!r} keeps a recurrent state that is not supported: use a model "
+                "of attention (llama, qwen3, gemma3, …) or a hybrid such as qwen3_5_text, qwen3_next or lfm2"
             )
 
     def special_fields(self, special: dict[str, int | None]) -> dict[str, int | None]:
@@ -124,8 +138,12 @@ class DecoderOnly(Architecture):
         return context + action
 
     def backbone(self, model: PreTrainedModel) -> nn.Module:
-        """See ``Architecture.backbone``."""
-        return model.base_model
+        """See ``Architecture.backbone``; of a model that reads images or sounds too, its language model."""
+        is_plain = model.config.get_text_config() is model.config and model.base_model is not model
+        found: nn.Module = model.base_model if is_plain else model.get_decoder()
+        if found is model:  # Llama 4's text model names a base that it does not have
+            found = getattr(model, "model")  # noqa: B009 - typed as a tensor or a module
+        return found
 
     def read(self, backbone: Any, steps: StepBatch, *, pad_id: int) -> Reading:
         """See ``Architecture.read``."""
@@ -142,5 +160,5 @@ class DecoderOnly(Architecture):
     def try_out(self, model: PreTrainedModel) -> tuple[Tensor, Tensor]:
         """See ``Architecture.try_out``."""
         ids = torch.arange(3, device=model.device)[None]
-        hidden = model.base_model(input_ids=ids, use_cache=False).last_hidden_state
+        hidden = self.backbone(model)(input_ids=ids, use_cache=False).last_hidden_state
         return model(input_ids=ids, use_cache=False).logits, hidden

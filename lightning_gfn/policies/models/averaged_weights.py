@@ -7,6 +7,7 @@ from contextlib import contextmanager
 
 import torch
 from torch import Tensor, nn
+from torch.autograd.graph import increment_version
 
 
 class AveragedWeights(nn.Module):
@@ -67,7 +68,9 @@ class AveragedWeights(nn.Module):
             for name, parameter in self.trained(model).items():
                 own.append((parameter, parameter.data))
                 parameter.data = averages[name].to(parameter.dtype)
+            increment_version([parameter for parameter, _ in own])
             yield
         finally:
             for parameter, data in own:
                 parameter.data = data
+            increment_version([parameter for parameter, _ in own])

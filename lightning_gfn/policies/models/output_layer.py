@@ -9,14 +9,17 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor, nn
 
+from lightning_gfn.policies.models.wide_linear import NARROW, wide_linear
+
 if TYPE_CHECKING:
-    import torch
     from transformers import PreTrainedModel
 
 
 @dataclass(frozen=True)
 class OutputLayer:
     """Hidden states to vocabulary logits: ``cap · tanh(scale · head(h) / cap)``, without tanh if there is no cap.
+
+    Logits are float32 whatever the model computes in: one of 20 is rounded by 0.06 in bfloat16.
 
     Args:
         head: the output embedding of the language model.
@@ -29,7 +32,7 @@ class OutputLayer:
     cap: float | None = None
 
     def __call__(self, hidden_MH: Tensor) -> Tensor:
-        logits_MV = self.head(hidden_MH)
+        logits_MV = wide_logits(self.head, hidden_MH)
         if self.scale != 1.0:
             logits_MV = logits_MV * self.scale
         if self.cap is not None:
@@ -42,6 +45,19 @@ class OutputLayer:
         return self.scale != 1.0 or self.cap is not None or type(self.head) is not nn.Linear
 
 
+def wide_logits(head: Callable[[Tensor], Tensor], hidden_MH: Tensor) -> Tensor:
+    """Outputs of the head in float32; one without weights of its own is called as it is."""
+    weight = getattr(head, "weight", None)
+    if weight is None:
+        return head(hidden_MH).float()
+    if hasattr(head, "in_float32") and (weight.dtype in NARROW or hidden_MH.dtype in NARROW):
+        return head.in_float32(hidden_MH)
+    if isinstance(head, nn.Linear) and weight.dtype in NARROW:
+        return wide_linear(hidden_MH, weight, head.bias)
+    with torch.autocast(hidden_MH.device.type, enabled=False):
+        return head(hidden_MH.to(weight.dtype)).float()
+
+
 SCALED_BY_TIES = ("umt5", "switch_transformers")
 
 
@@ -51,7 +67,7 @@ def output_layer_of(model: PreTrainedModel) -> OutputLayer:
     Raises:
         ValueError: if the model has no output layer.
     """
-    head, config = model.get_output_embeddings(), model.config
+    head, config = model.get_output_embeddings(), model.config.get_text_config()
     if head is None:
         raise ValueError(
             f"{type(model).__name__} has no output embedding; a policy needs a model with an output layer over tokens"

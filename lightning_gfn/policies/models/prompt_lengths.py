@@ -61,7 +61,7 @@ class PromptLengths:
             turns = len(prompt.messages) if isinstance(prompt, ChatPrompt) else 0
             if len(prompt.encode()) + MARGIN * (1 + turns) <= limit:
                 continue
-            if self.backend is None or codec.begins(prompt):
+            if self.backend is None:
                 found[index] = len(codec.encode_prompt(prompt))
             elif isinstance(prompt, ChatPrompt) and chat is not None:
                 if chat.names_control(prompt):
@@ -70,9 +70,9 @@ class PromptLengths:
                     chats.append((index, chat.render(prompt.messages)))
             else:
                 plain.append((index, str(prompt)))
-        for index, text, ids in self._encoded(plain, limit, special=True):
-            found[index] = len(codec.without_end(text, ids))
-        found |= {index: len(ids) for index, _, ids in self._encoded(chats, limit, special=False)}
+        added = len(codec.begin_ids) + len(codec.end_ids)
+        found |= {index: len(codec.framed(ids)) for index, ids in self._encoded(plain, limit - added)}
+        found |= {index: len(ids) for index, ids in self._encoded(chats, limit)}
         return {index: length for index, length in sorted(found.items()) if length > limit}
 
     def overlong_completions(self, texts: Sequence[str], limit: int) -> dict[int, int]:
@@ -87,23 +87,25 @@ class PromptLengths:
             lengths = {index: len(self.codec.encode_completion(text)) for index, text in rows}
             return {index: length for index, length in lengths.items() if length > limit}
         before, self.backend.encode_special_tokens = self.backend.encode_special_tokens, True
-        guard, more = self.codec.guard, len(self.codec.guard_ids)
+        guard, own = self.codec.guard, self.codec.guard_ids[self.codec.guard]
         try:
-            guarded = [(index, guard + text) for index, text in rows]
-            return {i: len(ids) - more for i, _, ids in self._encoded(guarded, limit + more, special=False)}
+            encoded = list(self._encoded([(index, guard + text) for index, text in rows], limit))
         finally:
             self.backend.encode_special_tokens = before
+        apart = {i: ids[: len(own)] == own for i, ids in encoded}  # else the guard has joined the text's first token
+        lengths = {
+            i: len(ids) - len(own) if apart[i] else len(self.codec.encode_completion(texts[i])) for i, ids in encoded
+        }
+        return {index: length for index, length in lengths.items() if length > limit}
 
-    def _encoded(
-        self, rows: Sequence[tuple[int, str]], limit: int, *, special: bool
-    ) -> Iterator[tuple[int, str, list[int]]]:
-        """Those of the indexed texts with more tokens than the limit, and their tokens."""
+    def _encoded(self, rows: Sequence[tuple[int, str]], limit: int) -> Iterator[tuple[int, list[int]]]:
+        """Of the indexed texts those with more tokens than the limit, as index and tokens."""
         for start in range(0, len(rows), BATCH):
             chunk = rows[start : start + BATCH]
-            encoded = self.backend.encode_batch_fast([text for _, text in chunk], add_special_tokens=special)
-            for (index, text), tokens in zip(chunk, encoded, strict=True):
+            encoded = self.backend.encode_batch_fast([text for _, text in chunk], add_special_tokens=False)
+            for (index, _), tokens in zip(chunk, encoded, strict=True):
                 if len(tokens) > limit:
-                    yield index, text, tokens.ids
+                    yield index, tokens.ids
 
 
 def chat_mismatch(codec: TextCodec, prompts: Iterable[str]) -> Literal["plain", "conversations"] | None:

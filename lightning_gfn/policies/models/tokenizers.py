@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import warnings
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +19,11 @@ if TYPE_CHECKING:
 
 PAD, BOS, EOS = "<pad>", "<bos>", "<eos>"
 NUM_BYTES = 256
+GUARDS = ("", "\n", ":", "a")
+SPACES = ("\u2581", "\u0120")
+"""How tokenizers spell the space before a word."""
+SAMPLES = ("a", "ab 12", " two  spaces", "line\nbreak\n\nend", "\n\nx = 3/4, y.", "(a)")
+"""Texts that a tokenizer should give back."""
 
 
 @dataclass(frozen=True)
@@ -163,50 +169,92 @@ class TextCodec:
 
     def __init__(self, tokenizer: PreTrainedTokenizerBase, *, prompts_end: bool = False) -> None:
         self.tokenizer, self.prompts_end = tokenizer, prompts_end
-        # Sentencepiece tokenizers put a space before the first word; after a line break they do not, so a completion
-        # is encoded and decoded behind one.
-        pieces = tokenizer.convert_ids_to_tokens(tokenizer.encode("a", add_special_tokens=False))
-        self.guard = "\n" if pieces[0].startswith("\u2581") else ""
-        self.guard_ids = tokenizer.encode(self.guard, add_special_tokens=False) if self.guard else []
+        self.begin_ids, self.end_ids = self._frame()
+        self.guard_ids = {guard: self._plain(guard) if guard else [] for guard in GUARDS}
+        self.guard = self._choose_guard()
         self.chat: ChatTemplate | None = None
         """The tokenizer's chat template; None if it has none, or if prompts go to an encoder."""
         if tokenizer.chat_template and not prompts_end:
             self.chat = ChatTemplate(tokenizer, self.special_ids(), self.encode_completion)
 
+    def _plain(self, text: str) -> list[int]:
+        """Token ids of a text without special tokens; the name of one is text like any other."""
+        return self.tokenizer.encode(text, add_special_tokens=False, split_special_tokens=True)
+
+    def _frame(self) -> tuple[list[int], list[int]]:
+        """What the tokenizer's own rule puts before and behind a text."""
+        plain, framed = self.tokenizer.encode("a", add_special_tokens=False), self.tokenizer.encode("a")
+        for start in range(len(framed) - len(plain) + 1):
+            if framed[start : start + len(plain)] == plain:
+                return framed[:start], framed[start + len(plain) :]
+        return [], []
+
+    def _choose_guard(self) -> str:
+        """The text behind which completions are encoded and decoded: the first that brings most samples back.
+
+        Some tokenizers put a space before the first word of a text, and a completion is not the first.
+        """
+        pieces = self.tokenizer.convert_ids_to_tokens(self._plain("a"))
+        adds_space = bool(pieces) and pieces[0].startswith(SPACES)
+        lost: dict[str, list[str]] = {}
+        for guard in GUARDS[1:] if adds_space else GUARDS:
+            self.guard = guard
+            lost[guard] = [text for text in SAMPLES if self.decode(self.encode_completion(text)) != text]
+            if not lost[guard]:
+                return guard
+        best = min(lost, key=lambda guard: len(lost[guard]))
+        self.guard = best
+        example = lost[best][0]
+        warnings.warn(
+            f"the tokenizer does not give every text back: {example!r} becomes "
+            f"{self.decode(self.encode_completion(example))!r}; completions are rewarded and stored as it spells them",
+            stacklevel=2,
+        )
+        return best
+
     def encode_prompt(self, text: str) -> list[int]:
         """Token ids of a prompt, with the begin token if the tokenizer's own rule adds one; never empty.
 
-        A ``ChatPrompt`` goes through the chat template, where there is one.
+        What the text itself begins or ends with is not added again. A ``ChatPrompt`` goes through the chat template,
+        where there is one, which adds what it wants.
         """
         if self.chat is not None and isinstance(text, ChatPrompt):
             return self.chat.encode(text)
-        if self.prompts_end:
-            return self.tokenizer.encode(text) or [self.tokenizer.eos_token_id]
-        ids = self.without_end(text, self.tokenizer.encode(text, add_special_tokens=not self.begins(text)))
+        ids = self.framed(self.tokenizer.encode(text, add_special_tokens=False))
         if ids:
             return ids
-        begin = self.tokenizer.bos_token_id
-        return [begin if begin is not None else self.tokenizer.eos_token_id]
+        token = self.tokenizer.eos_token_id if self.prompts_end else self.tokenizer.bos_token_id
+        return [token if token is not None else self.tokenizer.eos_token_id]
 
-    def begins(self, text: str) -> bool:
-        """Whether a prompt writes the begin token itself."""
-        return self.tokenizer.bos_token is not None and text.startswith(self.tokenizer.bos_token)
-
-    def without_end(self, text: str, ids: list[int]) -> list[int]:
-        """The ids of a prompt without the end token that the tokenizer's own rule adds, where a completion follows."""
-        eos = self.tokenizer.eos_token_id
-        added = not self.prompts_end and ids and ids[-1] == eos and not text.endswith(self.tokenizer.eos_token)
-        return ids[:-1] if added else ids
+    def framed(self, ids: list[int]) -> list[int]:
+        """The ids of a prompt with the begin and end tokens that the tokenizer's own rule gives it."""
+        begin, end = self.begin_ids, self.end_ids if self.prompts_end else []
+        if begin and ids[: len(begin)] != begin:
+            ids = begin + ids
+        if end and ids[-len(end) :] != end:
+            ids = ids + end
+        return ids
 
     def encode_completion(self, text: str) -> list[int]:
-        """Token ids of a completion; the name of a special token in it is text like any other."""
-        ids = self.tokenizer.encode(self.guard + text, add_special_tokens=False, split_special_tokens=True)
-        return ids[len(self.guard_ids) :]
+        """Token ids of a completion; the name of a special token in it is text like any other.
+
+        A guard that joins the text in one token would take its beginning along, so another one serves then.
+        """
+        for guard in (self.guard, *GUARDS[1:]):
+            own, ids = self.guard_ids[guard], self._plain(guard + text)
+            if ids[: len(own)] == own and (own or not guard):
+                return ids[len(own) :]
+        return self._plain(text)
 
     def decode(self, ids: Sequence[int]) -> str:
         """Text of action tokens."""
-        text = self.tokenizer.decode([*self.guard_ids, *ids], clean_up_tokenization_spaces=False)
-        return text.removeprefix(self.guard)
+        guard_ids = self.guard_ids[self.guard]
+        if not guard_ids:
+            return self._spell(ids)
+        return self._spell([*guard_ids, *ids]).removeprefix(self._spell(guard_ids))
+
+    def _spell(self, ids: Sequence[int]) -> str:
+        return self.tokenizer.decode(list(ids), clean_up_tokenization_spaces=False)
 
     def token_id(self, token: str, argument: str) -> int:
         """The id of a token given as a vocabulary entry or as a text that is one token.

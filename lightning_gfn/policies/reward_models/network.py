@@ -177,9 +177,7 @@ class LanguageRewardNetwork(LanguageModel, RewardNetwork, TextModel):
         mask_BS = ends_BS > 0
         model = self.hugging_face
         reading = self.architecture.read(self.architecture.backbone(model), batch, pad_id=self.pad_id)
-        hidden_BSH = reading.hidden_SH[reading.flat_NT1.gather(1, ends_BS)].float()
-        with torch.autocast(hidden_BSH.device.type, enabled=False):
-            score_BS = self.output(hidden_BSH).squeeze(-1)
+        score_BS = self.output(reading.hidden_SH[reading.flat_NT1.gather(1, ends_BS)]).squeeze(-1)
         tokens = sum(len(context) + len(solution) for context, solution, _ in encoded)
         return torch.where(mask_BS, score_BS, 0.0), mask_BS, tokens
 

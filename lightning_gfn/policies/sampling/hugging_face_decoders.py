@@ -9,7 +9,7 @@ from torch import Tensor
 
 from lightning_gfn.policies.models.output_layer import OutputLayer
 from lightning_gfn.policies.sampling.generation import Decoder
-from lightning_gfn.policies.sampling.kv_cache import PreallocatedCache, decoding_mask, left_positions
+from lightning_gfn.policies.sampling.kv_cache import PreallocatedCache, RecurrentCache, decoding_mask, left_positions
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -26,10 +26,13 @@ class HuggingFaceDecoder(Decoder):
         backbone: the model without its output layer, in evaluation mode.
         output_layer: hidden states to logits.
         num_layers: its attention layers.
+        recurrent: some layers keep a state that is neither keys nor values.
     """
 
-    def __init__(self, backbone: PreTrainedModel, output_layer: OutputLayer, num_layers: int) -> None:
-        self.backbone = backbone
+    def __init__(
+        self, backbone: PreTrainedModel, output_layer: OutputLayer, num_layers: int, *, recurrent: bool = False
+    ) -> None:
+        self.backbone, self.recurrent = backbone, recurrent
         self.output_layer = output_layer
         self.num_layers = num_layers
         self.mask_RL: Tensor | None = None
@@ -37,7 +40,9 @@ class HuggingFaceDecoder(Decoder):
     def prefill(self, ids_PC: Tensor, mask_PC: Tensor | None) -> Tensor:
         """See ``Decoder.prefill``."""
         num_prompts, self.length = ids_PC.shape
-        self.cache = PreallocatedCache(self.num_layers, self.length)
+        self.cache: PreallocatedCache | RecurrentCache = (
+            RecurrentCache(self.backbone.config) if self.recurrent else PreallocatedCache(self.num_layers, self.length)
+        )
         self.prompt_mask_PC = mask_PC
         if mask_PC is None:
             position_ids = torch.arange(self.length, device=ids_PC.device).expand(num_prompts, -1)

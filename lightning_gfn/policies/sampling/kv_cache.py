@@ -6,7 +6,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from transformers.cache_utils import Cache, CacheLayerMixin
+from transformers.cache_utils import Cache, CacheLayerMixin, DynamicCache
 
 
 def move_rows_(tensor_N: Tensor, target_R: Tensor, source_R: Tensor) -> None:
@@ -119,6 +119,27 @@ class CrossCache(PreallocatedCache):
     """Keys and values of cross-attention, whose capacity is the length of the contexts."""
 
     layer_class = CrossLayer
+
+
+class RecurrentCache(DynamicCache):
+    """The library's own cache, for models that keep a recurrent state in some layers.
+
+    Args:
+        config: of the model; its layer types say what each layer keeps.
+    """
+
+    def __init__(self, config: Any) -> None:
+        super().__init__(config=config)
+
+    def repeat_rows(self, rows_N: Tensor, capacity: int) -> None:
+        """Make row i a copy of the present row ``rows_N[i]``; room is made as positions come."""
+        self.reorder_cache(rows_N)
+
+    def move_rows(self, target_R: Tensor, source_R: Tensor, num_rows: int) -> None:
+        """Copy rows and keep the first ``num_rows``."""
+        order_R = torch.arange(num_rows, device=target_R.device)
+        order_R[target_R] = source_R
+        self.reorder_cache(order_R)
 
 
 def left_positions(mask_PC: Tensor) -> Tensor:

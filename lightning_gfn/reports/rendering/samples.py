@@ -7,7 +7,8 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from lightning_gfn.metrics.functional.rouge import rouge_l_f1_matrix
+from lightning_gfn.metrics.functional.rouge import Tokenizer
+from lightning_gfn.metrics.functional.similarity import similarities
 from lightning_gfn.reports.comparison import Comparison
 from lightning_gfn.reports.statistics.cube import DISTINCT
 
@@ -15,12 +16,12 @@ MAX_BYTES = 6_000_000
 THRESHOLD = 0.7
 
 
-def kept_in_order(texts: Sequence[str], threshold: float) -> list[list[Any]]:
+def kept_in_order(texts: Sequence[str], threshold: float, tokenizer: Tokenizer = "rouge") -> list[list[Any]]:
     """Each text that is similar to no kept one before it, with the number of texts that it stands for.
 
     The same greedy rule as the metric: a text joins the first kept one whose ROUGE-L F1 with it reaches the threshold.
     """
-    similar = rouge_l_f1_matrix(texts) >= threshold
+    similar = similarities(texts, tokenizer) >= threshold
     kept: list[int] = []
     counts: Counter[int] = Counter()
     for text in range(len(texts)):
@@ -32,7 +33,7 @@ def kept_in_order(texts: Sequence[str], threshold: float) -> list[list[Any]]:
     return [[texts[text], counts[text]] for text in kept]
 
 
-def cell(row: Mapping[str, Any], threshold: float) -> dict[str, Any]:
+def cell(row: Mapping[str, Any], threshold: float, tokenizer: Tokenizer = "rouge") -> dict[str, Any]:
     """The samples of one run on one problem."""
     pairs = list(zip(row["completions"], row["correct"], strict=True))
     right = [text for text, correct in pairs if correct]
@@ -40,7 +41,7 @@ def cell(row: Mapping[str, Any], threshold: float) -> dict[str, Any]:
     return {
         "n": len(pairs),
         "right": len(right),
-        "distinct": kept_in_order(right, threshold),
+        "distinct": kept_in_order(right, threshold, tokenizer),
         "wrong": [[text, count] for text, count in wrong.most_common()],
     }
 
@@ -57,6 +58,7 @@ def sample_data(c: Comparison, *, max_bytes: int = MAX_BYTES) -> dict[str, Any] 
         return None
     match = DISTINCT.fullmatch(c.diversity) if c.diversity is not None else None
     threshold = float(match[1]) if match else THRESHOLD
+    tokenizer: Tokenizer = c.first_run.identity["metric_settings"].get("tokenizer", "rouge")
     shown: list[dict[str, Any]] = []
     room = max_bytes
     for problem in c.cube.problems:
@@ -67,7 +69,7 @@ def sample_data(c: Comparison, *, max_bytes: int = MAX_BYTES) -> dict[str, Any] 
             "answer": first.get("answer", ""),
             "metadata": {name: first.get("metadata", {}).get(name) for name in c.strata.fields},
             "runs": {
-                name: {str(run.seed): cell(run.samples[problem], threshold) for run in group}
+                name: {str(run.seed): cell(run.samples[problem], threshold, tokenizer) for run in group}
                 for name, group in c.cube.groups.items()
             },
         }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -93,6 +94,81 @@ def test_sentencepiece_style_tokenizer_adds_no_space_before_a_completion() -> No
     assert fast.encode("ab", add_special_tokens=False) == [4, 2], "the tokenizer itself does add a space"
     assert codec.encode_completion("ab") == [1, 2]
     assert codec.decode([1, 2]) == "ab" and codec.decode([4, 2]) == " ab"
+
+
+LETTERS = "abcdeiklnoprstuwxy0123456789=/.,():"
+STYLES = ("byte_level", "byte_level_prefix", "metaspace_first", "metaspace_never", "joins_newlines", "drops_newlines")
+
+
+def small_tokenizer(style: str, *, template: str | None = None) -> Any:
+    """A tokenizer of a few tokens: letters, spaces, line breaks and what is special of its style."""
+    from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors
+    from transformers import PreTrainedTokenizerFast
+
+    special = ["<s>", "</s>", "<unk>"]
+    if style == "wordpiece":
+        pieces = [*special, *LETTERS, *(f"##{letter}" for letter in LETTERS)]
+        tokenizer = Tokenizer(models.WordPiece(vocab={p: i for i, p in enumerate(pieces)}, unk_token="<unk>"))
+        tokenizer.pre_tokenizer, tokenizer.decoder = pre_tokenizers.BertPreTokenizer(), decoders.WordPiece()
+    elif style.startswith("byte_level"):
+        pieces = [*special, *sorted(pre_tokenizers.ByteLevel.alphabet()), "\u0120a"]
+        tokenizer = Tokenizer(models.BPE(vocab={p: i for i, p in enumerate(pieces)}, merges=[("\u0120", "a")]))
+        tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=style.endswith("prefix"))
+        tokenizer.decoder = decoders.ByteLevel()
+    else:
+        pieces = [*special, *LETTERS, "\n", "\u2581", "\u2581a", "\n\n"]
+        merges = [("\u2581", "a"), *([("\n", "\n")] if style == "joins_newlines" else [])]
+        tokenizer = Tokenizer(models.BPE(vocab={p: i for i, p in enumerate(pieces)}, merges=merges))
+        scheme = "never" if style == "metaspace_never" else "first"
+        tokenizer.pre_tokenizer = pre_tokenizers.Metaspace(prepend_scheme=scheme, split=False)
+        tokenizer.decoder = decoders.Metaspace(prepend_scheme=scheme, split=False)
+        if style == "drops_newlines":
+            tokenizer.normalizer = normalizers.Replace("\n", "")
+    if template is not None:
+        ids = [(token, tokenizer.token_to_id(token)) for token in special]
+        tokenizer.post_processor = processors.TemplateProcessing(single=template, special_tokens=ids)
+    return PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer, bos_token="<s>", eos_token="</s>", unk_token="<unk>", pad_token="</s>"
+    )
+
+
+@pytest.mark.filterwarnings("ignore:the tokenizer does not give")
+@pytest.mark.parametrize("template", [None, "<s> $A", "$A </s>", "<s> $A </s>"])
+@pytest.mark.parametrize("style", STYLES)
+def test_every_style_gives_completions_back(style: str, template: str | None) -> None:
+    codec = TextCodec(small_tokenizer(style, template=template))
+    for text in ["ab", " ab", "  a", "a\n\nb", "\nab", "\n\nab", "\n", " ", "1 + 2".replace("+", "="), ":a", ""]:
+        expected = text.replace("\n", "") if style == "drops_newlines" else text
+        assert codec.decode(codec.encode_completion(text)) == expected
+        assert not set(codec.encode_completion(text)) & codec.special_ids()
+    space_a = codec.tokenizer.convert_tokens_to_ids("\u0120a" if style.startswith("byte") else "\u2581a")
+    assert space_a not in codec.encode_completion("ab") and codec.encode_completion(" ab")[0] == space_a
+
+
+@pytest.mark.filterwarnings("ignore:the tokenizer does not give")
+@pytest.mark.parametrize("prompts_end", [False, True])
+@pytest.mark.parametrize("template", [None, "<s> $A", "$A </s>", "<s> $A </s>"])
+@pytest.mark.parametrize("style", [*STYLES, "wordpiece"])
+def test_prompts_have_each_special_token_once(style: str, template: str | None, prompts_end: bool) -> None:
+    tokenizer = small_tokenizer(style, template=template)
+    codec = TextCodec(tokenizer, prompts_end=prompts_end)
+    bos, eos = tokenizer.bos_token_id, tokenizer.eos_token_id
+    plain = tokenizer.encode("ab ab", add_special_tokens=False)
+    begin = [bos] if template is not None and template.startswith("<s>") else []
+    end = [eos] if prompts_end and template is not None and template.endswith("</s>") else []
+    assert codec.encode_prompt("ab ab") == [*begin, *plain, *end]
+    assert codec.encode_prompt("ab ab</s>").count(eos) == 1
+    assert codec.encode_prompt("<s>ab ab").count(bos) == 1
+    assert codec.encode_prompt("<s>ab ab</s>")[-1] == eos
+    assert len(codec.encode_prompt("")) >= 1
+
+
+def test_a_tokenizer_that_changes_texts_is_named() -> None:
+    with pytest.warns(UserWarning, match="does not give every text back"):
+        TextCodec(small_tokenizer("wordpiece"))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        TextCodec(small_tokenizer("metaspace_first"))
 
 
 @pytest.mark.parametrize(
