@@ -216,8 +216,8 @@ class RowDataModule(ProblemDataModule):
             rank_zero_warn(
                 f"{self.id_prefix}: skipped {len(bad)} of {num_rows} rows of the {source} data. The first: {bad[0]}"
             )
-        self._warn_of_other_style([problem for split in problems.values() for problem in split])
         rank_zero_info(f"{self.id_prefix}: {num_rows - len(bad)} {source} rows: {report}")
+        self._warn_of_other_style([problem for split in problems.values() for problem in split])
         return problems
 
     def _used_columns(self, row: Row) -> dict[str, str]:

@@ -6,8 +6,7 @@ from typing import Any
 
 from datamodules.common.row_data import RowDataModule
 from datamodules.common.rows import BadRow, Row
-from lightning_gfn.answers import check_style, reference_answer
-from lightning_gfn.types import AnswerStyle
+from lightning_gfn.answers import reference_answer
 
 
 class ProblemFile(RowDataModule):
@@ -18,15 +17,10 @@ class ProblemFile(RowDataModule):
 
     Args:
         path: hub name, file, wildcard pattern or folder, as ``RowDataModule`` reads them.
-        answer_style: how completions write the final answer: ``gsm8k`` (``#### 12``), ``math`` (``\\boxed{12}``),
-            ``metamath`` (``The answer is: 12``), ``last_number``, or a regular expression with one group; also how
-            solutions do, from which it is read where no column holds it.
         prompt_template: the prompt, with ``{question}`` where the question stands.
         name: prefix of the problem ids.
-        settings: arguments of ``RowDataModule``.
-
-    Raises:
-        ValueError: the style is unknown.
+        settings: arguments of ``RowDataModule``; ``answer_style`` (``metamath`` if None) also says how solutions write
+            the final answer, which is read from them where no column holds it.
     """
 
     id_prefix = "own"
@@ -43,14 +37,11 @@ class ProblemFile(RowDataModule):
         self,
         path: str,
         *,
-        answer_style: AnswerStyle = "metamath",
         prompt_template: str = "{question}\n",
         name: str = "own",
         **settings: Any,
     ) -> None:
         super().__init__(path, prompt_template=prompt_template, **settings)
-        check_style(answer_style)
-        self.answer_style = answer_style
         self.id_prefix = name  # type: ignore[misc]
 
     def _answer(self, row: Row, solution: str | None) -> str | None:

@@ -32,10 +32,10 @@ class PolicyModule(TrainedModule, EvaluatedModule):
         proving: environment and prompt, where problems are theorems.
     """
 
-    trains_with_dropout: ClassVar[bool] = False
-    """With dropout, the policy that is trained is not the one that sampled: ratios are noise before any update."""
     overlong_targets: ClassVar[Literal["unused", "cut"]] = "unused"
     """What becomes of overlong texts that the module trains on."""
+    trains_with_dropout: ClassVar[bool] = False
+    """With dropout, the policy that is trained is not the one that sampled: ratios are noise before any update."""
 
     def __init__(
         self,
@@ -73,8 +73,8 @@ class PolicyModule(TrainedModule, EvaluatedModule):
         if self.proving is not None:
             self.proving.environment.setup()
         self.policy.build(datamodule.training_texts() if datamodule is not None else ())
-        self.policy.set_dropout(self.trains_with_dropout)
         check_texts(self.policy, datamodule, self.stage, targets=self.overlong_targets)
+        self.policy.set_dropout(self.trains_with_dropout)
         if self.needs_reference:
             self.policy.freeze_reference()
         if self.head is not None:

@@ -32,8 +32,8 @@ class SFTModule(PolicyModule):
         proving: environment and prompt, where problems are theorems.
     """
 
-    trains_with_dropout = True
     overlong_targets = "cut"
+    trains_with_dropout = True
 
     def __init__(
         self,

@@ -225,7 +225,8 @@ class LanguageModel(nn.Module):
         ).to(self.device)
 
     def default_end_ids(self) -> set[int]:
-        """End tokens if none are named: those of an earlier stage; else of tokenizer, chat template and model."""
+        """End tokens if none are named: those of an earlier stage, else the tokenizer's, its chat template's, and the
+        model's if both come from one place."""
         if (saved := export.saved_end_tokens(self.tokenizer)) is not None:
             return set(saved)
         ids = {self.tokenizer.eos_token_id}

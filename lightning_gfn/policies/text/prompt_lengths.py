@@ -58,18 +58,21 @@ class PromptLengths:
         plain: list[tuple[int, str]] = []
         chats: list[tuple[int, str]] = []
         for index, prompt in enumerate(prompts):
-            turns = prompt.messages if isinstance(prompt, ChatPrompt) and chat is not None else ()
-            if len(prompt.encode()) + MARGIN * (1 + len(turns)) <= limit:
+            turns = len(prompt.messages) if isinstance(prompt, ChatPrompt) else 0
+            if len(prompt.encode()) + MARGIN * (1 + turns) <= limit:
                 continue
-            if self.backend is None or (turns and chat.names_control(prompt)):  # type: ignore[union-attr, arg-type]
+            if self.backend is None:
                 found[index] = len(codec.encode_prompt(prompt))
-            elif turns:
-                chats.append((index, chat.render(turns)))  # type: ignore[union-attr]
+            elif isinstance(prompt, ChatPrompt) and chat is not None:
+                if chat.names_control(prompt):
+                    found[index] = len(chat.encode(prompt))
+                else:
+                    chats.append((index, chat.render(prompt.messages)))
             else:
                 plain.append((index, str(prompt)))
-        framed = len(codec.framed([])) if codec.begin_ids or codec.end_ids else 0
-        found |= {index: len(codec.framed(ids)) for index, _, ids in self._encoded(plain, limit - framed)}
-        found |= {index: len(ids) for index, _, ids in self._encoded(chats, limit)}
+        added = len(codec.begin_ids) + len(codec.end_ids)
+        found |= {index: len(codec.framed(ids)) for index, ids in self._encoded(plain, limit - added)}
+        found |= {index: len(ids) for index, ids in self._encoded(chats, limit)}
         return {index: length for index, length in sorted(found.items()) if length > limit}
 
     def overlong_completions(self, texts: Sequence[str], limit: int) -> dict[int, int]:
@@ -84,25 +87,25 @@ class PromptLengths:
             lengths = {index: len(self.codec.encode_completion(text)) for index, text in rows}
             return {index: length for index, length in lengths.items() if length > limit}
         before, self.backend.encode_special_tokens = self.backend.encode_special_tokens, True
-        guard = self.codec.guard
-        # A guard may join the text in one token, which counts as one of both.
-        most = limit + max(0, len(self.codec.guard_ids[guard]) - 1)
+        guard, own = self.codec.guard, self.codec.guard_ids[self.codec.guard]
         try:
-            guarded = [(index, guard + text) for index, text in rows]
-            long = [index for index, _, _ in self._encoded(guarded, most)]
+            encoded = list(self._encoded([(index, guard + text) for index, text in rows], limit))
         finally:
             self.backend.encode_special_tokens = before
-        lengths = {index: len(self.codec.encode_completion(texts[index])) for index in long}
+        apart = {i: ids[: len(own)] == own for i, ids in encoded}  # else the guard has joined the text's first token
+        lengths = {
+            i: len(ids) - len(own) if apart[i] else len(self.codec.encode_completion(texts[i])) for i, ids in encoded
+        }
         return {index: length for index, length in lengths.items() if length > limit}
 
-    def _encoded(self, rows: Sequence[tuple[int, str]], limit: int) -> Iterator[tuple[int, str, list[int]]]:
-        """Those of the indexed texts with more tokens than the limit, and their tokens."""
+    def _encoded(self, rows: Sequence[tuple[int, str]], limit: int) -> Iterator[tuple[int, list[int]]]:
+        """Of the indexed texts those with more tokens than the limit, as index and tokens."""
         for start in range(0, len(rows), BATCH):
             chunk = rows[start : start + BATCH]
             encoded = self.backend.encode_batch_fast([text for _, text in chunk], add_special_tokens=False)
-            for (index, text), tokens in zip(chunk, encoded, strict=True):
+            for (index, _), tokens in zip(chunk, encoded, strict=True):
                 if len(tokens) > limit:
-                    yield index, text, tokens.ids
+                    yield index, tokens.ids
 
 
 def chat_mismatch(codec: TextCodec, prompts: Iterable[str]) -> Literal["plain", "conversations"] | None:

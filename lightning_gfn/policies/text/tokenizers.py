@@ -216,23 +216,24 @@ class TextCodec:
         """Token ids of a prompt, with the begin token if the tokenizer's own rule adds one; never empty.
 
         What the text itself begins or ends with is not added again. A ``ChatPrompt`` goes through the chat template,
-        where there is one.
+        where there is one, which adds what it wants.
         """
         if self.chat is not None and isinstance(text, ChatPrompt):
             return self.chat.encode(text)
-        return self.framed(self.tokenizer.encode(text, add_special_tokens=False))
+        ids = self.framed(self.tokenizer.encode(text, add_special_tokens=False))
+        if ids:
+            return ids
+        token = self.tokenizer.eos_token_id if self.prompts_end else self.tokenizer.bos_token_id
+        return [token if token is not None else self.tokenizer.eos_token_id]
 
     def framed(self, ids: list[int]) -> list[int]:
-        """The tokens of a prompt, never empty, with what the tokenizer's own rule adds where it is not there yet."""
+        """The ids of a prompt with the begin and end tokens that the tokenizer's own rule gives it."""
         begin, end = self.begin_ids, self.end_ids if self.prompts_end else []
         if begin and ids[: len(begin)] != begin:
             ids = begin + ids
         if end and ids[-len(end) :] != end:
             ids = ids + end
-        if ids:
-            return ids
-        token = self.tokenizer.eos_token_id if self.prompts_end else self.tokenizer.bos_token_id
-        return [token if token is not None else self.tokenizer.eos_token_id]
+        return ids
 
     def encode_completion(self, text: str) -> list[int]:
         """Token ids of a completion; the name of a special token in it is text like any other.

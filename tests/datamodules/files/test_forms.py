@@ -191,5 +191,6 @@ def test_judged_rows_take_conversations(tmp_path: Path) -> None:
     for kind, row in rows.items():
         (found,) = read(tmp_path, row, kind=kind, test_fraction=0)
         assert isinstance(found.prompt, ChatPrompt) and found.prompt.dicts() == [USER]
+    pair: Any
     (pair,) = read(tmp_path, {"chosen": [USER, ANSWER], "rejected": [USER, other]}, kind=PairRows, test_fraction=0)
     assert pair.prompt.dicts() == [USER] and (pair.chosen, pair.rejected) == (ANSWER["content"], "13")
