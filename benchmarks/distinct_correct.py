@@ -51,7 +51,7 @@ def count_with_rouge_score() -> Callable[[list[str]], int]:
 
 def count_with_ours() -> Callable[[list[str]], int]:
     """The library's function."""
-    from lightning_gfn.metrics.functional import distinct_correct
+    from lightning_gfn.metrics.functional.estimates import distinct_correct
 
     return lambda texts: distinct_correct(texts, [True] * len(texts), THRESHOLD)
 

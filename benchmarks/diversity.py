@@ -15,7 +15,7 @@ from pathlib import Path
 
 from distinct_correct import COMPLETIONS, WORDS, make_problem, milliseconds
 
-from lightning_gfn.metrics.bleu import bleu_tokens, self_bleu
+from lightning_gfn.metrics.functional.bleu import bleu_tokens, self_bleu
 
 TOLERANCE = 1e-9
 

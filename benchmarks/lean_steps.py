@@ -13,7 +13,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from lightning_gfn.environments.embedded import EmbeddedLean
-from lightning_gfn.proofs import TacticState, Theorem
+from lightning_gfn.lean_types import TacticState, Theorem
 
 LOGIC = Theorem("logic", "(p q r : Prop) (hp : p) (hq : q) : (p ∧ q) ∨ r")
 NATURAL = Theorem("nat", "(a b c : Nat) : a + b + c = c + b + a")

@@ -19,8 +19,8 @@ from pathlib import Path
 from lightning_gfn.environments.embedded import EmbeddedLean
 from lightning_gfn.environments.fake import FakeLean
 from lightning_gfn.environments.pool import TRIAL, LeanPool
-from lightning_gfn.proofs import LeanError, ProofFinished, StepResult, TacticState, Theorem
-from lightning_gfn.proving import LeanBackend
+from lightning_gfn.lean_interfaces import LeanBackend
+from lightning_gfn.lean_types import LeanError, ProofFinished, StepResult, TacticState, Theorem
 
 PROPOSITIONAL = [
     "(p q : Prop) (hp : p) (hq : q) : p ∧ q",

@@ -18,7 +18,7 @@ from typing import Any
 import torch
 
 from lightning_gfn.policies.causal_lm import CausalLM
-from lightning_gfn.policies.tokenizers import TokenizerSettings
+from lightning_gfn.policies.text.tokenizers import TokenizerSettings
 
 VOCAB_SIZE, NUM_PROMPTS, NUM_SAMPLES, PROMPT_TOKENS = 4096, 4, 4, 32
 LLAMA: dict[str, Any] = {

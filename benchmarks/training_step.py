@@ -22,7 +22,7 @@ from typing import Any
 
 import torch
 
-from lightning_gfn.policies.decoders import cpu_has_bfloat16
+from lightning_gfn.policies.decoder_factory import cpu_has_bfloat16
 from lightning_gfn.types import Problem
 
 PROMPTS, SAMPLES, PROMPT_TOKENS, VOCABULARY = 4, 4, 32, 4096

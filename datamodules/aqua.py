@@ -6,9 +6,9 @@ import re
 from dataclasses import replace
 from typing import Any
 
-from datamodules.base import Split
-from datamodules.row_data import RowDataModule
-from datamodules.rows import BadRow, Row
+from datamodules.common.base import Split
+from datamodules.common.row_data import RowDataModule
+from datamodules.common.rows import BadRow, Row
 from lightning_gfn.answers import extract_answer
 from lightning_gfn.types import Problem
 

@@ -7,8 +7,8 @@ from dataclasses import replace
 from random import Random
 from typing import Any, Literal
 
-from datamodules.base import ProblemDataModule, Split
-from lightning_gfn.answers.hints import (
+from datamodules.common.base import ProblemDataModule, Split
+from lightning_gfn.prompts.math_feedback import (
     ANSWER,
     CORRECTION,
     DEFAULT_TEMPLATE,
@@ -96,9 +96,16 @@ class FeedbackConditioned(ProblemDataModule):
         for strength in strengths:
             check_strength(strength)
         self.data = data
+        self.chat, self.places = data.chat, data.places
+        self.prompt_template, self.proof_prompt = data.prompt_template, data.proof_prompt
         self.template = template
         self.share, self.strengths, self.kinds, self.right_share = share, strengths, kinds, right_share
         self.feedback_seed = feedback_seed
+
+    @property
+    def has_test_rows(self) -> bool:
+        """Whether the data set reads test problems from a file."""
+        return self.data.has_test_rows
 
     def load_split(self, split: Split) -> list[Problem]:
         """The problems of the data set, and in training the twins behind them."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import Any
 
-from datamodules.row_data import RowDataModule
+from datamodules.common.row_data import RowDataModule
 
 ANNOTATION = re.compile(r"<<[^<>]*>>")
 

@@ -7,12 +7,13 @@ from dataclasses import replace
 from random import Random
 from typing import Any
 
-from datamodules.base import Split
-from datamodules.theorem_rows import Trace, whole_script
-from datamodules.theorems import TheoremDataModule, TracedTheorem
-from datamodules.wrapped import WrappedProblems
-from lightning_gfn.answers.hints import DEFAULT_TEMPLATE, check_template, with_feedback
-from lightning_gfn.proofs import Episode, LeanWords
+from datamodules.common.base import Split
+from datamodules.common.theorem_rows import Trace, whole_script
+from datamodules.common.theorems import TheoremDataModule, TracedTheorem
+from datamodules.common.wrapped import WrappedProblems
+from lightning_gfn.lean_types import Episode
+from lightning_gfn.prompts.lean_feedback import LeanWords
+from lightning_gfn.prompts.math_feedback import DEFAULT_TEMPLATE, check_template, with_feedback
 from lightning_gfn.types import Problem
 
 

@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from datamodules.base import Split
-from datamodules.rows import BadRow, Row, require_local
-from datamodules.theorem_rows import (
+from datamodules.common.base import Split
+from datamodules.common.rows import BadRow, Row
+from datamodules.common.theorem_rows import (
     Trace,
     location_of,
     split_file,
@@ -18,8 +18,9 @@ from datamodules.theorem_rows import (
     trace_of,
     whole_script,
 )
-from datamodules.theorems import TheoremDataModule, TracedTheorem
-from lightning_gfn.proofs import Theorem
+from datamodules.common.theorems import TheoremDataModule, TracedTheorem
+from datamodules.files.locations import require_local
+from lightning_gfn.lean_types import Theorem
 
 SHIPPED = Path(__file__).parent / "lean_theorems"
 

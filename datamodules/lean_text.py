@@ -7,11 +7,12 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
-from datamodules.base import Split
-from datamodules.rows import BadRow, Row, read_rows, require_local
-from datamodules.theorem_rows import text_of, texts_of
-from datamodules.theorems import TheoremDataModule, TracedTheorem
-from lightning_gfn.proofs import Theorem
+from datamodules.common.base import Split
+from datamodules.common.rows import BadRow, Row, read_rows
+from datamodules.common.theorem_rows import text_of, texts_of
+from datamodules.common.theorems import TheoremDataModule, TracedTheorem
+from datamodules.files.locations import require_local
+from lightning_gfn.lean_types import Theorem
 
 FIELDS = ("name", "statement", "context", "proof")
 NESTED = re.compile(r"^\s*[·|]|^\s*(case|next|calc)\b|\b(by|with|=>|do|from)\s*$|\{\s*$|\bshow\b.*\bby\s*$")

@@ -10,9 +10,9 @@ from typing import Any, Literal
 
 from lightning.pytorch.utilities.rank_zero import rank_zero_warn
 
-from datamodules.base import Split
-from datamodules.rows import BadRow, Row, require_local
-from datamodules.theorem_rows import (
+from datamodules.common.base import Split
+from datamodules.common.rows import BadRow, Row
+from datamodules.common.theorem_rows import (
     TracedTactic,
     location_of,
     split_file,
@@ -21,8 +21,9 @@ from datamodules.theorem_rows import (
     trace_of,
     whole_script,
 )
-from datamodules.theorems import TheoremDataModule, TracedTheorem
-from lightning_gfn.proofs import Theorem
+from datamodules.common.theorems import TheoremDataModule, TracedTheorem
+from datamodules.files.locations import require_local
+from lightning_gfn.lean_types import Theorem
 
 COLUMNS = ("formal_statement", "is_tactic_proof", "entry_time", "file_path", "start", "end")
 """Columns that become metadata where a row has them."""
@@ -172,7 +173,7 @@ class LeanDojoBenchmark4(TheoremDataModule):
         )
 
     def objection(self, traced: TracedTheorem, row: Row) -> str | None:
-        """Which filter the theorem fails; None if it passes."""
+        """Name the filter that the theorem fails; None if it passes."""
         steps = [step for trace in traced.traces for step in trace]
         if self.tactic_only and (not steps or row.fields.get("is_tactic_proof") is False):
             return "tactic_only"

@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
-from datamodules.base import Split
-from datamodules.row_data import RowDataModule
-from datamodules.rows import Row
+from datamodules.common.base import Split
+from datamodules.common.row_data import RowDataModule
+from datamodules.common.rows import Row
 from lightning_gfn.types import Problem
 
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from fnmatch import fnmatchcase
 from typing import Any
 
-from datamodules.row_data import RowDataModule
-from datamodules.rows import BadRow, Row
+from datamodules.common.row_data import RowDataModule
+from datamodules.common.rows import BadRow, Row
 from lightning_gfn.answers import extract_answer, reference_answer
 
 ALPACA = (

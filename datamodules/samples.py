@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any, Literal
 
-from datamodules.base import ProblemDataModule, Split
-from datamodules.order import EvalLoader
-from datamodules.rows import BadRow, Row
-from datamodules.wrapped import WrappedProblems, rows_of, text_of
+from datamodules.common.base import ProblemDataModule, Split
+from datamodules.common.order import EvalLoader
+from datamodules.common.rows import BadRow, Row
+from datamodules.common.wrapped import WrappedProblems, rows_of, text_of
+from lightning_gfn.prompts.chat import edited
 from lightning_gfn.types import Problem
 
 PLACES = ("{prompt}", "{answer}")
@@ -81,7 +83,7 @@ class SampledSolutions(WrappedProblems):
         ]
 
     def items(self, problem: Problem, completions: list[str]) -> list[Problem]:
-        """What an epoch visits of a problem."""
+        """The items of a problem that an epoch visits."""
         texts = dict.fromkeys([*(problem.solutions if self.keep_references else ()), *completions])
         if self.item == "problem":
             return [replace(problem, solutions=tuple(texts))]
@@ -90,7 +92,8 @@ class SampledSolutions(WrappedProblems):
     def to_sample(self) -> list[Problem]:
         """The problems that ``predict`` samples."""
         if self.retry_path is not None:
-            return [self.hinted(self.training_problem(row)) for row in rows_of(self.retry_path, "retry_path")]
+            hinted = [self.hinted(self.training_problem(row)) for row in rows_of(self.retry_path, "retry_path")]
+            return self._without_dropped("train", hinted)
         return self.source.problems(self.predict_split)
 
     def hinted(self, problem: Problem) -> Problem:
@@ -102,8 +105,8 @@ class SampledSolutions(WrappedProblems):
         if problem.answer is None:
             raise ValueError(f"problem {problem.id!r} has no answer to give as a hint")
         before, after = self.hint_template.split("{prompt}")
-        parts = (part.replace("{answer}", problem.answer) for part in (before, after))
-        return replace(problem, prompt=problem.prompt.join(parts))
+        parts = [part.replace("{answer}", problem.answer) for part in (before, after)]
+        return replace(problem, prompt=edited(problem.prompt, lambda text: text.join(parts)))
 
     def setup(self, stage: str) -> None:
         """Load what a stage needs; sampling needs no completions."""
@@ -111,6 +114,15 @@ class SampledSolutions(WrappedProblems):
             self.to_sample()
         else:
             super().setup(stage)
+
+    def texts_of(self, stage: str) -> Iterator[tuple[Split, str, str, tuple[str, ...]]]:
+        """What a stage reads; prediction needs no completions."""
+        if stage != "predict":
+            yield from super().texts_of(stage)
+            return
+        for problem in self.to_sample():
+            if problem.theorem is None:
+                yield self.predict_split, problem.id, problem.prompt, ()
 
     def predict_dataloader(self) -> EvalLoader:
         """Batches of the problems to be sampled."""

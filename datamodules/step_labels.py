@@ -6,13 +6,14 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from datamodules.base import Split
+from datamodules.common.base import Split
+from datamodules.common.judged import JudgedRows, label_at, problem_at, prompt_at, text_at
+from datamodules.common.rows import BadRow, Row
+from datamodules.files.messages import answer_text
 from datamodules.gsm8k import ANNOTATION
-from datamodules.judged import JudgedRows, label_at, problem_at, text_at
-from datamodules.preference import completion_text, rendered, split_prompt
-from datamodules.rows import BadRow, Row
+from datamodules.preference import split_prompt
 from lightning_gfn.answers.steps import split_steps
-from lightning_gfn.examples import Preference
+from lightning_gfn.preference_types import Preference
 
 TAG = "ки"
 FIRST_STEP = re.compile(r"[Ss]tep 1:")
@@ -158,7 +159,7 @@ class StepwiseRows(JudgedRows):
                 raise BadRow(row.where, "completions", f"entry {number + 1}: expected text, found {step!r:.80}")
         ended = [step if step[-1].isspace() else step + self.separator for step in steps[:-1]]
         return {
-            "question": text_at(row, "prompt"),
+            "question": prompt_at(row),
             **problem_at(row),
             "steps": [*ended, steps[-1]],
             "labels": [label_at(row, self.labels, label, f"entry {i + 1}") for i, label in enumerate(labels)],
@@ -255,7 +256,7 @@ class OutcomeRows(JudgedRows):
             raise BadRow(row.where, "label", "missing: expected a column label (or correct), true or false")
         steps = split_steps(completion, self.separator)
         return {
-            "question": text_at(row, "prompt"),
+            "question": prompt_at(row),
             **problem_at(row),
             "steps": steps,
             "labels": [None] * (len(steps) - 1) + [label] * bool(steps),
@@ -276,12 +277,12 @@ class PairRows(JudgedRows):
 
     def common_form(self, row: Row) -> Mapping[str, Any]:
         """Prompt and both completions of a row."""
-        prompt, chosen, rejected = (row.fields.get(name) for name in ("prompt", "chosen", "rejected"))
-        if prompt is None:
+        chosen, rejected = row.fields.get("chosen"), row.fields.get("rejected")
+        if row.fields.get("prompt") is None:
             prompt, chosen, rejected = split_prompt(row)
-        elif isinstance(prompt, list):
-            prompt = rendered(row, "prompt", prompt)
-        texts = [completion_text(row, name, text) for name, text in (("chosen", chosen), ("rejected", rejected))]
+        else:
+            prompt = prompt_at(row)
+        texts = [answer_text(row, name, text) for name, text in (("chosen", chosen), ("rejected", rejected))]
         if texts[0] == texts[1]:
             raise BadRow(row.where, "rejected", "is the same text as chosen")
         return {

@@ -5,8 +5,8 @@ from __future__ import annotations
 from random import Random
 from typing import Any
 
-from datamodules.generated import GeneratedProblems
-from datamodules.synthetic_grammar import LEVELS, WordProblem, sample_problem
+from datamodules.generators.generated import GeneratedProblems
+from datamodules.generators.synthetic_grammar import LEVELS, WordProblem, sample_problem
 
 
 class SyntheticWordProblems(GeneratedProblems):

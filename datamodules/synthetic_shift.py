@@ -5,8 +5,8 @@ from __future__ import annotations
 from random import Random
 from typing import Any
 
-from datamodules.generated import GeneratedProblem, GeneratedProblems
-from datamodules.shift_grammar import FAMILY
+from datamodules.generators.generated import GeneratedProblem, GeneratedProblems
+from datamodules.generators.shift_grammar import FAMILY
 
 
 class ShiftedWordProblems(GeneratedProblems):

@@ -44,7 +44,8 @@ def overview() -> str:
             *lines,
             "",
             "lightning-gfn COMMAND --help explains one command. For example:",
-            "  lightning-gfn fit --config experiments/math/vargrad.yaml --config experiments/_base/small_model.yaml",
+            "  lightning-gfn fit --config experiments/math/vargrad.yaml \\",
+            "    --config experiments/_base/overlay/small_model.yaml",
         ]
     )
 

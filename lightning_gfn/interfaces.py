@@ -8,11 +8,13 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from lightning_gfn.types import (
+    CandidateScores,
     LogReward,
     LossOutput,
     Rollouts,
     SampledActions,
     Scores,
+    StepBatch,
     Trajectory,
 )
 
@@ -132,6 +134,18 @@ class Policy(TextModel):
 
     max_new_tokens: int
     min_new_tokens: int
+    vocab_size: int
+    """V: actions are numbered below it, the tokens by their ids."""
+
+    @property
+    @abstractmethod
+    def stop_id(self) -> int:
+        """The action that stands for stop among candidates."""
+
+    @property
+    @abstractmethod
+    def num_positions(self) -> int | None:
+        """Longest sequence of context and action, tokens; None if unlimited."""
 
     @contextmanager
     def shortened(self, max_new_tokens: int) -> Iterator[None]:
@@ -147,6 +161,13 @@ class Policy(TextModel):
         """Let actions have at least and at most so many tokens."""
         self.min_new_tokens, self.max_new_tokens = min_new_tokens, max_new_tokens
 
+    def set_dropout(self, asked: bool) -> None:
+        """Train with dropout or without, unless the policy's own settings say; nothing for a policy that has none.
+
+        Args:
+            asked: what this stage trains with.
+        """
+
     @abstractmethod
     def freeze_reference(self) -> None:
         """Remember the present policy as the reference of this stage."""
@@ -154,6 +175,10 @@ class Policy(TextModel):
     @abstractmethod
     def encode_prompt(self, text: str) -> list[int]:
         """Token ids of a prompt, begin token included where the tokenizer has one."""
+
+    @abstractmethod
+    def encode_context(self, text: str) -> list[int]:
+        """Token ids of a context of any length, begin token included where the tokenizer has one."""
 
     @abstractmethod
     def encode_completion(self, text: str) -> list[int]:
@@ -190,10 +215,7 @@ class Policy(TextModel):
     @abstractmethod
     def score(
         self,
-        context_ids_NC: Tensor,
-        context_mask_NC: Tensor,
-        action_ids_NT: Tensor,
-        action_mask_NT: Tensor,
+        steps: StepBatch,
         *,
         stop: bool = True,
         entropy: bool = False,
@@ -203,34 +225,51 @@ class Policy(TextModel):
         """Log-probabilities of given actions by one teacher-forced pass, of the policy or of its frozen reference.
 
         Args:
-            context_ids_NC: int64, padded on the left.
-            context_mask_NC: bool, True on tokens.
-            action_ids_NT: int64, padded on the right, no end token.
-            action_mask_NT: bool, True on tokens.
+            steps: contexts and actions.
             stop: also return log q(stop) of every prefix.
             entropy: also return the entropy at every prefix.
             hidden: also return the hidden state at every prefix.
             reference: score under the frozen reference, without gradient.
         """
 
+    @abstractmethod
+    def candidate_scores(self, steps: StepBatch, candidates_NT1K: Tensor) -> CandidateScores:
+        """Log-probabilities of given next actions at every prefix, with gradient.
+
+        Args:
+            steps: contexts and actions.
+            candidates_NT1K: int64, K different actions at each of the T + 1 prefixes.
+        """
+
 
 class Reward(ABC):
     """Turns rollouts into log rewards in two moves, so that replay never pays for the first one again.
 
-    ``terms`` computes untempered values that depend on the trajectory alone; ``combine`` weights them at a step.
+    ``terms`` computes untempered values that depend on the trajectory alone; ``combine`` weights them at an optimiser
+    step.
     """
 
     provides: frozenset[str]
     """``log_reward_B``, and ``log_reward_BT1`` if prefix values can be given."""
     needs_reference: bool = False
     """True if ``terms`` scores under the frozen reference, so that the module must keep one."""
+    separator: str | None = None
+    """What ends a reasoning step, if the reward judges steps."""
+
+    def parts(self) -> tuple[Reward, ...]:
+        """The rewards that it is made of; itself where it is one."""
+        return (self,)
 
     @abstractmethod
     def terms(self, rollouts: Rollouts, policy: Policy, *, prefixes: bool) -> tuple[dict[str, Tensor], Tensor | None]:
         """Untempered terms, (B,) or with ``prefixes`` (B, T + 1); ``correct_B`` (bool) where answers are checked."""
 
+    def begin(self, rollouts: Rollouts, policy: Policy, *, prefixes: bool) -> None:
+        """Start what ``terms`` of the same rollouts will wait for; nothing by default."""
+        return None
+
     @abstractmethod
-    def combine(self, terms: Mapping[str, Tensor], rollouts: Rollouts, step: int) -> LogReward:
+    def combine(self, terms: Mapping[str, Tensor], rollouts: Rollouts, optimizer_step: int) -> LogReward:
         """The tempered log reward at an optimiser step."""
 
 
@@ -240,6 +279,10 @@ class RewardNetwork(ABC):
     is_calibrated: bool
     """True if the sigmoid of a score is the probability that the solution is good so far; False if only differences of
     scores mean something (trained on preferences)."""
+    separator: str | None = None
+    """What ended a step in the data that it was trained on; None if that is not known."""
+    prompt_template: str | None = None
+    """The prompt of the data that it was trained on, with ``{question}``; None if that is not known."""
 
     @abstractmethod
     def score_steps(self, prompts: Sequence[str], steps: Sequence[Sequence[str]], device: Any) -> list[list[float]]:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import argparse
+import ast
 import difflib
+import json
 import logging
 import os
 import re
@@ -21,7 +23,8 @@ from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from lightning.pytorch.loggers import Logger
 
 from lightning_gfn.callbacks.progress import Progress
-from lightning_gfn.guards import check_datamodules
+from lightning_gfn.callbacks.run_health import RunHealth
+from lightning_gfn.installation.our_datamodules import DatamodulesError, check_datamodules, prefer_our_datamodules
 from lightning_gfn.tracking.checkpoints import RunCheckpoint
 from lightning_gfn.tracking.disk_logger import DiskLogger
 from lightning_gfn.tracking.mlflow_logger import MLflowLogger
@@ -70,12 +73,27 @@ class Parser(LightningArgumentParser):
 
     command = ""
 
+    def parse_args(self, args: Sequence[str] | None = None, *more: Any, **options: Any) -> Namespace:
+        """Parse; a value of a nested class, which jsonargparse hands on as Python's text for it, keeps its nulls."""
+        return super().parse_args(None if args is None else [with_null(arg) for arg in args], *more, **options)
+
     def error(self, message: str, ex: Exception | None = None) -> NoReturn:
         """Print the message, without the usage of a hundred options before it, and exit with status 2."""
         hint = "" if "Did you mean" in message else suggestion(message, known_keys(self))
         print(f"lightning-gfn {self.command}: error: {message}{hint}", file=sys.stderr)
         print(f"lightning-gfn {self.command} --help lists all options.", file=sys.stderr)
         raise SystemExit(2)
+
+
+def with_null(argument: str) -> str:
+    """``--key=None`` as ``--key=null``, also inside lists and dictionaries; other arguments as they are."""
+    key, equals, value = argument.partition("=")
+    if not key.startswith("--") or not equals or "None" not in value:
+        return argument
+    try:
+        return f"{key}={json.dumps(ast.literal_eval(value))}"
+    except (ValueError, SyntaxError, TypeError):
+        return argument
 
 
 def known_keys(parser: argparse.ArgumentParser) -> set[str]:
@@ -151,6 +169,12 @@ class RunCLI(LightningCLI):
             default="error",
             help="fit into a folder that holds a run: refuse, go on from its last checkpoint, or move it aside",
         )
+        parser.add_argument(
+            "--run_health",
+            type=bool,
+            default=True,
+            help="warn of training that cannot learn (callbacks.run_health.RunHealth); false switches it off",
+        )
         parser.add_lightning_class_args(RunCheckpoint, "checkpoint")
         parser.add_class_arguments(MLflowLogger, "mlflow")
         parser.link_arguments("run_dir", "trainer.default_root_dir")
@@ -192,6 +216,8 @@ class RunCLI(LightningCLI):
         callbacks: list[Callback] = [] if given is None else list(given) if isinstance(given, list) else [given]
         if config.trainer.enable_progress_bar is not False and not any(isinstance(c, ProgressBar) for c in callbacks):
             callbacks.append(Progress())
+        if config.run_health and not any(isinstance(c, RunHealth) for c in callbacks):
+            callbacks.append(RunHealth())
         callbacks += [RngState(), RunRecord(self.folder, self.saved_config(), self.described())]
         return super().instantiate_trainer(logger=loggers, callbacks=callbacks, **kwargs)
 
@@ -252,8 +278,11 @@ def main(args: list[str]) -> int:
     Parser.command = args[0]
     if (here := os.getcwd()) not in sys.path:
         sys.path.append(here)  # a console script does not look there for the user's own classes
+    if (note := prefer_our_datamodules()) is not None:
+        print(f"[lightning-gfn] {note}", file=sys.stderr, flush=True)
     try:
-        check_datamodules()
+        if not {"-h", "--help"} & set(args):
+            check_datamodules()
         check_yaml(args)
         RunCLI(
             trainer_class=RunTrainer,
@@ -267,7 +296,7 @@ def main(args: list[str]) -> int:
             load_from_checkpoint_support=False,
             args=args,
         )
-    except (UsageError, RunFolderError) as error:
+    except (UsageError, RunFolderError, DatamodulesError) as error:
         print(f"lightning-gfn {args[0]}: {error}", file=sys.stderr)
         return 2
     return 0

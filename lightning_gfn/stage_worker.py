@@ -13,7 +13,7 @@ import time
 import traceback
 
 from lightning_gfn.cli import main as run_command
-from lightning_gfn.commands._runner import DONE
+from lightning_gfn.studies.worker import DONE
 
 
 def end_with(parent: int) -> None:

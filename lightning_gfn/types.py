@@ -12,9 +12,10 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Literal
 
 if TYPE_CHECKING:
+    import torch
     from torch import Tensor
 
-    from lightning_gfn.proofs import Episode, Theorem
+    from lightning_gfn.lean_types import Episode, Theorem
 
 AnswerStyle = str
 """``gsm8k``, ``math``, ``metamath`` or ``last_number`` (``answers.extract_answer``), or a regular expression with a
@@ -83,21 +84,64 @@ class Trajectory:
     born: int = 0
 
 
+@dataclass(frozen=True)
+class StepBatch:
+    """N padded steps: what the policy sees, and what it did.
+
+    The stop action is not among the action tokens: a step with n tokens has n + 1 prefixes.
+
+    Args:
+        context_ids_NC: int64, padded on the left.
+        context_mask_NC: bool, True on context tokens.
+        action_ids_NT: int64, padded on the right, no end token.
+        action_mask_NT: bool, True on action tokens.
+    """
+
+    context_ids_NC: Tensor
+    context_mask_NC: Tensor
+    action_ids_NT: Tensor
+    action_mask_NT: Tensor
+
+    @property
+    def num_steps(self) -> int:
+        """N."""
+        return self.action_ids_NT.shape[0]
+
+    @property
+    def lengths_N(self) -> Tensor:
+        """Tokens of each action, int64."""
+        return self.action_mask_NT.sum(1)
+
+    def select(self, index_M: Tensor) -> StepBatch:
+        """The steps at these indices, in this order, padded as before."""
+        return StepBatch(
+            self.context_ids_NC[index_M],
+            self.context_mask_NC[index_M],
+            self.action_ids_NT[index_M],
+            self.action_mask_NT[index_M],
+        )
+
+    def to(self, device: torch.device | str) -> StepBatch:
+        """The same steps on a device."""
+        return StepBatch(
+            self.context_ids_NC.to(device),
+            self.context_mask_NC.to(device),
+            self.action_ids_NT.to(device),
+            self.action_mask_NT.to(device),
+        )
+
+
 @dataclass
 class Rollouts:
     """A padded batch of steps that belong to B trajectories of P problems.
 
-    The stop action is not among the action tokens: a step with n tokens has n + 1 prefixes, and it stopped after the
-    n-th token, by its own choice or (at the maximum length) by force.
+    A step with n tokens stopped after the n-th one, by its own choice or (at the maximum length) by force.
 
     Args:
         problems: the P distinct problems.
         problem_index_B: int64, the problem of each trajectory; it is also the group of group-relative objectives.
         trajectory_index_N: int64, the trajectory of each step; steps of one trajectory stand in order.
-        context_ids_NC: int64, padded on the left.
-        context_mask_NC: bool, True on context tokens.
-        action_ids_NT: int64, padded on the right.
-        action_mask_NT: bool, True on action tokens.
+        steps: contexts and actions of the N steps.
         completions: B texts.
         sources: B names, where each trajectory came from.
         behaviour_log_pf_NT: log-probability of each token under the policy that produced it, temperature and
@@ -110,10 +154,7 @@ class Rollouts:
     problems: tuple[Problem, ...]
     problem_index_B: Tensor
     trajectory_index_N: Tensor
-    context_ids_NC: Tensor
-    context_mask_NC: Tensor
-    action_ids_NT: Tensor
-    action_mask_NT: Tensor
+    steps: StepBatch
     completions: tuple[str, ...]
     sources: tuple[Source, ...]
     behaviour_log_pf_NT: Tensor | None = None
@@ -126,13 +167,33 @@ class Rollouts:
         """B."""
         return len(self.completions)
 
+    @property
+    def context_ids_NC(self) -> Tensor:
+        """Of ``steps``."""
+        return self.steps.context_ids_NC
+
+    @property
+    def context_mask_NC(self) -> Tensor:
+        """Of ``steps``."""
+        return self.steps.context_mask_NC
+
+    @property
+    def action_ids_NT(self) -> Tensor:
+        """Of ``steps``."""
+        return self.steps.action_ids_NT
+
+    @property
+    def action_mask_NT(self) -> Tensor:
+        """Of ``steps``."""
+        return self.steps.action_mask_NT
+
     def problem_of(self, trajectory: int) -> Problem:
         """The problem that the trajectory attempts."""
         return self.problems[int(self.problem_index_B[trajectory])]
 
     def action_lists(self) -> list[list[int]]:
         """The action tokens of each step without padding, in one transfer from the device."""
-        lengths = self.action_mask_NT.sum(1).tolist()
+        lengths = self.steps.lengths_N.tolist()
         return [row[:length] for row, length in zip(self.action_ids_NT.tolist(), lengths, strict=True)]
 
     def at_last_prefix(self, values_NT1: Tensor) -> Tensor:
@@ -166,6 +227,35 @@ class Scores:
     entropy_NT1: Tensor | None = None
     hidden_NT1H: Tensor | None = None
     pooled_NH: Tensor | None = None
+
+    def log_prob_N(self, action_mask_NT: Tensor, *, dtype: torch.dtype | None = None) -> Tensor:
+        """log q(action, stop) of each step, (N,), nats.
+
+            log q(action, stop) = Σ_t log q(a_t | a_<t) + log q(stop | a)
+
+        Args:
+            action_mask_NT: bool, True on the tokens of the scored actions.
+            dtype: in which the tokens are summed; None for that of the scores.
+
+        Raises:
+            ValueError: the scores have no stops.
+        """
+        if self.log_pstop_NT1 is None:
+            raise ValueError("these scores have no log q(stop): score with stop=True")
+        log_pf_N = self.log_pf_NT.masked_fill(~action_mask_NT, 0.0).sum(1, dtype=dtype)
+        return log_pf_N + self.log_pstop_NT1.gather(1, action_mask_NT.sum(1, keepdim=True)).squeeze(1)
+
+    def log_prob_NT1(self) -> Tensor:
+        """log q(prefix, stop) of each of the T + 1 prefixes, nats; one that may not stop has its tokens alone.
+
+        Raises:
+            ValueError: the scores have no stops.
+        """
+        from torch.nn.functional import pad
+
+        if self.log_pstop_NT1 is None:
+            raise ValueError("these scores have no log q(stop): score with stop=True")
+        return pad(self.log_pf_NT.cumsum(1), (1, 0)) + self.log_pstop_NT1
 
 
 @dataclass(frozen=True)

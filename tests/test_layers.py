@@ -11,31 +11,47 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
-GROUND = {"proofs", "types", "examples", "interfaces", "teaching", "proving", "answers"}
-L1 = {"objectives", "metrics", "policies", "environments", "rewards", "feedback", "buffers", "theorems"}
+GROUND = {
+    "lean_types",
+    "types",
+    "preference_types",
+    "prompts",
+    "interfaces",
+    "teacher_interfaces",
+    "lean_interfaces",
+    "module_interfaces",
+    "answers",
+    "installation",
+    "pretrained",
+}
+L1 = {"objectives", "metrics", "policies", "environments", "rewards", "feedback", "buffers", "theorem_generation"}
 L2 = {"rollouts"}
-L3 = {"modules", "callbacks", "reports", "commands", "tracking"}
+L3 = {"modules", "callbacks", "reports", "studies", "commands", "tracking"}
 ALLOWED: dict[str, set[str]] = {
-    "proofs": set(),
-    "types": {"proofs"},
-    "examples": set(),
-    "proving": {"proofs"},
+    "lean_types": set(),
+    "types": {"lean_types"},
+    "preference_types": set(),
+    "lean_interfaces": {"lean_types"},
     "interfaces": {"types"},
-    "teaching": {"types", "interfaces"},
+    "teacher_interfaces": {"types", "interfaces"},
+    "module_interfaces": {"interfaces", "lean_interfaces", "prompts"},
     "answers": {"types", "interfaces"},
+    "prompts": {"lean_types", "types", "answers"},
+    "pretrained": {"installation"},
     **{name: set(GROUND) for name in L1},
     "rollouts": GROUND | L1,
     "modules": GROUND | L1 | L2,
     "callbacks": GROUND | L1 | L2,
     "reports": {"types", "metrics"},
-    "commands": GROUND | L1 | L2 | {"reports", "tracking"},
+    "studies": GROUND | L1 | L2 | {"tracking"},
+    "commands": GROUND | L1 | L2 | {"reports", "studies", "tracking"},
     "tracking": {"types", "interfaces"},
-    "guards": set(),
+    "installation": set(),
     "cli": {"lightning_cli", "commands"},
-    "stage_worker": {"cli", "commands"},
-    "lightning_cli": GROUND | L3 | {"guards"},
+    "stage_worker": {"cli", "studies"},
+    "lightning_cli": GROUND | L3 | {"installation"},
 }
-DATAMODULES_MAY = {"proofs", "types", "examples", "answers"}
+DATAMODULES_MAY = {"lean_types", "types", "preference_types", "prompts", "answers"}
 OWNERS: dict[str, set[str]] = {
     "lean_dojo": {"environments"},
     "lean_interact": {"environments"},
@@ -43,11 +59,28 @@ OWNERS: dict[str, set[str]] = {
     "matplotlib": {"reports"},
     "jsonargparse": {"lightning_cli"},
     "peft": {"policies"},
+    "gguf": {"pretrained"},
     "math_verify": {"answers"},
     "datasets": {"datamodules"},
     "trl": set(),
 }
-LIGHT = {"cli", "guards", "commands", *GROUND}
+ROOMS: dict[str, list[set[str]]] = {
+    "policies": [
+        {"models", "text", "padding", "heads"},
+        {"action_space"},
+        {"scoring", "sampling"},
+        {"fused"},
+        {"decoder_factory"},
+        {"language_model"},
+        {"language_policy", "critic"},
+        {"teacher"},
+        {"causal_lm", "seq2seq_lm"},
+        {"reward_models"},
+    ],
+    "rollouts": [{"*"}, {"proofs"}, {"search", "make_sampler"}],
+}
+"""Inside a package: a file or folder imports those of the lines above it alone; ``*`` are the files not named."""
+LIGHT = {"cli", "installation", "commands", "studies", *GROUND}
 HEAVY = {"torch", "lightning", "transformers", "mlflow", "matplotlib", "numpy", "scipy", "sympy", "pandas"}
 
 
@@ -105,6 +138,26 @@ def faults(unit: str, source: str) -> list[str]:
     return found
 
 
+def room_of(package: str, name: str) -> str:
+    """The entry of ``ROOMS`` that a file or folder of a package belongs to."""
+    return name if any(name in line for line in ROOMS[package]) else "*"
+
+
+def room_faults(package: str, name: str, source: str) -> list[str]:
+    """What a file or folder of a package imports of that package against ``ROOMS``."""
+    height = {room: number for number, line in enumerate(ROOMS[package]) for room in line}
+    room, found = room_of(package, name), []
+    if room not in height:
+        return [f"{package}/{name} is not in ROOMS"]
+    for imported, line, _ in imports(ast.parse(source)):
+        parts = imported.split(".")
+        if parts[:2] == ["lightning_gfn", package] and len(parts) > 2:
+            other = room_of(package, parts[2])
+            if other != room and height.get(other, len(height)) >= height[room]:
+                found.append(f"line {line}: {package}/{room} imports {package}/{parts[2]}")
+    return found
+
+
 def test_every_package_is_in_the_table() -> None:
     units = {unit_of(path) for path in sources()} - {"datamodules", "__init__"}
     assert len(units) >= 10 and units <= set(ALLOWED), units - set(ALLOWED)
@@ -117,6 +170,50 @@ def test_imports_keep_to_the_layers(path: Path) -> None:
         assert list(imports(ast.parse(path.read_text()))) == [], "lightning_gfn/__init__.py must stay free to import"
     else:
         assert faults(unit, path.read_text()) == []
+
+
+@pytest.mark.parametrize(
+    "path",
+    [path for path in sources() if unit_of(path) in ROOMS and path.name != "__init__.py"],
+    ids=lambda path: str(path.relative_to(ROOT)),
+)
+def test_imports_keep_to_the_rooms(path: Path) -> None:
+    package, name, *_ = path.relative_to(ROOT / "lightning_gfn").with_suffix("").parts
+    assert room_faults(package, name, path.read_text()) == []
+
+
+def test_rooms_exist() -> None:
+    for package, lines in ROOMS.items():
+        folder = ROOT / "lightning_gfn" / package
+        for room in set().union(*lines) - {"*"}:
+            assert (folder / room).is_dir() or (folder / f"{room}.py").is_file(), f"{package}/{room}"
+
+
+@pytest.mark.parametrize(
+    ("package", "name", "source"),
+    [
+        ("policies", "language_policy", "from lightning_gfn.policies.teacher import TeachingLM"),
+        ("policies", "models", "from lightning_gfn.policies.scoring.candidates import candidate_scores"),
+        ("policies", "scoring", "from lightning_gfn.policies.sampling import generation"),
+        ("policies", "sampling", "if TYPE_CHECKING:\n    from lightning_gfn.policies import decoder_factory"),
+        ("policies", "fused", "def f():\n    import lightning_gfn.policies.language_model"),
+        ("policies", "causal_lm", "from lightning_gfn.policies.reward_models.network import LanguageRewardNetwork"),
+        ("policies", "new_file", "import torch"),
+        ("policies", "critic", "from lightning_gfn.policies.new_file import x"),
+        ("rollouts", "evaluation", "from lightning_gfn.rollouts.proofs.proving import Proving"),
+        ("rollouts", "group_sampler", "from lightning_gfn.rollouts.make_sampler import make_sampler"),
+        ("rollouts", "proofs", "from lightning_gfn.rollouts.search.search_behaviour import SearchBehaviour"),
+    ],
+)
+def test_planted_violations_of_rooms_are_caught(package: str, name: str, source: str) -> None:
+    assert len(room_faults(package, name, source)) == 1
+
+
+def test_allowed_imports_between_rooms_pass() -> None:
+    assert room_faults("policies", "fused", "from lightning_gfn.policies.fused.operations import x") == []
+    assert room_faults("policies", "teacher", "from lightning_gfn.policies.language_policy import LanguagePolicy") == []
+    assert room_faults("rollouts", "evaluation", "from lightning_gfn.rollouts.keyed_random import x") == []
+    assert room_faults("rollouts", "make_sampler", "from lightning_gfn.rollouts.proofs.proving import Proving") == []
 
 
 def test_packages_export_nothing() -> None:
@@ -139,14 +236,16 @@ def test_the_table_has_no_circles() -> None:
     ("unit", "source"),
     [
         ("objectives", "from lightning_gfn.policies.causal_lm import CausalLM"),
-        ("objectives", "import lightning_gfn.rollouts.sampler"),
+        ("objectives", "import lightning_gfn.rollouts.completion_sampler"),
         ("policies", "from lightning_gfn.rewards import likelihood"),
         ("modules", "def f():\n    from lightning_gfn.callbacks.tables import SampleTable"),
+        ("callbacks", "from lightning_gfn.modules.policy_module import PolicyModule"),
+        ("module_interfaces", "from lightning_gfn.rollouts.proofs.proving import Proving"),
         ("callbacks", "from lightning_gfn.tracking.keys import check_metric_key"),
         ("types", "from lightning_gfn.interfaces import Policy"),
-        ("rollouts", "from lightning_gfn.modules.base import PolicyModule"),
-        ("rewards", "import datamodules.base"),
-        ("datamodules", "from lightning_gfn.policies.tokenizers import x"),
+        ("rollouts", "from lightning_gfn.modules.policy_module import PolicyModule"),
+        ("rewards", "import datamodules.common.base"),
+        ("datamodules", "from lightning_gfn.policies.text.tokenizers import x"),
         ("datamodules", "if TYPE_CHECKING:\n    from lightning_gfn.interfaces import Policy"),
         ("rewards", "from . import schedules"),
         ("policies", "import lean_dojo"),
@@ -161,7 +260,7 @@ def test_planted_violations_are_caught(unit: str, source: str) -> None:
 
 def test_allowed_imports_pass() -> None:
     assert faults("types", "if TYPE_CHECKING:\n    from torch import Tensor") == []
-    assert faults("commands", "def f():\n    from lightning_gfn.reports.figure import x\n    import torch") == []
+    assert faults("commands", "def f():\n    from lightning_gfn.reports.files import x\n    import torch") == []
     assert faults("modules", "from lightning_gfn.objectives.subtb import x\nimport lightning_gfn.types") == []
 
 

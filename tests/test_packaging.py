@@ -76,8 +76,8 @@ def test_wheel_holds_both_packages_and_nothing_else(tmp_path: Path) -> None:
     assert tops == {"lightning_gfn", "datamodules"}
     kinds = ("*.py", "*.html", "*.css", "*.js", "*.lean")
     expected = {str(path.relative_to(ROOT)) for kind in kinds for path in (ROOT / "lightning_gfn").rglob(kind)}
-    assert "lightning_gfn/reports/templates/page.js" in expected
-    assert "lightning_gfn/environments/lean_files/proof.lean" in expected
+    assert "lightning_gfn/reports/rendering/templates/page.js" in expected
+    assert "lightning_gfn/environments/embedded_lean/lean_files/proof.lean" in expected
     assert expected and expected <= set(names)
     assert "datamodules/lean_theorems/train.json.gz" in names
     assert f"Version: {lightning_gfn.__version__}" in metadata and "License-Expression: Apache-2.0" in metadata
@@ -117,7 +117,7 @@ def test_installed_names_are_ours() -> None:
 
 def test_make_help_names_every_target() -> None:
     done = subprocess.run(["make", "help"], cwd=ROOT, capture_output=True, text=True, check=True)
-    for target in ("help", "quickstart", "test", "test-ddp", "lean", "test-lean", "lint", "mlflow", "bench"):
+    for target in ("help", "quickstart", "models", "test", "test-ddp", "lean", "test-lean", "lint", "mlflow", "bench"):
         assert re.search(rf"^\s*make {target}\s+\w", done.stdout, re.MULTILINE), target
 
 
@@ -134,11 +134,11 @@ def test_make_refuses_an_old_python_clearly(tmp_path: Path) -> None:
 
 def test_continuous_integration_script_is_runnable() -> None:
     script = ROOT / ".ci" / "run"
-    assert script.stat().st_mode & 0o111 and "make lint test test-lean" in script.read_text()
+    assert script.stat().st_mode & 0o111 and "make lint models test test-lean" in script.read_text()
 
 
 def test_markers_and_defaults(setup_cfg: configparser.ConfigParser) -> None:
     section = setup_cfg["tool:pytest"]
     assert "--import-mode=importlib" in section["addopts"] and "not slow" in section["addopts"]
-    for marker in ("slow", "gpu", "lean", "ddp"):
+    for marker in ("slow", "gpu", "lean", "ddp", "pretrained"):
         assert f"{marker}:" in section["markers"]

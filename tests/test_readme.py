@@ -17,11 +17,19 @@ from lightning_gfn import cli
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
+
+
+def joined(text: str) -> str:
+    """The text with every command on one line: a backslash ends the lines that go on."""
+    return re.sub(r" \\\n +", " ", text)
+
+
 FILES = dict(re.findall(r"<!-- file: (\S+) -->\n```\w*\n(.*?)```", README, flags=re.DOTALL))
 FENCES = re.findall(r"^```\w*\n(.*?)^```", README, flags=re.DOTALL | re.MULTILINE)
 EXAMPLE = next(re.finditer(r"<!-- run -->\n```\n(.*?)```", README, flags=re.DOTALL)).group(1)
-COMMANDS = [line for fence in FENCES for line in fence.splitlines() if line.startswith("lightning-gfn ")]
+COMMANDS = [line for fence in FENCES for line in joined(fence).splitlines() if line.startswith("lightning-gfn ")]
 PAGES = [ROOT / "README.md", ROOT / "experiments" / "README.md"]
+TRAINER_LINE = r"(?:^|`)(lightning-gfn (?:fit|validate|test|predict|run) --config [^`\n]+)"
 
 
 def run(command: str, *more: str) -> int:
@@ -90,13 +98,30 @@ def test_the_example_objective_is_vargrad_near_zero(workspace: Path) -> None:
     assert huber_loss(*arguments, delta=0.1).loss < huber_loss(*arguments, delta=10.0).loss
 
 
+def trainer_lines(page: str) -> Iterator[str]:
+    """Every trainer command of a page; below a heading, a table's files take the place of the last command's file."""
+    for section in re.split(r"^##", joined(page), flags=re.MULTILINE):
+        lines = re.findall(TRAINER_LINE, section, re.MULTILINE)
+        yield from lines
+        rows = [row for row in section.splitlines() if row.startswith("|")]
+        for file in re.findall(r"\]\(([^)]+\.yaml)\)", "\n".join(rows)) if "| result | file |" in section else []:
+            yield re.sub(r"--config \S+", f"--config experiments/{file}", lines[-1], count=1)
+
+
+def test_a_table_adds_its_files_to_the_last_command() -> None:
+    page = "## A\n\n```\nlightning-gfn run --config experiments/a.yaml \\\n  --seed_everything 1\n```\n\n"
+    page += "| result | file |\n|---|---|\n| b | [b](x/b.yaml) |\n\n## C\n\n| method | file |\n| d | [d](d.yaml) |\n"
+    first, second = trainer_lines(page)
+    assert first == "lightning-gfn run --config experiments/a.yaml --seed_everything 1"
+    assert second == "lightning-gfn run --config experiments/x/b.yaml --seed_everything 1"
+
+
 def test_commands_are_understood(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     """Every trainer command outside the example parses against the classes that it configures."""
     monkeypatch.chdir(ROOT)
-    pattern = r"(?:^|`)(lightning-gfn (?:fit|validate|test|predict|run) --config [^`\n]+)"
-    found = {line for path in PAGES for line in re.findall(pattern, path.read_text(encoding="utf-8"), re.MULTILINE)}
+    found = {line for path in PAGES for line in trainer_lines(path.read_text(encoding="utf-8"))}
     lines = {line for line in found if "mine/" not in line}
-    assert len(lines) >= 12
+    assert len(lines) >= 40
     for line in sorted(lines):
         assert run(line, "--print_config") == 0, f"{line}: {capsys.readouterr().err}"
         assert "class_path" in capsys.readouterr().out, line
@@ -114,9 +139,22 @@ def test_other_commands_exist() -> None:
     assert {target for target in targets if not re.search(rf"^{target}:", makefile, re.MULTILINE)} == set()
 
 
+def definitions(text: str) -> dict[str, str]:
+    """Name → target of the reference links of a page."""
+    return dict(re.findall(r"^\[([^\]]+)\]: (\S+)$", text, re.MULTILINE))
+
+
+def prose(text: str) -> str:
+    """A page without its code."""
+    return re.sub(r"^```.*?^```|`[^`\n]*`", "", text, flags=re.DOTALL | re.MULTILINE)
+
+
 @pytest.mark.parametrize("path", PAGES, ids=lambda path: path.parent.name)
 def test_linked_files_exist(path: Path) -> None:
-    links = {link for link in re.findall(r"\]\(([^)#]+)\)", path.read_text()) if "://" not in link}
+    text = path.read_text(encoding="utf-8")
+    named = definitions(text)
+    assert set(re.findall(r"\[([^\]\n]+\.py|\d+\.\d+|\w+/\w+)\](?![(:\]])", prose(text))) <= set(named)
+    links = {link for link in [*re.findall(r"\]\(([^)#]+)\)", text), *named.values()] if "://" not in link}
     assert len(links) >= 5
     filled = re.search(r"<!-- quickstart table -->\n\s*\S.*<!-- /quickstart table -->", README, re.DOTALL)
     if filled is None:
@@ -137,8 +175,28 @@ def test_class_paths_and_paper_ids_are_those_of_the_code() -> None:
     for name in names:
         module, _, member = name.rpartition(".")
         assert hasattr(importlib.import_module(module), member), name
-    rows = [line for line in README.splitlines() if line.startswith("|") and "lightning_gfn/objectives/" in line]
-    assert len(rows) == 15
+    named = definitions(README)
+    rows = [row for row in README.splitlines() if row.startswith("|") and re.search(r"\[\w+\.py\] \| (?:\[|$)", row)]
+    assert len(rows) == 25
     for row in rows:
-        source = (ROOT / re.search(r"\((lightning_gfn/objectives/\w+\.py)\)", row)[1]).read_text()
-        assert all(paper in source for paper in re.findall(r"abs/(\d+\.\d+)", row)), row
+        file, papers = re.search(r"\[(\w+\.py)\]", row)[1], re.findall(r"\[(\d+\.\d+)\]", row)
+        assert named[file] == f"lightning_gfn/objectives/{file}", row
+        assert all(named[paper] == f"https://arxiv.org/abs/{paper}" for paper in papers), row
+        source = (ROOT / named[file]).read_text(encoding="utf-8")
+        assert all(paper in source for paper in papers), row
+
+
+def test_the_map_of_contributing_names_what_exists() -> None:
+    text = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
+    picture = re.search(r"!\[[^\]]+\]\((docs/\S+\.svg)\)", text)[1]
+    drawn = re.findall(r'class="n">([a-z_/]+/)<', (ROOT / picture).read_text(encoding="utf-8"))
+    rows = [[cell.strip() for cell in row.strip("|").split("|")] for row in text.splitlines() if row.startswith("| ")]
+    assert len(rows) >= 25 and len(drawn) >= 15
+    homes = (ROOT / "lightning_gfn", ROOT)
+    for folder in drawn:
+        assert any((home / folder).is_dir() for home in homes), f"{picture} names {folder}"
+    for what, folder, files in rows[1:]:
+        place = next(home / folder.strip("`…/").rstrip("/") for home in homes if (home / folder.strip("`…/")).is_dir())
+        for name in re.findall(r"`([\w/]+)`", files):
+            found = any((place / f"{name}{ending}").exists() for ending in ("", ".py", ".yaml"))
+            assert found or (ROOT / name).is_dir(), f"{what}: {folder} has no {name}"

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from lightning_gfn import cli
-from lightning_gfn.commands._plan import TRAINER_COMMANDS, read_study
-from lightning_gfn.commands._stages import Stage
+from lightning_gfn.studies.plan import TRAINER_COMMANDS, read_study
+from lightning_gfn.studies.stages import Stage
 
 ROOT = Path(__file__).parents[1]
 STUDIES = sorted((ROOT / "experiments" / "studies").glob("*.yaml"))

@@ -23,7 +23,7 @@ WORKER = Path(__file__).with_name("worker.py")
 
 @dataclass
 class CheckerCounters:
-    """What the checker of this process has seen so far.
+    """Counters of the checks that this process has made so far.
 
     Args:
         checks: pairs sent to the worker.

@@ -27,7 +27,8 @@ MAX_DEPTH = 6
 
 _BRACE = re.compile(r"(?<!\\)[{}]")
 _PREFIX = re.compile(
-    r"(?:(?:so|thus|therefore|hence),?\s+)?(?:the\s+)?(?:final\s+)?(?:answer|result|solution)\s*(?:is|=|:)+\s*:?\s*|\\approx\s*",
+    r"(?:(?:so|thus|therefore|hence),?\s+)?(?:the\s+)?(?:final\s+)?"
+    r"(?:answer|result|solution)\s*(?:is|=|:)+\s*:?\s*|\\approx\s*",
     re.IGNORECASE,
 )
 _EQUALS = re.compile(r"(?<![<>!=\\])=|\\approx(?![A-Za-z])")
@@ -36,7 +37,9 @@ _NAME = re.compile(
 )
 _MEMBER = re.compile(r"([A-Za-z])\s*\\in(?![A-Za-z])\s*")
 _WORD = re.compile(
-    r"(?<![A-Za-z\\])(?:(?![abcxyzpqr]{3}(?![A-Za-z]))[A-Za-z]{3,}|no|or|on|is|am|pm|of|so|us|if|in|it|at|to)(?![A-Za-z(])",
+    r"(?<![A-Za-z\\])"
+    r"(?:(?![abcxyzpqr]{3}(?![A-Za-z]))[A-Za-z]{3,}|no|or|on|is|am|pm|of|so|us|if|in|it|at|to)"
+    r"(?![A-Za-z(])",
     re.IGNORECASE,
 )
 _FUNCTIONS = re.compile(

@@ -23,7 +23,7 @@ def check_probability(probability: float) -> None:
 
 
 def flipped(problem_id: str, completion: str, *, probability: float, seed: int) -> bool:
-    """Is the verdict on this completion turned over?
+    """Draw whether the verdict on this completion is turned over.
 
         flipped = blake2b(seed, problem id, completion) / 2^64 < probability
 

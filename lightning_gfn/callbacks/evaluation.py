@@ -5,19 +5,21 @@ from __future__ import annotations
 from copy import deepcopy
 from typing import TYPE_CHECKING, Any
 
-from lightning_gfn.callbacks.evaluated_step import EvaluatedStep
-from lightning_gfn.callbacks.results import (
+from lightning_gfn.callbacks.common.console import write_line
+from lightning_gfn.callbacks.common.evaluated_step import EvaluatedStep
+from lightning_gfn.callbacks.common.problem_rows import (
     Measured,
     console_table,
     is_headline,
     measure,
     merge_rows,
+    num_parameters,
     problem_row,
     run_identity,
     temperature_suffix,
 )
-from lightning_gfn.callbacks.run_files import (
-    Row,
+from lightning_gfn.callbacks.common.run_files import (
+    ResultRow,
     gather_rows,
     records_of,
     run_folder,
@@ -25,10 +27,12 @@ from lightning_gfn.callbacks.run_files import (
     write_json,
     write_jsonl,
 )
+from lightning_gfn.callbacks.common.zero_notes import zero_notes
 from lightning_gfn.metrics.accuracy import MajorityAtK, PassAtK, SolveRate
 from lightning_gfn.metrics.base import PerProblemMetric
 from lightning_gfn.metrics.completions import CompletionStatistics
 from lightning_gfn.metrics.diversity import Coverage, DistinctCorrect, Rule
+from lightning_gfn.metrics.functional.rouge import Tokenizer, require_tokenizer
 from lightning_gfn.metrics.proofs import (
     DistinctProofs,
     EnvironmentSeconds,
@@ -38,7 +42,7 @@ from lightning_gfn.metrics.proofs import (
     TacticVariety,
 )
 from lightning_gfn.metrics.references import ReferenceNll
-from lightning_gfn.metrics.rouge import Tokenizer, require_tokenizer
+from lightning_gfn.module_interfaces import as_evaluated
 
 if TYPE_CHECKING:
     from lightning.pytorch import LightningModule, Trainer
@@ -90,12 +94,13 @@ class Evaluation(EvaluatedStep):
         self.bootstrap_seed = bootstrap_seed
         self.keep_completions = keep_completions
         self.summary = ""
+        self._had_notes = False
         self._metrics: dict[float, list[PerProblemMetric]] = {}
-        self._rows: list[Row] = []
+        self._rows: list[ResultRow] = []
 
     @property
     def metric_settings(self) -> dict[str, Any]:
-        """What decides the meaning of the figures; runs that are compared must agree in it."""
+        """The metric settings decide what figures mean; runs that are compared must agree in them."""
         return {
             "ks": list(self.ks),
             "majority_ks": list(self.majority_ks),
@@ -109,11 +114,14 @@ class Evaluation(EvaluatedStep):
         """Refuse a k that the module's samples cannot give.
 
         Raises:
+            TypeError: the module does not evaluate a policy.
             ValueError: more samples are asked for than the module draws.
         """
-        num_samples = getattr(getattr(pl_module, "evaluation", None), "num_samples", None)
+        if stage == "predict":
+            return
+        num_samples = as_evaluated(pl_module, self).decoding()["num_samples"]
         largest = max((*self.ks, *self.majority_ks), default=0)
-        if stage != "predict" and num_samples is not None and largest > num_samples:
+        if largest > num_samples:
             raise ValueError(
                 f"Evaluation reports metrics at k={largest} but the module draws {num_samples} samples a problem: "
                 "raise model.evaluation.num_samples or take that k out of the callback's ks and majority_ks"
@@ -121,8 +129,16 @@ class Evaluation(EvaluatedStep):
 
     def on_test_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Print the headline numbers."""
-        if trainer.is_global_zero:
-            print(self.summary, flush=True)
+        self._print(trainer)
+
+    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Print the headline numbers, where validation is all that was asked for."""
+        if trainer.state.fn == "validate":
+            self._print(trainer)
+
+    def _print(self, trainer: Trainer) -> None:
+        if trainer.is_global_zero and self.summary:
+            write_line(self.summary)
 
     def restart(self) -> None:
         """Start with no metrics and no rows."""
@@ -156,14 +172,22 @@ class Evaluation(EvaluatedStep):
             return
         for temperature, column in measured.items():
             self._log(pl_module, stage, temperature_suffix(temperature, temperatures), column)
-        identity = run_identity(trainer, pl_module, rows, temperatures, self.weights_step(trainer))
+        module = as_evaluated(pl_module, self)
+        identity = {
+            **run_identity(module, rows, temperatures, self.weights_step(trainer)),
+            "parameters": num_parameters(pl_module),
+        }
         if trainer.is_global_zero:
             self._write(trainer, stage, rows, identity, measured)
         title = f"{identity['method']}, {stage}: {identity['problems']['count']} problems, 95% intervals over problems"
-        self.summary = console_table(measured, title)
+        notes = zero_notes(rows, identity["decoding"].get("max_new_tokens"))
+        self.summary = "\n".join([console_table(measured, title), *notes])
+        if trainer.is_global_zero and trainer.state.fn == "fit" and notes and not self._had_notes:
+            write_line("\n".join(f"[lightning-gfn] validation at step {trainer.global_step}: {note}" for note in notes))
+        self._had_notes = bool(notes)
         self.restart()
 
-    def _measure(self, temperature: float, rows: list[Row], pl_module: LightningModule) -> dict[str, Measured]:
+    def _measure(self, temperature: float, rows: list[ResultRow], pl_module: LightningModule) -> dict[str, Measured]:
         """Means of one temperature; the rows are given their problem's values."""
         own = [row for row in rows if row["temperature"] == temperature]
         for metric in self._bank(temperature, pl_module):
@@ -186,7 +210,7 @@ class Evaluation(EvaluatedStep):
         self,
         trainer: Trainer,
         stage: str,
-        rows: list[Row],
+        rows: list[ResultRow],
         identity: dict[str, Any],
         measured: dict[float, dict[str, Measured]],
     ) -> None:

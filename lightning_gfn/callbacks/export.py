@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 
 from lightning.pytorch import Callback
 
-from lightning_gfn.callbacks.run_files import run_folder
-from lightning_gfn.interfaces import TextModel
+from lightning_gfn.callbacks.common.run_files import run_folder
+from lightning_gfn.module_interfaces import as_method
 
 if TYPE_CHECKING:
     from lightning.pytorch import LightningModule, Trainer
@@ -28,15 +28,9 @@ class ExportModel(Callback):
         """Save into a side folder and rename it: a killed export never looks like a finished one.
 
         Raises:
-            TypeError: the module has no such model.
+            TypeError: the module trains no model that can be saved.
         """
-        name = getattr(pl_module, "model_name", "policy")
-        model = getattr(pl_module, name, None)
-        if not isinstance(model, TextModel):
-            raise TypeError(
-                f"ExportModel needs a module whose attribute {name!r} is a Policy or a reward network; "
-                f"{type(pl_module).__name__} has {type(model).__name__}. Remove ExportModel from trainer.callbacks."
-            )
+        model = as_method(pl_module, self).trained_model
         if trainer.is_global_zero:
             target = run_folder(trainer) / self.folder
             partial = target.with_name(target.name + ".partial")

@@ -10,7 +10,8 @@ from typing import IO, TYPE_CHECKING, Any
 
 from lightning.pytorch import Callback
 
-from lightning_gfn.callbacks.run_files import (
+from lightning_gfn.callbacks.common.costs import PEAK, peak_memory_mib, reset_peak_memory, sampling_cost
+from lightning_gfn.callbacks.common.run_files import (
     gather_rows,
     json_line,
     records_of,
@@ -19,9 +20,11 @@ from lightning_gfn.callbacks.run_files import (
     write_json,
     write_text,
 )
-from lightning_gfn.callbacks.spending import PEAK, peak_memory_mib, reset_peak_memory, sampling_cost
-from lightning_gfn.proofs import Episode, ProofPrompt
-from lightning_gfn.rollouts.resampling import tactics_asked
+from lightning_gfn.lean_types import Episode
+from lightning_gfn.module_interfaces import as_evaluated
+from lightning_gfn.prompts.chat import written_prompt
+from lightning_gfn.prompts.proof_prompt import ProofPrompt
+from lightning_gfn.rollouts.rollout_batch import tactics_asked
 from lightning_gfn.types import EvalRecord
 
 if TYPE_CHECKING:
@@ -38,7 +41,7 @@ def prediction_rows(record: EvalRecord, prompt: ProofPrompt | None = None) -> li
     return [
         {
             "problem_id": record.problem.id,
-            "prompt": record.problem.prompt,
+            "prompt": written_prompt(record.problem.prompt),
             "temperature": record.temperature,
             "sample": sample,
             "completion": completion,
@@ -117,7 +120,7 @@ class PredictionWriter(Callback):
     ) -> None:
         if self._file is None:
             raise RuntimeError("PredictionWriter saw a batch before on_predict_start: run it by trainer.predict")
-        proving = getattr(pl_module, "proving", None)
+        proving = as_evaluated(pl_module, self).proving
         prompt = proving.proof_prompt if proving is not None else None
         records = records_of(outputs, "predict_step")
         rows = [row for record in records for row in prediction_rows(record, prompt)]

@@ -1,4 +1,4 @@
-"""Progress for people who read a log file instead of a terminal."""
+"""Progress on a terminal and in a log file: figures, time left, and now and then a sample."""
 
 from __future__ import annotations
 
@@ -9,8 +9,16 @@ from typing import TYPE_CHECKING, Any
 
 from lightning.pytorch.callbacks import TQDMProgressBar
 
+from lightning_gfn.callbacks.common.console import write_line
+from lightning_gfn.callbacks.common.progress_values import TokenRate, shown_metrics
+from lightning_gfn.callbacks.common.shown_samples import evaluation_sample, training_sample
+
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from lightning.pytorch import LightningModule, Trainer
+
+SECONDS_BETWEEN_READS = 1.0
 
 
 def format_seconds(seconds: float) -> str:
@@ -25,18 +33,24 @@ def format_seconds(seconds: float) -> str:
 
 def format_metrics(values: dict[str, Any]) -> str:
     """Metrics as ``name value`` pairs with four significant digits."""
-    return "  ".join(f"{name} {float(value):.4g}" for name, value in sorted(values.items()))
+    return "  ".join(f"{name} {float(value):.4g}" for name, value in values.items())
 
 
 class Progress(TQDMProgressBar):
-    """Lightning's bar on a terminal; elsewhere one plain line every few seconds: stage, step, metrics, time left.
+    """A bar on a terminal; elsewhere one plain line every few seconds: stage, step, figures, time left.
 
     Args:
         every_n_seconds: time between two lines of the same stage; the first and the last batch always get one.
-        metrics: logged metrics to print; by default those logged with ``prog_bar=True`` and ``train/loss``.
-        refresh_rate: batches between two updates of the bar on a terminal.
+        metrics: logged metrics to show; by default the loss, the mean log reward, the share of on-policy samples that
+            are right and that were cut at the maximum length, tokens per second, and what is logged with
+            ``prog_bar=True``.
+        refresh_rate: batches between two updates of the bar on a terminal; its figures are read once a second at most.
         label: put in front of each line, to tell runs apart in one log.
+        sample_every: optimiser steps between two samples that are printed, prompt, completion and reward; the first
+            step and each validation print one, too; 0 prints none.
     """
+
+    BAR_FORMAT = "{desc} {n_fmt}/{total_fmt} |{bar:10}| {elapsed}<{remaining}{postfix}"
 
     def __init__(
         self,
@@ -45,7 +59,10 @@ class Progress(TQDMProgressBar):
         metrics: list[str] | None = None,
         refresh_rate: int = 1,
         label: str | None = None,
+        sample_every: int = 100,
     ) -> None:
+        if sample_every < 0:
+            raise ValueError(f"Progress: sample_every={sample_every} must be at least 0; 0 prints no samples")
         self.plain = not sys.stdout.isatty()
         super().__init__(refresh_rate=0 if self.plain else refresh_rate)
         self.every_n_seconds = every_n_seconds
@@ -55,6 +72,11 @@ class Progress(TQDMProgressBar):
         self._started = time.monotonic()
         self._printed = -math.inf
         self._first_step = 0
+        self.sample_every = sample_every
+        self._sampled_at: int | None = None
+        self._rate = TokenRate()
+        self._figures: dict[str, float] = {}
+        self._read = -math.inf
 
     def disable(self) -> None:
         """Print nothing; Lightning calls this on every rank but the first."""
@@ -69,14 +91,30 @@ class Progress(TQDMProgressBar):
     def on_train_start(self, *args: Any) -> None:
         super().on_train_start(*args)
         self._begin(self.trainer.global_step)
+        self._read = -math.inf
+        total = self._total_steps(self.trainer)
+        self.train_progress_bar.initial = self._first_step
+        self.train_progress_bar.total = total if math.isfinite(total) else None
+        self.train_progress_bar.set_description_str("train step")
+
+    def on_train_epoch_start(self, *args: Any) -> None:
+        """Nothing: the bar counts the optimiser steps of the run, not the batches of an epoch."""
+
+    def on_train_batch_start(self, *args: Any) -> None:
+        super().on_train_batch_start(*args)
+        self._rate.start()
 
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        super().on_train_batch_end(trainer, pl_module, outputs, batch, batch_idx)
-        total = self._total_steps(trainer)
-        step = trainer.global_step
-        self._line("train step", step, total, self._logged(trainer), first=self._first_step)
+        self._rate.add(outputs)
+        total, step = self._total_steps(trainer), trainer.global_step
+        if self.is_enabled and ((batch_idx + 1) % self.refresh_rate == 0 or step == total):
+            self._draw(trainer, pl_module)
+        self._sample(step, lambda: training_sample(pl_module, step))
+        if self._due(step, total):
+            values = self._current(trainer)
+            self._line("train step", step, total, values, first=self._first_step)
 
     def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         super().on_validation_start(trainer, pl_module)
@@ -87,6 +125,8 @@ class Progress(TQDMProgressBar):
         super().on_validation_batch_end(trainer, *args, **kwargs)
         if not trainer.sanity_checking:
             in_fit = trainer.state.fn == "fit"
+            if in_fit and args[3] == 0 and self.sample_every and not self._silenced:
+                self._show(evaluation_sample(args[1], trainer.global_step))
             self._batch_line("validate", args[3], self.total_val_batches_current_dataloader, timed=not in_fit)
 
     def on_test_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -114,11 +154,9 @@ class Progress(TQDMProgressBar):
         self._line(f"{stage} batch", batch_idx + 1, total, {}, first=0 if timed else None)
 
     def _line(self, what: str, done: int, total: float, values: dict[str, Any], *, first: int | None) -> None:
-        now = time.monotonic()
-        due = now - self._printed >= self.every_n_seconds or done == total
-        if not self.plain or self._silenced or not due:
+        if not self._due(done, total):
             return
-        self._printed = now
+        now = self._printed = time.monotonic()
         parts = [f"{what} {done}" + (f"/{int(total)}" if math.isfinite(total) else "")]
         if values:
             parts.append(format_metrics(values))
@@ -130,14 +168,38 @@ class Progress(TQDMProgressBar):
         prefix = f"[{self.label}] " if self.label is not None else ""
         print(prefix + "  ".join(parts), flush=True)
 
-    def _logged(self, trainer: Trainer) -> dict[str, Any]:
-        known = trainer.callback_metrics
-        if self.metrics is not None:
-            return {name: known[name] for name in self.metrics if name in known}
-        shown: dict[str, Any] = dict(trainer.progress_bar_metrics)
-        if "train/loss" in known:
-            shown["train/loss"] = known["train/loss"]
-        return shown
+    def _due(self, done: int, total: float) -> bool:
+        """True if a plain line is to be printed now."""
+        late = time.monotonic() - self._printed >= self.every_n_seconds or done == total
+        return self.plain and not self._silenced and late
+
+    def _draw(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Update the bar of training."""
+        bar = self.train_progress_bar
+        bar.n = trainer.global_step
+        bar.set_postfix(self.get_metrics(trainer, pl_module))
+
+    def get_metrics(self, trainer: Trainer, pl_module: LightningModule) -> dict[str, Any]:
+        """What the bar shows, at most a second old."""
+        if time.monotonic() - self._read >= SECONDS_BETWEEN_READS:
+            self._figures = self._current(trainer)
+            self._read = time.monotonic()
+        return {name: f"{value:.4g}" for name, value in self._figures.items()}
+
+    def _current(self, trainer: Trainer) -> dict[str, float]:
+        rate = self._rate.take() if self.metrics is None else None
+        return {**shown_metrics(trainer, self.metrics), **({} if rate is None else {"tokens/s": rate})}
+
+    def _sample(self, step: int, sample: Callable[[], str | None]) -> None:
+        """Show a sample if it is time for one."""
+        first, every = self._sampled_at is None, self.sample_every
+        if every and not self._silenced and (first or (step % every == 0 and step != self._sampled_at)):
+            self._sampled_at = step
+            self._show(sample())
+
+    def _show(self, text: str | None) -> None:
+        if text is not None:
+            write_line(f"[{self.label}] {text}" if self.label is not None else text)
 
     @staticmethod
     def _total_steps(trainer: Trainer) -> float:

@@ -5,12 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from lightning_gfn.callbacks.evaluated_step import EvaluatedStep
-from lightning_gfn.callbacks.lean_files import lean_file, unique_names
-from lightning_gfn.callbacks.proof_search import ProofSearch
-from lightning_gfn.callbacks.results import run_seed
-from lightning_gfn.callbacks.run_files import (
-    Row,
+from lightning_gfn.callbacks.common.evaluated_step import EvaluatedStep
+from lightning_gfn.callbacks.common.lean_files import lean_file, unique_names
+from lightning_gfn.callbacks.common.problem_rows import run_seed
+from lightning_gfn.callbacks.common.run_files import (
+    ResultRow,
     records_of,
     run_folder,
     send_artifact,
@@ -18,14 +17,14 @@ from lightning_gfn.callbacks.run_files import (
     write_jsonl,
     write_text,
 )
-from lightning_gfn.metrics.tactic_scripts import distinct_scripts
-from lightning_gfn.rollouts.gather import gather_all
+from lightning_gfn.callbacks.proof_search import ProofSearch
+from lightning_gfn.metrics.functional.tactic_scripts import distinct_scripts
+from lightning_gfn.module_interfaces import ProofSetting, as_evaluated
+from lightning_gfn.rollouts.distributed import gather_all
 from lightning_gfn.types import Problem
 
 if TYPE_CHECKING:
     from lightning.pytorch import LightningModule, Trainer
-
-    from lightning_gfn.rollouts.proving import Proving
 
 
 @dataclass(frozen=True)
@@ -88,7 +87,8 @@ class ProofFiles(EvaluatedStep):
 
     def _save(self, trainer: Trainer, pl_module: LightningModule) -> None:
         stage, self._stage = self._stage, None
-        proving: Proving | None = getattr(pl_module, "proving", None)
+        module = as_evaluated(pl_module, self)
+        proving = module.proving
         if stage is None or proving is None:
             return
         proofs = self._distinct(trainer, gather_all(self._found))
@@ -98,7 +98,7 @@ class ProofFiles(EvaluatedStep):
             if n % trainer.world_size == trainer.global_rank and proof.problem.theorem is not None
         ]
         verdicts = dict(gather_all([(n, check.result()) for n, check in checks]))
-        rows: list[Row] = [
+        rows: list[ResultRow] = [
             {
                 "problem_id": proof.problem.id,
                 "theorem": proof.problem.theorem.name if proof.problem.theorem is not None else "",
@@ -112,7 +112,7 @@ class ProofFiles(EvaluatedStep):
             for n, proof in enumerate(proofs)
         ]
         if trainer.is_global_zero:
-            self._write(trainer, pl_module, stage, proofs, rows)
+            self._write(trainer, module.method, proving, stage, proofs, rows)
         held = sum(row["verified"] for row in rows)
         proved = len({row["problem_id"] for row in rows if row["verified"]})
         self.summary = f"{stage}: {held} of {len(rows)} proofs hold when checked again; {proved} theorems proved"
@@ -120,7 +120,7 @@ class ProofFiles(EvaluatedStep):
     def _distinct(self, trainer: Trainer, sampled: list[_Proof]) -> list[_Proof]:
         """Sampled and searched proofs, by theorem and in the order in which they were found, each once."""
         found = list(sampled)
-        for callback in getattr(trainer, "callbacks", []):
+        for callback in trainer.callbacks:  # type: ignore[attr-defined]
             if isinstance(callback, ProofSearch):
                 found += [_Proof(proof.problem, proof.script, proof.source) for proof in callback.found]
         of_problem: dict[str, list[_Proof]] = {}
@@ -133,14 +133,19 @@ class ProofFiles(EvaluatedStep):
         return chosen
 
     def _write(
-        self, trainer: Trainer, pl_module: LightningModule, stage: str, proofs: list[_Proof], rows: list[Row]
+        self,
+        trainer: Trainer,
+        method: str,
+        proving: ProofSetting,
+        stage: str,
+        proofs: list[_Proof],
+        rows: list[ResultRow],
     ) -> None:
         step = self.weights_step(trainer)
         place = "test" if stage == "test" else f"val_step_{step:06d}"
         folder = run_folder(trainer) / "proofs" / place
-        proving: Proving = pl_module.proving  # type: ignore[assignment]
         environment = dict(proving.environment.describe())
-        who = {"method": getattr(pl_module, "method", None), "seed": run_seed(), "step": step}
+        who = {"method": method, "seed": run_seed(), "step": step}
         header = ", ".join(f"{name} {value}" for name, value in {**who, **environment}.items())
         problems = {proof.problem.id: proof.problem for proof in proofs}
         names = dict(zip(problems, unique_names([_name(problem) for problem in problems.values()]), strict=True))
@@ -171,6 +176,6 @@ def _name(problem: Problem) -> str:
     return problem.theorem.name if problem.theorem is not None else problem.id
 
 
-def _remark(row: Row) -> str:
+def _remark(row: ResultRow) -> str:
     axioms = ", ".join(row["axioms"]) or "none"
     return f"found by {row['source']}; axioms: {axioms}"

@@ -6,20 +6,26 @@ import time
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from lightning_gfn.callbacks.evaluated_step import EvaluatedStep
-from lightning_gfn.callbacks.results import Measured, run_seed
-from lightning_gfn.callbacks.run_files import Row, records_of, run_folder, send_artifact, write_json, write_jsonl
-from lightning_gfn.callbacks.search_results import described, grid_table, grid_text, search_metrics, search_row
-from lightning_gfn.rollouts.gather import gather_all
+from lightning_gfn.callbacks.common.evaluated_step import EvaluatedStep
+from lightning_gfn.callbacks.common.problem_rows import Measured, run_seed
+from lightning_gfn.callbacks.common.run_files import (
+    ResultRow,
+    records_of,
+    run_folder,
+    send_artifact,
+    write_json,
+    write_jsonl,
+)
+from lightning_gfn.callbacks.common.search_rows import described, grid_table, grid_text, search_metrics, search_row
+from lightning_gfn.module_interfaces import EvaluatedModule, as_evaluated
+from lightning_gfn.rollouts.distributed import gather_all
 from lightning_gfn.rollouts.keyed_random import keyed_uniform
-from lightning_gfn.rollouts.leaf_values import HeadValue
-from lightning_gfn.rollouts.proof_search import SearchSettings, search_proofs
+from lightning_gfn.rollouts.search.proof_search import SearchSettings, search_proofs
+from lightning_gfn.rollouts.search.state_values import HeadValue
 from lightning_gfn.types import Problem
 
 if TYPE_CHECKING:
     from lightning.pytorch import LightningModule, Trainer
-
-    from lightning_gfn.rollouts.proving import Proving
 
 
 @dataclass(frozen=True)
@@ -97,7 +103,7 @@ class ProofSearch(EvaluatedStep):
         Raises:
             ValueError: the module has no environment.
         """
-        if stage != "predict" and getattr(pl_module, "proving", None) is None:
+        if stage != "predict" and as_evaluated(pl_module, self).proving is None:
             raise ValueError("ProofSearch needs an environment: set model.proving.environment")
 
     def on_test_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -124,7 +130,7 @@ class ProofSearch(EvaluatedStep):
             return
         own = problems[trainer.global_rank :: trainer.world_size]
         wanted = [self.search.branching, *(self.branchings if stage == "test" else ())]
-        rows: list[Row] = []
+        rows: list[ResultRow] = []
         seconds: dict[int, float] = {}
         for branching in dict.fromkeys(wanted):
             part, spent = self._search(pl_module, own, branching)
@@ -141,24 +147,27 @@ class ProofSearch(EvaluatedStep):
         """Theorems to search, by id; a subset is drawn by the ids alone."""
         ids = sorted(known)
         if stage == "val" and self.num_theorems is not None:
-            drawn = sorted(ids, key=lambda name: keyed_uniform("search", seed=0, step=0, problem_id=name))
+            drawn = sorted(ids, key=lambda name: keyed_uniform("search", seed=0, rollout_step=0, problem_id=name))
             ids = sorted(drawn[: self.num_theorems])
         return [known[name] for name in ids]
 
-    def _search(self, pl_module: LightningModule, problems: list[Problem], branching: int) -> tuple[list[Row], float]:
+    def _search(
+        self, pl_module: LightningModule, problems: list[Problem], branching: int
+    ) -> tuple[list[ResultRow], float]:
         """This rank's rows and wall time."""
-        proving: Proving = pl_module.proving  # type: ignore[assignment]
+        module = as_evaluated(pl_module, self)
+        proving = module.proving
+        assert proving is not None
         value = self.search.algorithm.value
         if isinstance(value, HeadValue):
-            value.bind(getattr(pl_module, "head", None), proving.proof_prompt)
+            value.bind(module.head, proving.proof_prompt)
         start = time.monotonic()
         settings = replace(self.search, branching=branching)
-        policy: Any = pl_module.policy
-        results = search_proofs(policy, proving.environment, proving.proof_prompt, problems, settings)
+        results = search_proofs(module.policy, proving.environment, proving.proof_prompt, problems, settings)
         return [search_row(result, branching) for result in results], time.monotonic() - start
 
     def _report(
-        self, trainer: Trainer, pl_module: LightningModule, stage: str, rows: list[Row], seconds: dict[int, float]
+        self, trainer: Trainer, pl_module: LightningModule, stage: str, rows: list[ResultRow], seconds: dict[int, float]
     ) -> None:
         resampling = {"num_resamples": self.num_resamples, "seed": self.bootstrap_seed}
         measured = {
@@ -174,32 +183,32 @@ class ProofSearch(EvaluatedStep):
             values |= {f"{stage}/search_solve_rate_b{x['branching']}_n{x['nodes']}": x["solve_rate"] for x in table}
         # All ranks hold the same values; the reduction keeps monitors of every rank supplied and Lightning quiet.
         pl_module.log_dict(values, sync_dist=True)
-        method = getattr(pl_module, "method", None)
+        module = as_evaluated(pl_module, self)
         if trainer.is_global_zero:
-            self._write(trainer, pl_module, stage, rows, measured, table)
+            self._write(trainer, module, stage, rows, measured, table)
         count = table[0]["theorems"]
-        self.summary = grid_text(table, f"{method}, {stage}: solve rate by search, {count} theorems")
+        self.summary = grid_text(table, f"{module.method}, {stage}: solve rate by search, {count} theorems")
 
     def _write(
         self,
         trainer: Trainer,
-        pl_module: LightningModule,
+        module: EvaluatedModule,
         stage: str,
-        rows: list[Row],
+        rows: list[ResultRow],
         measured: dict[int, dict[str, Measured]],
         table: list[dict[str, Any]],
     ) -> None:
         folder = run_folder(trainer) / "results"
-        proving: Proving = pl_module.proving  # type: ignore[assignment]
+        assert module.proving is not None
         own = {
-            "method": getattr(pl_module, "method", None),
+            "method": module.method,
             "seed": run_seed(),
             "step": self.weights_step(trainer),
         }
         content = {
             "stage": stage,
             **own,
-            "environment": dict(proving.environment.describe()),
+            "environment": dict(module.proving.environment.describe()),
             "search": described(self.search),
             "theorems": table[0]["theorems"],
             "metrics": {name: found.to_json() for name, found in measured[self.search.branching].items()},

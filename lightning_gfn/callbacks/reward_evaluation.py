@@ -6,17 +6,25 @@ import dataclasses
 import math
 from typing import TYPE_CHECKING, Any
 
-from lightning_gfn.callbacks.evaluated_step import EvaluatedStep
-from lightning_gfn.callbacks.results import run_seed
-from lightning_gfn.callbacks.run_files import Row, gather_rows, run_folder, send_artifact, write_json, write_jsonl
-from lightning_gfn.examples import Judgement
-from lightning_gfn.metrics.calibration import (
+from lightning_gfn.callbacks.common.evaluated_step import EvaluatedStep
+from lightning_gfn.callbacks.common.problem_rows import run_seed
+from lightning_gfn.callbacks.common.run_files import (
+    ResultRow,
+    gather_rows,
+    run_folder,
+    send_artifact,
+    write_json,
+    write_jsonl,
+)
+from lightning_gfn.metrics.functional.calibration import (
     accuracy,
     auroc,
     brier_score,
     expected_calibration_error,
     reliability_bins,
 )
+from lightning_gfn.module_interfaces import as_method
+from lightning_gfn.preference_types import Judgement
 
 if TYPE_CHECKING:
     from lightning.pytorch import LightningModule, Trainer
@@ -34,7 +42,7 @@ def cross_entropy(log_odds: float, label: float) -> float:
     return max(log_odds, 0.0) - label * log_odds + math.log1p(math.exp(-abs(log_odds)))
 
 
-def measure_judgements(rows: list[Row], num_bins: int) -> dict[str, Any]:
+def measure_judgements(rows: list[ResultRow], num_bins: int) -> dict[str, Any]:
     """Figures and reliability bins of judgements.
 
     Args:
@@ -84,11 +92,19 @@ class RewardEvaluation(EvaluatedStep):
             raise ValueError(f"num_bins must be at least 1, got {num_bins}")
         self.num_bins = num_bins
         self.summary = ""
-        self._rows: list[Row] = []
+        self._rows: list[ResultRow] = []
 
     def on_test_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Print the figures."""
-        if trainer.is_global_zero:
+        self._print(trainer)
+
+    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Print the figures, where validation is all that was asked for."""
+        if trainer.state.fn == "validate":
+            self._print(trainer)
+
+    def _print(self, trainer: Trainer) -> None:
+        if trainer.is_global_zero and self.summary:
             print(self.summary, flush=True)
 
     def restart(self) -> None:
@@ -107,7 +123,7 @@ class RewardEvaluation(EvaluatedStep):
 
     def finish(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Merge the ranks, log the figures and write the results."""
-        unique: dict[tuple[str, int], Row] = {}
+        unique: dict[tuple[str, int], ResultRow] = {}
         for row in gather_rows(trainer, self._rows):
             unique.setdefault((row["id"], row["step"]), row)
         rows = [unique[key] for key in sorted(unique)]
@@ -116,7 +132,7 @@ class RewardEvaluation(EvaluatedStep):
             return
         found = measure_judgements(rows, self.num_bins)
         pl_module.log_dict({f"{stage}/{name}": value for name, value in found["metrics"].items()}, sync_dist=True)
-        method = getattr(pl_module, "method", None)
+        method = as_method(pl_module, self).method
         if trainer.is_global_zero:
             folder = run_folder(trainer) / "results"
             identity = {"stage": stage, "method": method, "seed": run_seed(), "step": self.weights_step(trainer)}

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 from lightning.pytorch import Callback
 
-from lightning_gfn.callbacks.predictions import merge_predictions
-from lightning_gfn.callbacks.run_files import (
-    Row,
+from lightning_gfn.callbacks.common.costs import PEAK, peak_memory_mib, sampling_cost
+from lightning_gfn.callbacks.common.run_files import (
+    ResultRow,
     json_line,
     records_of,
     run_folder,
@@ -19,8 +19,11 @@ from lightning_gfn.callbacks.run_files import (
     write_json,
     write_text,
 )
-from lightning_gfn.callbacks.spending import PEAK, peak_memory_mib, sampling_cost
-from lightning_gfn.rollouts.step_labels import Attempt, StepLabeller, attempt_of
+from lightning_gfn.callbacks.predictions import merge_predictions
+from lightning_gfn.module_interfaces import as_evaluated
+from lightning_gfn.prompts.chat import written_prompt
+from lightning_gfn.prompts.question_template import known_template
+from lightning_gfn.rollouts.step_labels import StepLabeller, SteppedSolution, attempt_of
 
 if TYPE_CHECKING:
     from lightning.pytorch import LightningModule, Trainer
@@ -28,7 +31,7 @@ if TYPE_CHECKING:
     from lightning_gfn.types import EvalRecord
 
 
-def closing_line(problem_id: str, **spent: float) -> Row:
+def closing_line(problem_id: str, **spent: float) -> ResultRow:
     """The row that says that all rows of a problem are written, and what its batch cost if it is the last of one."""
     return {"problem_id": problem_id, "temperature": 0.0, "sample": -1, "end": True, **spent}
 
@@ -37,10 +40,11 @@ class StepLabelWriter(Callback):
     """Labels every sample of ``predict`` and appends it to ``step_labels/rank<r>.jsonl`` of the run folder.
 
     Rows: prompt, completions (the steps, each with the separator that ends it), labels (bool: above 0), soft_labels (0
-    to 1), problem_id, temperature, sample. The same text of one problem is labelled once, a sample without visible text
-    not at all. Every batch is flushed; a run that was killed goes on after the last problem that it finished, if the
-    settings are still the same. At the end the ranks are merged into ``step_labels/step_labels.jsonl``, and
-    ``step_labels/budget.json`` says what samples and labels cost, in the form that ``Budget`` takes as ``prior``.
+    to 1), problem_id, temperature, sample, and prompt_template where the data name theirs. The same text of one problem
+    is labelled once, a sample without visible text not at all. Every batch is flushed; a run that was killed goes on
+    after the last problem that it finished, if the settings are still the same. At the end the ranks are merged into
+    ``step_labels/step_labels.jsonl``, and ``step_labels/budget.json`` says what samples and labels cost, in the form
+    that ``Budget`` takes as ``prior``.
 
     Args:
         labeller: exact labels, or completion from each step.
@@ -65,7 +69,7 @@ class StepLabelWriter(Callback):
         settings = {
             "labeller": repr(self.labeller),
             "separator": self.separator,
-            "decoding": repr(getattr(pl_module, "evaluation", None)),
+            "decoding": repr(as_evaluated(pl_module, self).decoding()),
             "ranks": trainer.world_size,
         }
         file = folder / "settings.json"
@@ -83,7 +87,7 @@ class StepLabelWriter(Callback):
         return run_folder(trainer) / self.folder / f"rank{rank}.jsonl"
 
     @staticmethod
-    def _keep_whole(path: Path) -> list[Row]:
+    def _keep_whole(path: Path) -> list[ResultRow]:
         """The rows of a file up to the last problem that was finished; the rest is cut off.
 
         A problem is finished when its closing line is there.
@@ -112,9 +116,9 @@ class StepLabelWriter(Callback):
         with self._part(trainer, trainer.global_rank).open("a", encoding="utf-8") as file:
             file.write("".join(json_line(row) for row in rows))
 
-    def labelled(self, records: list[EvalRecord], pl_module: LightningModule) -> list[Row]:
+    def labelled(self, records: list[EvalRecord], pl_module: LightningModule) -> list[ResultRow]:
         """Rows of the samples of these records, and the closing line of each problem."""
-        unique: dict[tuple[str, str], tuple[Row, Attempt]] = {}
+        unique: dict[tuple[str, str], tuple[ResultRow, SteppedSolution]] = {}
         for record in records:
             for sample, completion in enumerate(record.completions):
                 attempt = attempt_of(record.problem, f"{record.temperature:g}/{sample}", completion, self.separator)
@@ -122,14 +126,17 @@ class StepLabelWriter(Callback):
                 if attempt is not None:
                     unique.setdefault((record.problem.id, completion), (row, attempt))
         pairs = list(unique.values())
-        labels = self.labeller([attempt for _, attempt in pairs], pl_module.policy)  # type: ignore[arg-type]
-        rows: dict[str, list[Row]] = {record.problem.id: [] for record in records}
+        template = known_template(getattr(pl_module.trainer, "datamodule", None))
+        policy = as_evaluated(pl_module, self).policy
+        labels = self.labeller([attempt for _, attempt in pairs], policy)
+        rows: dict[str, list[ResultRow]] = {record.problem.id: [] for record in records}
         for (row, attempt), shares in zip(pairs, labels.shares, strict=True):
             stepwise = {
-                "prompt": attempt.problem.prompt,
+                "prompt": written_prompt(attempt.problem.prompt),
                 "completions": list(attempt.steps),
                 "labels": [share > 0 for share in shares],
                 "soft_labels": shares,
+                **({"prompt_template": template} if template is not None else {}),
             }
             rows[attempt.problem.id].append({**stepwise, **row})
         *others, last = rows

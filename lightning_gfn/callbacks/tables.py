@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from lightning_gfn.callbacks.evaluated_step import EvaluatedStep
-from lightning_gfn.callbacks.run_files import (
-    Row,
+from lightning_gfn.callbacks.common.evaluated_step import EvaluatedStep
+from lightning_gfn.callbacks.common.run_files import (
+    ResultRow,
     gather_rows,
     records_of,
     run_folder,
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from lightning.pytorch import LightningModule, Trainer
 
 
-def sample_row(record: EvalRecord, num_samples: int) -> Row:
+def sample_row(record: EvalRecord, num_samples: int) -> ResultRow:
     """A problem with its first samples."""
     return {
         "problem_id": record.problem.id,
@@ -47,7 +47,7 @@ def fenced(text: str) -> str:
     return f"{fence}text\n{text}\n{fence}"
 
 
-def samples_markdown(rows: Sequence[Row], title: str) -> str:
+def samples_markdown(rows: Sequence[ResultRow], title: str) -> str:
     """The rows as a Markdown page."""
     parts = [f"# {title}"]
     for row in rows:
@@ -78,7 +78,7 @@ class SampleTable(EvaluatedStep):
             raise ValueError(f"num_problems and num_samples must be positive, got {num_problems} and {num_samples}")
         self.num_problems = num_problems
         self.num_samples = num_samples
-        self._rows: dict[tuple[str, float], Row] = {}
+        self._rows: dict[tuple[str, float], ResultRow] = {}
 
     def restart(self) -> None:
         """Start with an empty table."""

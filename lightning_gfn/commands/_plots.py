@@ -1,4 +1,4 @@
-"""What commands that draw one plot of evaluated runs share: their options, their errors, and where the plot goes."""
+"""Shared parts of commands that draw one plot of evaluated runs: options, errors, and the plot's place."""
 
 from __future__ import annotations
 

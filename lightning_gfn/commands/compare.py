@@ -75,7 +75,7 @@ def main(args: list[str]) -> int:
     except (FileNotFoundError, ValueError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
-    from lightning_gfn.reports.markdown import summary_markdown
+    from lightning_gfn.reports.rendering.markdown import summary_markdown
 
     print(summary_markdown(comparison))
     print(f"written to {options.output}")

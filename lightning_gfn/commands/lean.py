@@ -9,8 +9,9 @@ from pathlib import Path
 
 
 def subcommands() -> dict[str, Path]:
-    """The subcommands by name: one file ``_lean_NAME.py`` each."""
-    return {path.stem.removeprefix("_lean_"): path for path in sorted(Path(__file__).parent.glob("_lean_*.py"))}
+    """The subcommands by name: one file of ``lean_commands`` each."""
+    files = sorted((Path(__file__).parent / "lean_commands").glob("[!_]*.py"))
+    return {path.stem: path for path in files}
 
 
 def summary(path: Path) -> str:
@@ -42,4 +43,4 @@ def main(args: list[str]) -> int:
     if name not in subcommands():
         print(f"lean: there is no subcommand {name!r}; expected one of {', '.join(subcommands())}", file=sys.stderr)
         return 2
-    return int(import_module(f"lightning_gfn.commands._lean_{name}").main(rest))
+    return int(import_module(f"lightning_gfn.commands.lean_commands.{name}").main(rest))

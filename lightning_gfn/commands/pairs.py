@@ -8,8 +8,8 @@ from pathlib import Path
 from random import Random
 from typing import Any
 
-from lightning_gfn.commands._pipeline import add_options, make_and_train, parse, run_command
-from lightning_gfn.commands._samples import Sample, different, read_samples, write_rows, write_summary
+from lightning_gfn.studies.pipeline import add_options, make_and_train, parse, run_command
+from lightning_gfn.studies.samples import Sample, different, read_samples, write_rows, write_summary
 
 Row = dict[str, Any]
 

@@ -8,8 +8,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from lightning_gfn.commands._pipeline import add_options, make_and_train, parse, run_command
-from lightning_gfn.commands._samples import Filter, Sample, read_samples, write_rows, write_summary
+from lightning_gfn.studies.pipeline import add_options, make_and_train, parse, run_command
+from lightning_gfn.studies.samples import Filter, Sample, read_samples, write_rows, write_summary
 
 
 def add_filter(parser: argparse.ArgumentParser) -> None:

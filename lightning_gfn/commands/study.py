@@ -10,9 +10,10 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from lightning_gfn.commands._plan import read_study
-from lightning_gfn.commands._runner import Runner, mark_of, say
-from lightning_gfn.commands._stages import Comparison, Stage, Study, StudyError
+from lightning_gfn.studies.plan import read_study
+from lightning_gfn.studies.runner import Runner, mark_of
+from lightning_gfn.studies.stages import Comparison, Stage, Study, StudyError
+from lightning_gfn.studies.worker import say
 
 
 def build_parser(prog: str = "lightning-gfn study", description: str | None = __doc__) -> argparse.ArgumentParser:

@@ -1,1 +1,1 @@
-"""Where actions lead: Lean backends, the pool of them, and the rules of what a tactic may say."""
+"""Environments run tactics in Lean: backends, the pool of them, and the rules that tactics must keep."""

@@ -9,12 +9,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from lightning_gfn.environments.copies import ConfigurationCopies
-from lightning_gfn.environments.install import find
-from lightning_gfn.environments.lean_process import LeanProcess, lean_command
+from lightning_gfn.environments.configuration_copies import ConfigurationCopies
+from lightning_gfn.environments.embedded_lean.install import find
+from lightning_gfn.environments.embedded_lean.lean_process import LeanProcess, lean_command
 from lightning_gfn.environments.rules import without_comments
-from lightning_gfn.proofs import CheckResult, LeanError, ProofFinished, StepResult, TacticState, Theorem
-from lightning_gfn.proving import BackendFault, BackendUnavailable, LeanBackend
+from lightning_gfn.lean_interfaces import BackendFault, BackendUnavailable, LeanBackend
+from lightning_gfn.lean_types import CheckResult, LeanError, ProofFinished, StepResult, TacticState, Theorem
 
 ALLOWED_AXIOMS = frozenset({"propext", "Classical.choice", "Quot.sound"})
 _IMPORTS = re.compile(r"\s*(?:import\s+\S+\s+)*")

@@ -6,10 +6,10 @@ import time
 from collections.abc import Sequence
 from typing import Any
 
-from lightning_gfn.environments.fake_tactics import Goal, run
-from lightning_gfn.environments.propositional import Refused, read_statement
-from lightning_gfn.proofs import CheckResult, LeanError, ProofFinished, StepResult, TacticState, Theorem
-from lightning_gfn.proving import BackendFault, BackendTimeout, LeanBackend
+from lightning_gfn.environments.fake_lean.propositional import Refused, read_statement
+from lightning_gfn.environments.fake_lean.tactics import Goal, run
+from lightning_gfn.lean_interfaces import BackendFault, BackendTimeout, LeanBackend
+from lightning_gfn.lean_types import CheckResult, LeanError, ProofFinished, StepResult, TacticState, Theorem
 
 
 class FakeLean(LeanBackend):
@@ -71,7 +71,7 @@ class FakeLean(LeanBackend):
 
     @property
     def num_states(self) -> int:
-        """How many states it holds."""
+        """The number of states that it holds."""
         return len(self._states)
 
     def start(self, theorem: Theorem) -> TacticState | LeanError:
@@ -141,7 +141,7 @@ class FakeLean(LeanBackend):
                 self._states.pop(state.key[1], None)
 
     def resident_bytes(self) -> int:
-        """What the arguments say that the process holds."""
+        """The memory that the arguments let the process claim."""
         return int((self.resident_mb + self.growth_mb * self._steps_of_process) * 2**20)
 
     def close(self) -> None:

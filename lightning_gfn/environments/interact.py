@@ -6,10 +6,10 @@ import secrets
 from collections.abc import Sequence
 from typing import Any
 
-from lightning_gfn.environments.copies import ConfigurationCopies, missing_tools
+from lightning_gfn.environments.configuration_copies import ConfigurationCopies, missing_tools
 from lightning_gfn.environments.whole_proofs import judge_axioms, refusal, source, tactic_error
-from lightning_gfn.proofs import CheckResult, LeanError, ProofFinished, StepResult, TacticState, Theorem
-from lightning_gfn.proving import BackendFault, BackendTimeout, BackendUnavailable, LeanBackend
+from lightning_gfn.lean_interfaces import BackendFault, BackendTimeout, BackendUnavailable, LeanBackend
+from lightning_gfn.lean_types import CheckResult, LeanError, ProofFinished, StepResult, TacticState, Theorem
 
 
 class LeanInteractBackend(ConfigurationCopies, LeanBackend):

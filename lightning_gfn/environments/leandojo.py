@@ -8,9 +8,10 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from lightning_gfn.environments.copies import ConfigurationCopies, missing_tools
+from lightning_gfn.environments.configuration_copies import ConfigurationCopies, missing_tools
 from lightning_gfn.environments.whole_proofs import refusal, tactic_error
-from lightning_gfn.proofs import (
+from lightning_gfn.lean_interfaces import BackendFault, BackendTimeout, BackendUnavailable, LeanBackend
+from lightning_gfn.lean_types import (
     NO_GOALS,
     CheckResult,
     LeanError,
@@ -20,7 +21,6 @@ from lightning_gfn.proofs import (
     TacticState,
     Theorem,
 )
-from lightning_gfn.proving import BackendFault, BackendTimeout, BackendUnavailable, LeanBackend
 
 _ENTERING = threading.Lock()
 """``Dojo.__enter__`` changes the working directory of this process."""

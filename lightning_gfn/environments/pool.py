@@ -10,13 +10,13 @@ from collections.abc import Mapping, Sequence
 from concurrent.futures import Future
 from typing import Any
 
-from lightning_gfn.environments.cache import Answer, ResultCache, Strikes, Tally
-from lightning_gfn.environments.copies import ConfigurationCopies
+from lightning_gfn.environments.configuration_copies import ConfigurationCopies
+from lightning_gfn.environments.pooling.cache import Answer, Counters, FaultCounts, ResultCache
+from lightning_gfn.environments.pooling.scheduler import Scheduler
+from lightning_gfn.environments.pooling.workers import LeanWorker, Request, WorkerLimits
 from lightning_gfn.environments.rules import TacticRules
-from lightning_gfn.environments.scheduler import Scheduler
-from lightning_gfn.environments.workers import LeanWorker, Request, WorkerLimits
-from lightning_gfn.proofs import CheckResult, LeanError, ProofFinished, StepResult, TacticState, Theorem
-from lightning_gfn.proving import BackendUnavailable, LeanBackend, ProofEnvironment
+from lightning_gfn.lean_interfaces import BackendUnavailable, LeanBackend, ProofEnvironment
+from lightning_gfn.lean_types import CheckResult, LeanError, ProofFinished, StepResult, TacticState, Theorem
 
 TRIAL = Theorem("lightning_gfn_trial", "(p : Prop) (hp : p) : p")
 TRIAL_TACTIC = "exact hp"
@@ -84,7 +84,7 @@ class LeanPool(ConfigurationCopies, ProofEnvironment):
         self._scheduler: Scheduler | None = None
         self._finalizer: weakref.finalize[Any, Any] | None = None
         self._results = ResultCache(self.cache_size, self.cache_timeouts)
-        self._strikes, self._tally = Strikes(), Tally()
+        self._strikes, self._tally = FaultCounts(), Counters()
         self._version = ""
 
     def _running(self) -> Scheduler:
@@ -183,7 +183,7 @@ class LeanPool(ConfigurationCopies, ProofEnvironment):
 class _WorkerMaker:
     """Makes workers, each with a copy of the backend. It knows the pool's parts, but not the pool, which may go."""
 
-    def __init__(self, backend: LeanBackend, limits: WorkerLimits, tally: Tally, ray: bool, timeout: float) -> None:
+    def __init__(self, backend: LeanBackend, limits: WorkerLimits, tally: Counters, ray: bool, timeout: float) -> None:
         self.backend, self.limits, self.tally, self.ray, self.timeout = backend, limits, tally, ray, timeout
 
     def __call__(self) -> LeanWorker:

@@ -7,8 +7,8 @@ import itertools
 from collections.abc import Sequence
 from typing import Any, cast
 
-from lightning_gfn.proofs import CheckResult, LeanError, StepResult, TacticState, Theorem
-from lightning_gfn.proving import BackendFault, BackendTimeout, BackendUnavailable, LeanBackend
+from lightning_gfn.lean_interfaces import BackendFault, BackendTimeout, BackendUnavailable, LeanBackend
+from lightning_gfn.lean_types import CheckResult, LeanError, StepResult, TacticState, Theorem
 
 
 class RayLean(LeanBackend):

@@ -138,7 +138,7 @@ def tactic_words(text: str) -> tuple[list[str], list[str]]:
 
 @dataclass(frozen=True)
 class TacticRules:
-    """Which tactics may be tried.
+    """Tactic rules decide which tactics may be tried.
 
     Args:
         allowed: words a tactic may begin with; all that are not barred if None.

@@ -7,7 +7,7 @@ import textwrap
 from collections.abc import Sequence
 
 from lightning_gfn.environments.rules import FORBIDDEN, tokens
-from lightning_gfn.proofs import CheckResult, LeanError
+from lightning_gfn.lean_types import CheckResult, LeanError
 
 STANDARD_AXIOMS = frozenset({"propext", "Classical.choice", "Quot.sound"})
 COMMANDS = frozenset(

@@ -6,9 +6,9 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
-from lightning_gfn.answers.hints import check_strength, leading_share, verdict
 from lightning_gfn.interfaces import Policy
-from lightning_gfn.teaching import FeedbackSource
+from lightning_gfn.prompts.math_feedback import check_strength, leading_share, verdict
+from lightning_gfn.teacher_interfaces import FeedbackSource
 from lightning_gfn.types import Feedback, Rollouts
 
 

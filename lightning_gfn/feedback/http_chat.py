@@ -11,12 +11,12 @@ from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
-from lightning_gfn.answers.hints import check_strength
 from lightning_gfn.feedback.cache import ReplyCache
 from lightning_gfn.feedback.endpoint import BudgetSpent, Endpoint, EndpointError
 from lightning_gfn.feedback.messages import DEFAULT_REQUEST, check_request, fill_request
 from lightning_gfn.interfaces import Policy
-from lightning_gfn.teaching import FeedbackSource
+from lightning_gfn.prompts.math_feedback import check_strength
+from lightning_gfn.teacher_interfaces import FeedbackSource
 from lightning_gfn.types import Feedback, Rollouts
 
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from lightning_gfn.interfaces import Policy
-from lightning_gfn.proofs import LeanWords
-from lightning_gfn.teaching import FeedbackSource
+from lightning_gfn.prompts.lean_feedback import LeanWords
+from lightning_gfn.teacher_interfaces import FeedbackSource
 from lightning_gfn.types import Feedback, Rollouts
 
 

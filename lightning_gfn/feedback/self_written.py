@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from lightning_gfn.answers.hints import check_strength
 from lightning_gfn.feedback.messages import DEFAULT_REQUEST, check_request, fill_request
 from lightning_gfn.interfaces import Policy
-from lightning_gfn.teaching import FeedbackSource, TeachingPolicy
+from lightning_gfn.prompts.math_feedback import check_strength
+from lightning_gfn.teacher_interfaces import FeedbackSource, TeachingPolicy
 from lightning_gfn.types import Feedback, Rollouts
 
 

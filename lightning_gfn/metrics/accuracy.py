@@ -1,4 +1,4 @@
-"""How often the samples are right: solve rate, pass@k and maj@k."""
+"""Accuracy metrics measure how often samples are right: solve rate, pass@k and maj@k."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 
 from lightning_gfn.answers import canonical_answer, extract_answer
 from lightning_gfn.metrics.base import PerProblemMetric
-from lightning_gfn.metrics.functional import maj_at_k, pass_at_k
+from lightning_gfn.metrics.functional.estimates import maj_at_k, pass_at_k
 from lightning_gfn.types import EvalRecord
 
 

@@ -1,4 +1,4 @@
-"""What the samples look like, right or wrong."""
+"""Completion statistics describe all samples, right or wrong: length, entropy, truncation, answers."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How many different correct solutions the samples hold."""
+"""Diversity metrics count the different correct solutions among the samples."""
 
 from __future__ import annotations
 
@@ -6,12 +6,12 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Literal
 
+from lightning_gfn.answers.equation_normal_form import equations
 from lightning_gfn.metrics.base import PerProblemMetric
-from lightning_gfn.metrics.bleu import self_bleu
-from lightning_gfn.metrics.equations import equations
-from lightning_gfn.metrics.functional import coverage, paths_found
-from lightning_gfn.metrics.rouge import Tokenizer, require_tokenizer
-from lightning_gfn.metrics.similarity import (
+from lightning_gfn.metrics.functional.bleu import self_bleu
+from lightning_gfn.metrics.functional.estimates import coverage, paths_found
+from lightning_gfn.metrics.functional.rouge import Tokenizer, require_tokenizer
+from lightning_gfn.metrics.functional.similarity import (
     components,
     correct_only,
     distinct_in_order,
@@ -116,7 +116,7 @@ class DistinctEquations(PerProblemMetric):
 
     Keys: ``distinct_equation_sequences``, and ``distinct_equation_sets`` where the order of the equations and repeated
     ones do not count. The means are over all problems, 0 where no sample is correct. Correct samples without any
-    equation count as one solution together. ``metrics.equations.equations`` states the normal form.
+    equation count as one solution together. ``answers.equation_normal_form.equations`` states the normal form.
     """
 
     @property

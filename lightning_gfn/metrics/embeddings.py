@@ -13,7 +13,8 @@ import numpy as np
 import torch
 
 from lightning_gfn.metrics.base import PerProblemMetric
-from lightning_gfn.metrics.similarity import correct_only
+from lightning_gfn.metrics.functional.similarity import correct_only
+from lightning_gfn.pretrained.catalogue import resolve
 from lightning_gfn.types import EvalRecord
 
 if TYPE_CHECKING:
@@ -24,7 +25,8 @@ class TextEmbedder:
     """Mean-pooled last hidden states of a Hugging Face model, scaled to length one; every text is embedded once.
 
     Args:
-        model: name or folder of an encoder or of a causal model, with a ``tokenizer.json``.
+        model: name or folder of an encoder or of a causal model, with a ``tokenizer.json``; ``sentence-minilm`` is
+            the one that ``lightning-gfn model install sentence-minilm`` fetches.
         max_tokens: longer texts are cut.
         batch_size: texts of one forward pass.
 
@@ -37,8 +39,9 @@ class TextEmbedder:
         from transformers import AutoModel
         from transformers.utils.hub import cached_file
 
-        folder = Path(model).expanduser()
-        name = str(folder) if folder.is_dir() else model
+        name = resolve(model, "model")
+        folder = Path(name).expanduser()
+        name = str(folder) if folder.is_dir() else name
         try:
             tokenizer_file = cached_file(name, "tokenizer.json")
             with _quiet():
@@ -113,7 +116,8 @@ class EmbeddingDistance(PerProblemMetric):
     model mean anything. The model is loaded when the first pair is met, once a process.
 
     Args:
-        model: Hugging Face name or folder of an encoder or of a causal model.
+        model: name of an installed model (``sentence-minilm``), Hugging Face name, or folder, of an encoder or of a
+            causal model.
         max_tokens: longer samples are cut.
         batch_size: samples of one forward pass.
     """
@@ -122,6 +126,7 @@ class EmbeddingDistance(PerProblemMetric):
         super().__init__(**kwargs)
         if max_tokens < 1 or batch_size < 1:
             raise ValueError(f"max_tokens={max_tokens} and batch_size={batch_size} must be at least 1")
+        resolve(model, "model")
         self.model = model
         self.max_tokens = max_tokens
         self.batch_size = batch_size

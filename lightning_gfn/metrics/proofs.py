@@ -1,4 +1,4 @@
-"""What attempts at theorems look like: distinct proofs, their length, errors, states covered, variety of tactics."""
+"""Proof metrics describe attempts at theorems: distinct proofs, length, errors, states covered, variety of tactics."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ from collections.abc import Sequence
 from statistics import fmean
 from typing import Any
 
+from lightning_gfn.lean_types import Episode
 from lightning_gfn.metrics.base import PerProblemMetric
-from lightning_gfn.metrics.tactic_scripts import distinct_scripts, entropy, head_words
-from lightning_gfn.proofs import Episode
+from lightning_gfn.metrics.functional.tactic_scripts import distinct_scripts, entropy, head_words
 from lightning_gfn.types import EvalRecord
 
 
@@ -32,8 +32,8 @@ class ProofMetric(PerProblemMetric):
 class DistinctProofs(ProofMetric):
     """Different proofs of a theorem: ``distinct_proofs``, and ``distinct_proofs_solved`` over theorems with a proof.
 
-    Scripts are equal if their normal forms are (``metrics.tactic_scripts.normal_script``). The mean of the first is
-    over all theorems, 0 where none was found.
+    Scripts are equal if their normal forms are (``metrics.functional.tactic_scripts.normal_script``). The mean of the
+    first is over all theorems, 0 where none was found.
 
     Args:
         rename: proofs that differ only in the names that they introduce are one; the keys then are
@@ -67,7 +67,7 @@ class ProofLength(ProofMetric):
 
 
 class TacticErrors(ProofMetric):
-    """How attempts fail.
+    """Error shares say how attempts fail.
 
     Keys: ``tactic_error_rate``, share of the tactics that failed, for whatever reason; ``forbidden_rate`` and
     ``timeout_rate``, shares of the tactics that a rule barred and that were too slow; ``unsound_rate``, share of the

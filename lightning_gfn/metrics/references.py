@@ -1,4 +1,4 @@
-"""How likely a policy still finds the reference solutions: what fine-tuning has kept of the supervised task."""
+"""Retention metrics measure how likely a policy still finds the reference solutions of the supervised task."""
 
 from __future__ import annotations
 

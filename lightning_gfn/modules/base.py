@@ -1,148 +1,126 @@
-"""What every module of a policy does: build it, and evaluate it by sampling."""
+"""What every module does: optimise with exact weights, and save its state."""
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, ClassVar
 
+import lightning as L
+import torch
+from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
 from torch import Tensor
+from torch.optim.lr_scheduler import LambdaLR
 
-from lightning_gfn.interfaces import Policy
-from lightning_gfn.modules.settings import EvaluationSettings, OptimizerSettings
-from lightning_gfn.modules.trained import TrainedModule
-from lightning_gfn.policies.heads import Head
-from lightning_gfn.rollouts.evaluation import sample_completions
-from lightning_gfn.rollouts.proof_evaluation import sample_proofs
-from lightning_gfn.rollouts.proving import Proving
-from lightning_gfn.rollouts.reference import with_reference_scores
-from lightning_gfn.types import EvalRecord, LossOutput, Problem
+from lightning_gfn.interfaces import TextModel
+from lightning_gfn.module_interfaces import MethodModule
+from lightning_gfn.modules.settings import OptimizerSettings
+from lightning_gfn.types import LossOutput
+
+STATE_KEY = "lightning_gfn"
 
 
-class PolicyModule(TrainedModule):
-    """A policy in training; subclasses give ``training_step``.
+class TrainedModule(L.LightningModule, MethodModule):
+    """A language model in training, with whatever output; subclasses give ``configure_model`` and ``training_step``.
+
+    A loss that is a mean over tokens or pairs must not depend on how a batch was cut into ranks and accumulation
+    windows. So ``training_step`` returns sums, the weights of a window are counted, and gradients are divided once,
+    before clipping:
+
+        gradient = sum over ranks and micro-batches of grad(sum) / sum over ranks and micro-batches of weight
 
     Args:
-        policy: the language model; its weights are loaded in ``configure_model``, after every check has passed.
         optimizer: AdamW settings.
-        evaluation: how completions are drawn in validation, test and prediction.
-        method: the name under which results are compared; the class of the objective if None.
-        proving: environment and prompt, where problems are theorems.
+        method: the name under which results are compared; the class of the module if None.
     """
 
-    def __init__(
-        self,
-        policy: Policy,
-        *,
-        optimizer: OptimizerSettings | None = None,
-        evaluation: EvaluationSettings | None = None,
-        method: str | None = None,
-        proving: Proving | None = None,
-    ) -> None:
-        super().__init__(optimizer=optimizer, method=method)
-        self.proving = proving
-        self.environment_totals: dict[str, float] = {}
-        self.policy = policy
-        self.evaluation = evaluation if evaluation is not None else EvaluationSettings()
-        self.head: Head | None = None
+    model_name: ClassVar[str] = "policy"
+    """Attribute that holds the model."""
 
-    # ---------------------------------------------------------------- building and data
-
-    def configure_model(self) -> None:
-        """Load or create tokenizer and weights, once; the policy as it is now becomes the reference of this stage."""
-        if self.is_built:
-            return
-        if self.proving is not None:
-            self.proving.environment.setup()
-        datamodule = getattr(self.trainer, "datamodule", None)
-        self.policy.build(datamodule.training_texts() if datamodule is not None else ())
-        if self.needs_reference:
-            self.policy.freeze_reference()
-        if self.head is not None:
-            self.head.build_for(self.policy)
-        self.is_built = True
+    def __init__(self, *, optimizer: OptimizerSettings | None = None, method: str | None = None) -> None:
+        super().__init__()
+        self.optimizer_settings = optimizer if optimizer is not None else OptimizerSettings()
+        self.method = method if method is not None else type(self).__name__
+        self.window_weight: Tensor | None = None
+        self.is_built = False
 
     @property
-    def needs_reference(self) -> bool:
-        """True if this stage scores under the policy as it was at its start."""
-        return False
+    def trained_model(self) -> TextModel:
+        """The model whose tokenizer and weights a checkpoint keeps."""
+        model: TextModel = getattr(self, self.model_name)
+        return model
 
-    # ---------------------------------------------------------------- environment
+    @property
+    def stage(self) -> str:
+        """What the trainer does: fit, validate, test or predict."""
+        return str(getattr(self.trainer.state.fn, "value", "fit"))
 
-    def teardown(self, stage: str) -> None:
-        """End the workers of the environment; they start again where they are needed."""
-        if self.proving is not None:
-            self.proving.environment.close()
+    def transfer_batch_to_device(self, batch: Any, device: torch.device, dataloader_idx: int) -> Any:
+        """Batches are text; they stay where they are."""
+        return batch
+
+    # ---------------------------------------------------------------- optimisation
+
+    def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
+        """AdamW over every trainable parameter, with a schedule per optimiser step."""
+        optimizer = self.optimizer_settings.build(self)
+        needs_total = self.optimizer_settings.schedule != "constant"
+        total_steps = self.trainer.estimated_stepping_batches if needs_total else float("inf")
+        scheduler = LambdaLR(optimizer, self.optimizer_settings.lr_factor(total_steps))
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
+
+    def window_loss(self, output: LossOutput) -> Tensor:
+        """The sum to back-propagate: Lightning's division by the window length is undone, the weight is counted."""
+        weight = output.weight.detach().to(torch.float32)
+        self.window_weight = weight if self.window_weight is None else self.window_weight + weight
+        return output.sum * self.trainer.accumulate_grad_batches
+
+    def on_before_optimizer_step(self, optimizer: torch.optim.Optimizer) -> None:
+        """Divide the accumulated gradients by the weight of the whole window, over all ranks."""
+        weight = self.window_weight if self.window_weight is not None else torch.ones((), device=self.device)
+        self.window_weight = None
+        total = self.trainer.strategy.reduce(weight.clone(), reduce_op="sum")
+        scale = self.trainer.world_size / total.clamp_min(1e-12)
+        gradients = [p.grad for group in optimizer.param_groups for p in group["params"] if p.grad is not None]
+        torch._foreach_mul_(gradients, scale)
+        self.log("train/grad_norm", torch.nn.utils.get_total_norm(gradients))
 
     def log_output(self, output: LossOutput, **values: float | Tensor) -> None:
-        """Log a loss, and what the environment did since the last one."""
-        super().log_output(output, **values, **self.environment_figures())
+        """Log a loss, its diagnostics and further values of one training batch."""
+        named = {"loss": output.loss.detach(), **output.diagnostics, **values}
+        self.log_dict({f"train/{name}": value for name, value in named.items()}, batch_size=1)
 
-    def on_validation_end(self) -> None:
-        """What validation asked of the environment is no part of the next training step's figures."""
-        self.environment_figures()
+    # ---------------------------------------------------------------- state
 
-    def environment_figures(self) -> dict[str, float]:
-        """What the environment's counters have gained since the last call, as ``env_<name>``."""
-        if self.proving is None:
-            return {}
-        totals = {name: float(value) for name, value in self.proving.environment.counters().items()}
-        before, self.environment_totals = self.environment_totals, totals
-        return {f"env_{name}": value - before.get(name, 0.0) for name, value in totals.items()}
+    def extra_state(self) -> dict[str, Any]:
+        """State beside the weights, as tensors and primitives."""
+        return {}
 
-    def environment_record(self) -> dict[str, Any]:
-        """Backend, version and limits of the environment, for results; empty without one."""
-        if self.proving is None:
-            return {}
-        limits = {"max_steps": self.proving.steps_in_evaluation}
-        return {**self.proving.environment.describe(), **limits}
+    def load_extra_state(self, state: dict[str, Any]) -> None:
+        """Restore ``extra_state``."""
 
-    # ---------------------------------------------------------------- evaluation
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Add the tokenizer and the subclass's state; leave out frozen weights that their name can give back."""
+        checkpoint[STATE_KEY] = {"tokenizer": self.trained_model.tokenizer_state(), **self.extra_state()}
+        if self.trained_model.base_is_reloadable:
+            copies = (f"{self.model_name}.", "head.")
+            parameters = self.named_parameters(remove_duplicate=False)  # tied ones stand in the state twice
+            frozen = {n for n, p in parameters if n.startswith(copies) and not p.requires_grad}
+            checkpoint["state_dict"] = {k: v for k, v in checkpoint["state_dict"].items() if k not in frozen}
 
-    def sample_records(self, problems: list[Problem]) -> list[EvalRecord]:
-        """Completions of these problems at every temperature of the evaluation grid."""
-        settings = self.evaluation
-        temperatures = settings.temperatures
-        if settings.fit_temperatures is not None and self.trainer.state.fn == "fit":
-            temperatures = settings.fit_temperatures
-        records: list[EvalRecord] = []
-        for temperature in temperatures:
-            records += self.records_at(problems, temperature)
-        if settings.score_references:
-            records = with_reference_scores(self.policy, records, max_rows=settings.max_rows, device=self.device)
-        return records
-
-    def records_at(self, problems: list[Problem], temperature: float) -> list[EvalRecord]:
-        """Completions at one temperature: whole proofs of those problems that are theorems.
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Restore what ``on_save_checkpoint`` added and check that no trainable weight is missing.
 
         Raises:
-            ValueError: a problem is a theorem and there is no environment.
+            ValueError: a trainable weight is missing.
         """
-        settings = self.evaluation
-        how: dict[str, Any] = {
-            "num_samples": settings.num_samples,
-            "temperature": temperature,
-            "top_k": settings.top_k,
-            "top_p": settings.top_p,
-            "seed": settings.seed,
-            "max_rows": settings.max_rows,
-        }
-        theorems = [problem for problem in problems if problem.theorem is not None]
-        others = [problem for problem in problems if problem.theorem is None]
-        if theorems and self.proving is None:
-            raise ValueError(f"problem {theorems[0].id!r} is a theorem: set model.proving.environment")
-        proofs: list[EvalRecord] = []
-        if self.proving is not None and theorems:
-            proofs = sample_proofs(self.policy, theorems, self.proving, device=self.device, **how)
-        found = iter(proofs), iter(sample_completions(self.policy, others, **how) if others else [])
-        return [next(found[problem.theorem is None]) for problem in problems]
-
-    def validation_step(self, batch: list[Problem], batch_idx: int) -> list[EvalRecord]:  # type: ignore[override]
-        """Sample; callbacks turn the records into metrics."""
-        return self.sample_records(batch)
-
-    def test_step(self, batch: list[Problem], batch_idx: int) -> list[EvalRecord]:  # type: ignore[override]
-        """Sample; callbacks turn the records into metrics."""
-        return self.sample_records(batch)
-
-    def predict_step(self, batch: list[Problem], batch_idx: int) -> list[EvalRecord]:
-        """Sample; the prediction writer stores the records."""
-        return self.sample_records(batch)
+        state = dict(checkpoint[STATE_KEY])
+        self.trained_model.load_tokenizer_state(state.pop("tokenizer"))
+        self.load_extra_state(state)
+        missing = [
+            name for name, p in self.named_parameters() if p.requires_grad and name not in checkpoint["state_dict"]
+        ]
+        if missing:
+            raise ValueError(
+                f"the checkpoint lacks {len(missing)} trainable weights, {missing[0]!r} among them: it was made by "
+                "another model configuration; use the configuration in the config.yaml of the run that wrote it"
+            )
+        self.strict_loading = not self.trained_model.base_is_reloadable

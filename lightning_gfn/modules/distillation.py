@@ -2,24 +2,26 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import torch
 from torch import Tensor
 
-from lightning_gfn.answers.hints import DEFAULT_TEMPLATE, check_template, with_feedback
 from lightning_gfn.interfaces import Objective, Policy, Reward
-from lightning_gfn.modules.base import PolicyModule
+from lightning_gfn.modules.policy_module import PolicyModule
 from lightning_gfn.modules.settings import EvaluationSettings, OptimizerSettings
+from lightning_gfn.modules.training_batch.rollout_statistics import rollout_statistics
 from lightning_gfn.objectives.distillation import TopKDistillation
-from lightning_gfn.policies.readings import pad_contexts
+from lightning_gfn.objectives.regimes import DISTILLATION, check_regime
+from lightning_gfn.policies.padding import pad_contexts
+from lightning_gfn.prompts.math_feedback import DEFAULT_TEMPLATE, check_template, with_feedback
 from lightning_gfn.rollouts.behaviour import BehaviourMix
-from lightning_gfn.rollouts.episode_sampler import make_sampler
-from lightning_gfn.rollouts.proving import Proving
-from lightning_gfn.rollouts.resampling import environment_steps
-from lightning_gfn.rollouts.rewarding import evaluate_rewards
-from lightning_gfn.teaching import FeedbackSource, TeachingPolicy
+from lightning_gfn.rollouts.make_sampler import make_sampler
+from lightning_gfn.rollouts.proofs.proving import Proving
+from lightning_gfn.rollouts.rewarded_sampler import RewardedSampler
+from lightning_gfn.rollouts.rollout_batch import RolloutBatch
+from lightning_gfn.teacher_interfaces import FeedbackSource, TeachingPolicy
 from lightning_gfn.types import Feedback, Problem, Rollouts
 
 COLUMNS = frozenset(
@@ -110,6 +112,7 @@ class DistillationModule(PolicyModule):
     ) -> None:
         super().__init__(policy, optimizer=optimizer, evaluation=evaluation, method=method, proving=proving)
         self.objective = objective if objective is not None else TopKDistillation()
+        check_regime(self.objective, {DISTILLATION}, type(self).__name__)
         missing = self.objective.requires - COLUMNS
         if missing:
             raise ValueError(
@@ -123,8 +126,10 @@ class DistillationModule(PolicyModule):
         self.teacher = teacher if teacher is not None else TeacherSettings()
         on_policy = BehaviourMix(on_policy=1.0, tempered=0.0, replay=0.0, reference=0.0)
         self.sampler = make_sampler(proving, num_samples=num_samples, behaviour=on_policy, seed=seed)
+        self.collector = RewardedSampler(self.sampler, reward, prefixes=False)
         self.num_rollout_batches = 0
         self.teacher_updated_at = 0
+        self.latest_rollouts: RolloutBatch | None = None
 
     # ---------------------------------------------------------------- building and state
 
@@ -146,6 +151,7 @@ class DistillationModule(PolicyModule):
             ValueError: if the feedback source cannot work, or the teacher's prompt does not fit the model.
         """
         if self.is_built:
+            super().configure_model()
             return
         if self.trainer.state.fn == "fit":
             self.feedback.setup()
@@ -180,33 +186,30 @@ class DistillationModule(PolicyModule):
         if self.global_step - self.teacher_updated_at >= self.teacher.every:
             self.student.update_teacher(self.teacher.decay)
             self.teacher_updated_at = self.global_step
-        rollouts = self.sampler.collect(
-            self.policy, batch, step=self.num_rollout_batches, buffer=None, device=self.device
+        number = self.num_rollout_batches
+        drawn = self.collector.collect(
+            self.policy, batch, rollout_step=number, optimizer_step=self.global_step, buffer=None, device=self.device
         )
         self.num_rollout_batches += 1
-        rollouts, reward_calls = evaluate_rewards(rollouts, self.reward, self.policy, prefixes=False)
-        log_reward_B = self.reward.combine(rollouts.terms, rollouts, self.global_step).terminal_B
+        self.latest_rollouts = drawn
+        rollouts = drawn.rollouts
         feedback = self.feedback.give(rollouts, self.policy, range(rollouts.num_trajectories))
         contexts, num_too_long = self.teacher_contexts(rollouts, feedback)
         columns, counts = self.compare(rollouts, contexts)
         output = self.objective(columns)
-        correct = rollouts.correct_B.float().mean() if rollouts.correct_B is not None else None
         self.log_output(
             output,
-            log_reward_mean=log_reward_B.mean(),
-            mean_length=rollouts.action_mask_NT.sum(1).float().mean(),
+            **rollout_statistics(rollouts, drawn.log_reward.terminal_B, self.policy.max_new_tokens),
             with_feedback=len(contexts) / len(rollouts.trajectory_index_N),
             feedback_too_long=float(num_too_long),
             teacher_tokens=float(counts["teacher_tokens"]),
             **{f"feedback_{name}": float(value) for name, value in feedback.counts.items()},
-            **({"solve_rate": correct} if correct is not None else {}),
-            **self.sampler.figures,
+            **drawn.metrics,
         )
         return {
             "loss": self.window_loss(output),
-            "generated_tokens": int(rollouts.action_mask_NT.sum()) + feedback.counts.get("generated_tokens", 0),
-            "reward_calls": reward_calls,
-            "environment_steps": environment_steps(rollouts),
+            **drawn.costs,
+            "generated_tokens": drawn.generated_tokens + feedback.counts.get("generated_tokens", 0),
             "gradient_tokens": counts["gradient_tokens"],
         }
 
@@ -242,11 +245,12 @@ class DistillationModule(PolicyModule):
         """
         chosen = sorted(contexts) if contexts else [0]
         index = torch.tensor(chosen, device=rollouts.action_ids_NT.device)
-        actions = (rollouts.action_ids_NT[index], rollouts.action_mask_NT[index])
-        prompts = (rollouts.context_ids_NC[index], rollouts.context_mask_NC[index])
-        told = pad_contexts([contexts[b] for b in chosen], index.device) if contexts else prompts
-        teacher = self.student.teacher_actions(*told, *actions, top_k=self.teacher.top_k)
-        student = self.student.candidate_scores(*prompts, *actions, teacher.candidates_NT1K)
+        seen = told = rollouts.steps.select(index)
+        if contexts:
+            context_ids_NC, context_mask_NC = pad_contexts([contexts[b] for b in chosen], index.device)
+            told = replace(seen, context_ids_NC=context_ids_NC, context_mask_NC=context_mask_NC)
+        teacher = self.student.teacher_actions(told, top_k=self.teacher.top_k)
+        student = self.student.candidate_scores(seen, teacher.candidates_NT1K)
         columns = {
             "teacher_log_p_BT1K": teacher.log_p_NT1K,
             "teacher_log_rest_BT1": teacher.log_rest_NT1,
@@ -254,8 +258,8 @@ class DistillationModule(PolicyModule):
             "student_log_rest_BT1": student.log_rest_NT1,
             "distil_mask_BT1": teacher.mask_NT1 if contexts else torch.zeros_like(teacher.mask_NT1),
         }
-        num_actions = int(actions[1].sum())
+        num_actions = int(seen.action_mask_NT.sum())
         return columns, {
-            "teacher_tokens": num_actions + int(told[1].sum()),
-            "gradient_tokens": num_actions + int(prompts[1].sum()),
+            "teacher_tokens": num_actions + int(told.context_mask_NC.sum()),
+            "gradient_tokens": num_actions + int(seen.context_mask_NC.sum()),
         }

@@ -8,13 +8,14 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from lightning_gfn.examples import LabelledCompletion, Preference
 from lightning_gfn.interfaces import Objective, Policy
-from lightning_gfn.modules.base import PolicyModule
-from lightning_gfn.modules.columns import trajectory_log_prob
+from lightning_gfn.modules.policy_module import PolicyModule
 from lightning_gfn.modules.reference_scores import ReferenceScores
 from lightning_gfn.modules.settings import EvaluationSettings, OptimizerSettings
-from lightning_gfn.rollouts.proving import Proving
+from lightning_gfn.modules.training_batch.columns import trajectory_log_prob
+from lightning_gfn.objectives.regimes import PREFERENCE, check_regime
+from lightning_gfn.preference_types import LabelledCompletion, Preference
+from lightning_gfn.rollouts.proofs.proving import Proving
 from lightning_gfn.rollouts.reference import text_rollouts
 from lightning_gfn.types import Problem, Rollouts
 
@@ -38,6 +39,8 @@ class PreferenceModule(PolicyModule):
         proving: environment and prompt, where problems are theorems.
     """
 
+    overlong_targets = "cut"
+
     def __init__(
         self,
         policy: Policy,
@@ -50,6 +53,7 @@ class PreferenceModule(PolicyModule):
     ) -> None:
         name = method if method is not None else type(objective).__name__
         super().__init__(policy, optimizer=optimizer, evaluation=evaluation, method=name, proving=proving)
+        check_regime(objective, {PREFERENCE}, type(self).__name__)
         if missing := objective.requires - PROVIDED:
             raise ValueError(
                 f"objective {type(objective).__name__} needs {sorted(missing)}, which preferences do not give: choose "
@@ -69,6 +73,7 @@ class PreferenceModule(PolicyModule):
         Raises:
             ValueError: the objective compares pairs and the data are single completions, or the other way round.
         """
+        super().setup(stage)
         examples = getattr(getattr(self.trainer, "datamodule", None), "examples", None)
         if stage == "fit" and examples:
             self.check_examples(examples[:1])
@@ -109,16 +114,14 @@ class PreferenceModule(PolicyModule):
         if "unrelated_log_ratio_B" in self.objective.requires:
             columns["unrelated_log_ratio_B"] = self.unrelated_log_ratio(batch, problems)
         output = self.objective(columns)
-        self.log_output(output, truncated_completions=float(num_cut))
+        self.log_output(output, truncated_completions=float(num_cut), truncated_share=num_cut / len(texts))
         tokens = int(rollouts.action_mask_NT.sum() + rollouts.context_mask_NC.sum())
         counts = {"generated_tokens": 0, "reward_calls": 0, "gradient_tokens": tokens}
         return {"loss": self.window_loss(output), **counts}
 
     def log_pf(self, rollouts: Rollouts) -> Tensor:
         """log q of each whole completion under the present policy, (B,), nats."""
-        ids, mask = rollouts.action_ids_NT, rollouts.action_mask_NT
-        scores = self.policy.score(rollouts.context_ids_NC, rollouts.context_mask_NC, ids, mask)
-        return trajectory_log_prob(scores, rollouts)
+        return trajectory_log_prob(self.policy.score(rollouts.steps), rollouts)
 
     def reference_log_pf(self, problems: Sequence[Problem], index: Sequence[int], texts: Sequence[str]) -> Tensor:
         """log q_ref of each whole completion, (B,), nats, constant."""

@@ -10,8 +10,9 @@ import torch
 from torch import Tensor
 
 from lightning_gfn.interfaces import Policy
-from lightning_gfn.modules.columns import trajectory_log_prob
-from lightning_gfn.rollouts.gather import gather_all
+from lightning_gfn.modules.training_batch.columns import trajectory_log_prob
+from lightning_gfn.prompts.chat import prompt_identity
+from lightning_gfn.rollouts.distributed import gather_all
 from lightning_gfn.rollouts.reference import text_rollouts
 from lightning_gfn.types import Problem
 
@@ -21,7 +22,7 @@ SAMPLED_ELEMENTS = 256
 
 def completion_key(prompt: str, text: str) -> str:
     """A digest of prompt and completion."""
-    parts = [part.encode("utf-8", "surrogatepass") for part in (prompt, text)]
+    parts = [part.encode("utf-8", "surrogatepass") for part in (prompt_identity(prompt), text)]
     return blake2b(len(parts[0]).to_bytes(8, "little") + b"".join(parts), digest_size=16).hexdigest()
 
 
@@ -103,9 +104,7 @@ class ReferenceScores:
             device: where the values go.
         """
         rollouts, _ = text_rollouts(policy, problems, index, texts, device)
-        ids, mask = rollouts.action_ids_NT, rollouts.action_mask_NT
-        scores = policy.score(rollouts.context_ids_NC, rollouts.context_mask_NC, ids, mask, reference=True)
-        return trajectory_log_prob(scores, rollouts)
+        return trajectory_log_prob(policy.score(rollouts.steps, reference=True), rollouts)
 
     def bind(self, identity: str) -> None:
         """Say which reference the values are of; restored values of another one are dropped."""

@@ -8,13 +8,16 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
-from lightning_gfn.answers.steps import split_steps
-from lightning_gfn.examples import JudgedSolution, Judgement, LabelledCompletion, Preference
+from lightning_gfn.answers.steps import check_separator, split_steps
 from lightning_gfn.interfaces import Objective
+from lightning_gfn.modules.base import TrainedModule
 from lightning_gfn.modules.settings import OptimizerSettings
-from lightning_gfn.modules.trained import TrainedModule
+from lightning_gfn.modules.text_check import check_texts
+from lightning_gfn.objectives.regimes import REWARD_MODEL, check_regime
 from lightning_gfn.objectives.reward_model import LabelLoss
-from lightning_gfn.policies.reward_network import LanguageRewardNetwork
+from lightning_gfn.policies.reward_models.network import LanguageRewardNetwork
+from lightning_gfn.preference_types import JudgedSolution, Judgement, LabelledCompletion, Preference
+from lightning_gfn.prompts.question_template import known_template
 
 Labelled = JudgedSolution | LabelledCompletion
 LABEL_COLUMNS = frozenset({"score_BS", "label_BS", "label_mask_BS"})
@@ -59,7 +62,8 @@ class RewardModelModule(TrainedModule):
         network: a language model with a scalar output.
         objective: a loss over the network's scores.
         optimizer: AdamW settings.
-        separator: what ends a step in completions that come as one text.
+        separator: what ends a step in completions that come as one text; that of the data if None, else a line break.
+            The network keeps it, and the prompt template of the data, for the rewards that use it.
         method: the name under which results are compared.
     """
 
@@ -71,11 +75,12 @@ class RewardModelModule(TrainedModule):
         objective: Objective | None = None,
         *,
         optimizer: OptimizerSettings | None = None,
-        separator: str = "\n",
+        separator: str | None = None,
         method: str = "reward_model",
     ) -> None:
         super().__init__(optimizer=optimizer, method=method)
         self.objective = objective if objective is not None else LabelLoss()
+        check_regime(self.objective, {REWARD_MODEL}, type(self).__name__)
         self.takes_pairs = self.objective.requires <= PAIR_COLUMNS
         if not self.takes_pairs and not self.objective.requires <= LABEL_COLUMNS:
             raise ValueError(
@@ -84,7 +89,27 @@ class RewardModelModule(TrainedModule):
             )
         self.network = network
         self.network.is_calibrated = not self.takes_pairs
-        self.separator = separator
+        if separator is not None:
+            check_separator(separator, "model.separator")
+        self.given_separator = separator
+        self.separator: str = separator or "\n"
+
+    def setup(self, stage: str) -> None:
+        """Take over from the data how steps end and what prompts are, so that rewards can compare.
+
+        Raises:
+            ValueError: the data's separator is another one than the module's.
+        """
+        data = getattr(self.trainer, "datamodule", None)
+        own = getattr(data, "separator", None)
+        if None not in (own, self.given_separator) and own != self.given_separator:
+            raise ValueError(
+                f"model.separator is {self.given_separator!r}, but data.separator ({type(data).__name__}) is {own!r}: "
+                "remove model.separator, or set both alike"
+            )
+        self.separator = own or self.separator
+        if stage == "fit":
+            self.network.separator, self.network.prompt_template = self.separator, known_template(data)
 
     def configure_model(self) -> None:
         """Load or create tokenizer and weights, once."""
@@ -92,6 +117,7 @@ class RewardModelModule(TrainedModule):
             return
         datamodule = getattr(self.trainer, "datamodule", None)
         self.network.build(datamodule.training_texts() if datamodule is not None else ())
+        check_texts(self.network, datamodule, self.stage, targets="refused")
         self.is_built = True
 
     # ---------------------------------------------------------------- columns

@@ -2,42 +2,42 @@
 
 from __future__ import annotations
 
-from typing import Any, get_args
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
 
 from lightning_gfn.interfaces import Buffer, Objective, Policy, Reward
-from lightning_gfn.modules.base import PolicyModule
-from lightning_gfn.modules.columns import (
+from lightning_gfn.modules.policy_module import PolicyModule
+from lightning_gfn.modules.settings import EvaluationSettings, KLControl, OptimizerSettings, UpdateSettings
+from lightning_gfn.modules.training_batch.columns import (
     REFERENCE_COLUMNS,
     StepBoundaries,
     check_columns,
+    check_reward_template,
     constant_columns,
     joined_columns,
     live_columns,
     reference_columns,
+    sampling_mismatch,
+    step_separator,
     trajectory_log_prob,
 )
-from lightning_gfn.modules.settings import EvaluationSettings, KLControl, OptimizerSettings, UpdateSettings
-from lightning_gfn.modules.window import RolloutWindow
+from lightning_gfn.modules.training_batch.rollout_statistics import rollout_statistics, score_statistics
+from lightning_gfn.modules.training_batch.rollout_window import RolloutWindow
+from lightning_gfn.modules.training_batch.trajectory_layout import JoinedLayout
+from lightning_gfn.objectives.regimes import GFLOWNET, POLICY_GRADIENT, check_regime
 from lightning_gfn.policies.heads import Head
-from lightning_gfn.policies.modes import evaluation_mode
+from lightning_gfn.policies.models.evaluation_mode import evaluation_mode
 from lightning_gfn.rollouts.batching import to_trajectories
 from lightning_gfn.rollouts.behaviour import BehaviourMix
-from lightning_gfn.rollouts.episode_sampler import make_sampler
-from lightning_gfn.rollouts.gather import gather_all
-from lightning_gfn.rollouts.proving import Proving
-from lightning_gfn.rollouts.resampling import ResampleSettings, RewardedSampler, check_resampling
+from lightning_gfn.rollouts.distributed import gather_all
+from lightning_gfn.rollouts.dynamic_sampling import ResampleSettings, check_resampling
+from lightning_gfn.rollouts.make_sampler import make_sampler
+from lightning_gfn.rollouts.proofs.proving import Proving, check_reward_prompt
+from lightning_gfn.rollouts.rewarded_sampler import RewardedSampler
+from lightning_gfn.rollouts.rollout_batch import RolloutBatch
 from lightning_gfn.types import LogReward, Problem, Rollouts, Scores, Source
-
-
-def within_group_variance(values_B: Tensor, group_B: Tensor) -> Tensor:
-    """Mean over trajectories of the squared deviation from their group's mean, a scalar."""
-    _, index_B = torch.unique(group_B, return_inverse=True)
-    count_P = torch.bincount(index_B).to(values_B.dtype)
-    mean_P = torch.zeros_like(count_P).index_add(0, index_B, values_B) / count_P
-    return (values_B - mean_P[index_B]).square().mean()
 
 
 class RolloutModule(PolicyModule):
@@ -52,19 +52,26 @@ class RolloutModule(PolicyModule):
         objective: any objective whose columns the reward and the head give.
         reward: turns trajectories into log rewards.
         num_samples: trajectories per problem and step.
-        behaviour: where trajectories come from.
+        behaviour: shares of on-policy, tempered, replayed and reference trajectories; on-policy alone if None.
         buffer: replay buffer; needed if the behaviour replays.
-        head: log Z, flow or value head; needed by objectives that learn one.
-        optimizer: AdamW settings.
+        head: log Z or flow head, value head or critic; needed by objectives that learn one (TB, SubTB, PPO).
+        optimizer: AdamW settings; ``head_lr`` is the head's own learning rate.
         evaluation: how completions are drawn in validation, test and prediction.
         seed: key of the sampling uniforms and of the minibatches.
         log_entropy: also compute the policy's entropy in the scoring pass.
         method: the name under which results are compared; the class of the objective if None.
         updates: how often a rollout batch is used; once if None.
-        kl: weight of the KL penalty; needed by objectives that have one.
-        resample: draw groups of equal rewards again; never if None.
+        kl: weight of the KL penalty towards the policy at the start of the stage; needed by objectives that have one.
+        resample: draw groups of equal rewards again (DAPO's dynamic sampling); never if None.
         proving: environment and prompt, where problems are theorems.
+        separator: what ends a reasoning step, for objectives of level step; the reward's if None, else a line break.
+
+    Raises:
+        ValueError: objective, reward, head and settings do not go together.
     """
+
+    served: ClassVar[frozenset[str]] = frozenset({GFLOWNET, POLICY_GRADIENT})
+    """The modules whose objectives this one takes."""
 
     def __init__(
         self,
@@ -72,22 +79,24 @@ class RolloutModule(PolicyModule):
         objective: Objective,
         reward: Reward,
         *,
-        num_samples: int,
-        behaviour: BehaviourMix,
-        buffer: Buffer | None,
-        head: Head | None,
-        optimizer: OptimizerSettings | None,
-        evaluation: EvaluationSettings | None,
-        seed: int,
-        log_entropy: bool,
-        method: str | None,
+        num_samples: int = 8,
+        behaviour: BehaviourMix | None = None,
+        buffer: Buffer | None = None,
+        head: Head | None = None,
+        optimizer: OptimizerSettings | None = None,
+        evaluation: EvaluationSettings | None = None,
+        seed: int = 0,
+        log_entropy: bool = True,
+        method: str | None = None,
         updates: UpdateSettings | None = None,
         kl: KLControl | None = None,
         resample: ResampleSettings | None = None,
         proving: Proving | None = None,
+        separator: str | None = None,
     ) -> None:
         name = method if method is not None else type(objective).__name__
         super().__init__(policy, optimizer=optimizer, evaluation=evaluation, method=name, proving=proving)
+        check_regime(objective, self.served, type(self).__name__)
         given = REFERENCE_COLUMNS if kl is None else REFERENCE_COLUMNS | {"kl_coefficient"}
         check_columns(objective, reward, head.provides if head is not None else None, given=given)
         if kl is not None and "kl_coefficient" not in objective.requires:
@@ -99,8 +108,16 @@ class RolloutModule(PolicyModule):
                 f"objective {type(objective).__name__} compares trajectories of one problem: "
                 "set model.num_samples to 2 or more"
             )
+        if proving is not None:
+            check_reward_prompt(proving, reward)
+        mix = behaviour if behaviour is not None else BehaviourMix()
+        if mix.replay > 0 and buffer is None:
+            raise ValueError(
+                f"model.behaviour.replay is {mix.replay} but there is no buffer: set model.buffer "
+                "(lightning_gfn.buffers.replay.ReplayBuffer) or model.behaviour.replay to 0"
+            )
         if resample is not None:
-            check_resampling(objective, behaviour)
+            check_resampling(objective, mix)
         self.objective = objective
         self.reward = reward
         self.head = head
@@ -108,12 +125,13 @@ class RolloutModule(PolicyModule):
         self.updates = updates if updates is not None else UpdateSettings()
         self.kl = kl
         self.kl_coefficient = kl.coefficient if kl is not None else 0.0
-        self.sampler = make_sampler(proving, num_samples=num_samples, behaviour=behaviour, seed=seed)
+        self.sampler = make_sampler(proving, num_samples=num_samples, behaviour=mix, seed=seed)
         self.collector = RewardedSampler(self.sampler, reward, "log_reward_BT1" in objective.requires, resample)
         self.with_entropy = log_entropy or "entropy_BT1" in objective.requires
-        self.boundaries = StepBoundaries(policy)
+        self.boundaries = StepBoundaries(policy, step_separator(separator, objective, reward))
         self.num_rollout_batches = 0
         self.window: RolloutWindow | None = None
+        self.latest_rollouts: RolloutBatch | None = None
         self.restored_windows: list[RolloutWindow] = []
 
     @property
@@ -127,12 +145,21 @@ class RolloutModule(PolicyModule):
         return self.proving.max_steps if self.proving is not None else 1
 
     @property
+    def asked_sources(self) -> frozenset[Source]:
+        """Where trajectories are asked to come from."""
+        mix = self.sampler.behaviour
+        reference: set[Source] = {"reference"} if mix.always_reference else set()
+        return frozenset({source for source, share in mix.shares.items() if share > 0.0} | reference)
+
+    @property
     def updates_per_rollout(self) -> int:
         """How often the data loader must hand out each batch."""
         return self.updates.num_updates
 
     def setup(self, stage: str) -> None:
-        """Refuse an accumulation window that would end in the middle of a rollout batch."""
+        """Refuse other prompts, and an accumulation window that would end in the middle of a rollout batch."""
+        super().setup(stage)
+        check_reward_template(self.reward, getattr(self.trainer, "datamodule", None))
         window, updates = self.trainer.accumulate_grad_batches, self.updates_per_rollout
         if stage == "fit" and updates > 1 and updates % window:
             raise ValueError(
@@ -160,12 +187,18 @@ class RolloutModule(PolicyModule):
         scored, counts = None, {"generated_tokens": 0, "reward_calls": 0}
         if self.window is None:
             self.window, scored, counts = self.open_window(batch)
-        rollouts, constants = self.window.minibatch(
+        rollouts, layout, constants = self.window.minibatch(
             batch, self.updates, seed=self.sampler.seed, whole_groups="group_B" in self.objective.requires
         )
-        scores, head_columns = scored if scored is not None else self.score(rollouts)
-        output = self.objective({**constants, **live_columns(rollouts, scores), **head_columns})
-        statistics = {**self.rollout_statistics(rollouts, scores, constants), **self.window.statistics}
+        scores, head_columns = scored if scored is not None else self.score(rollouts, layout)
+        output = self.objective({**constants, **live_columns(rollouts, layout, scores), **head_columns})
+        log_reward_B = constants["log_reward_B"]
+        statistics = {
+            **rollout_statistics(rollouts, log_reward_B, self.policy.max_new_tokens),
+            **score_statistics(rollouts, scores, log_reward_B),
+            **({"buffer_size": float(len(self.buffer))} if self.buffer is not None else {}),
+            **self.window.statistics,
+        }
         self.log_output(output, **statistics)
         self.window.num_done += 1
         if self.window.num_done == self.updates_per_rollout:
@@ -173,18 +206,15 @@ class RolloutModule(PolicyModule):
         tokens = int(rollouts.action_mask_NT.sum() + rollouts.context_mask_NC.sum())
         return {"loss": self.window_loss(output), **counts, "gradient_tokens": tokens}
 
-    def score(self, rollouts: Rollouts) -> tuple[Scores, dict[str, Tensor]]:
+    def score(self, rollouts: Rollouts, layout: JoinedLayout) -> tuple[Scores, dict[str, Tensor]]:
         """The policy's scores and the head's column, with gradient."""
         scores = self.policy.score(
-            rollouts.context_ids_NC,
-            rollouts.context_mask_NC,
-            rollouts.action_ids_NT,
-            rollouts.action_mask_NT,
+            rollouts.steps,
             entropy=self.with_entropy,
             hidden=self.head is not None and self.head.needs_hidden,
         )
         head = {min(self.head.provides): self.head(scores, rollouts)} if self.head is not None else {}
-        return scores, joined_columns(head, rollouts)
+        return scores, joined_columns(head, layout)
 
     def open_window(
         self, batch: list[Problem]
@@ -196,21 +226,28 @@ class RolloutModule(PolicyModule):
         """
         number = self.num_rollout_batches
         drawn = self.collector.collect(
-            self.policy, batch, number=number, step=self.global_step, buffer=self.buffer, device=self.device
+            self.policy,
+            batch,
+            rollout_step=number,
+            optimizer_step=self.global_step,
+            buffer=self.buffer,
+            device=self.device,
         )
         self.num_rollout_batches += 1
-        rollouts = drawn.rollouts
+        self.latest_rollouts = drawn
+        rollouts, layout = drawn.rollouts, JoinedLayout(drawn.rollouts)
         if self.updates_per_rollout == 1:
-            scores, head_columns = scored = self.score(rollouts)
+            scores, head_columns = scored = self.score(rollouts, layout)
         else:
             with torch.no_grad(), evaluation_mode(self):
-                scores, head_columns = self.score(rollouts)
+                scores, head_columns = self.score(rollouts, layout)
             scored = None
-        further, statistics = self.further_columns(rollouts, scores, head_columns)
+        further, statistics = self.further_columns(rollouts, layout, scores, head_columns)
         constants = constant_columns(
             self.objective,
             self.policy,
             rollouts,
+            layout,
             scores,
             drawn.log_reward,
             self.boundaries,
@@ -218,25 +255,19 @@ class RolloutModule(PolicyModule):
             max_steps=self.max_steps,
         )
         self.remember(rollouts, drawn.log_reward)
-        counts = {name: getattr(drawn, name) for name in ("generated_tokens", "reward_calls", "environment_steps")}
         ids = tuple(problem.id for problem in batch)
-        return RolloutWindow(number, ids, rollouts, constants, {**statistics, **drawn.statistics}), scored, counts
+        metrics = {**statistics, **sampling_mismatch(scores, rollouts), **drawn.metrics}
+        return RolloutWindow(number, ids, rollouts, layout, constants, metrics), scored, drawn.costs
 
     def further_columns(
-        self, rollouts: Rollouts, scores: Scores, head_columns: dict[str, Tensor]
+        self, rollouts: Rollouts, layout: JoinedLayout, scores: Scores, head_columns: dict[str, Tensor]
     ) -> tuple[dict[str, Tensor], dict[str, float]]:
-        """Constant columns of the reference, the old values and the KL coefficient (which is then adapted); figures."""
+        """Constant columns of the reference, the old values and the KL coefficient (which is then adapted); metrics."""
         columns = {f"old_{name}": column.detach() for name, column in head_columns.items() if name == "value_BT1"}
         if not self.objective.requires & REFERENCE_COLUMNS:
             return columns, {}
-        reference = self.policy.score(
-            rollouts.context_ids_NC,
-            rollouts.context_mask_NC,
-            rollouts.action_ids_NT,
-            rollouts.action_mask_NT,
-            reference=True,
-        )
-        columns |= reference_columns(reference, rollouts)
+        reference = self.policy.score(rollouts.steps, reference=True)
+        columns |= reference_columns(reference, rollouts, layout)
         log_ratio_B = trajectory_log_prob(scores, rollouts).detach() - columns["ref_log_pf_B"]
         kl = float(self.trainer.strategy.reduce(log_ratio_B.mean(), reduce_op="mean"))
         if self.kl is None:
@@ -249,34 +280,8 @@ class RolloutModule(PolicyModule):
     def remember(self, rollouts: Rollouts, log_reward: LogReward) -> None:
         """Put the new trajectories of all ranks into the buffer of every rank, in order of rank."""
         if self.buffer is not None:
-            new = to_trajectories(rollouts, log_reward, step=self.global_step)
+            new = to_trajectories(rollouts, log_reward, optimizer_step=self.global_step)
             self.buffer.add(gather_all(new))
-
-    def rollout_statistics(
-        self, rollouts: Rollouts, scores: Scores, constants: dict[str, Tensor]
-    ) -> dict[str, float | Tensor]:
-        """Figures that every rollout method logs, of the trajectories of one update, from detached scores."""
-        log_pf_B = trajectory_log_prob(scores, rollouts).detach()
-        log_reward_B = constants["log_reward_B"]
-        statistics: dict[str, float | Tensor] = {
-            "log_reward_mean": log_reward_B.mean(),
-            "log_pf_mean": log_pf_B.mean(),
-            "var_log_reward_minus_log_q": within_group_variance(log_reward_B - log_pf_B, rollouts.problem_index_B),
-            "completion_length_mean": rollouts.action_mask_NT.sum().float() / rollouts.num_trajectories,
-        }
-        for source in get_args(Source):
-            statistics[f"share_{source}"] = rollouts.sources.count(source) / rollouts.num_trajectories
-        fresh_B = torch.tensor([source == "on_policy" for source in rollouts.sources], device=log_pf_B.device)
-        if rollouts.correct_B is not None and bool(fresh_B.any()):
-            statistics["solve_rate_on_policy"] = rollouts.correct_B[fresh_B].float().mean()
-        if scores.entropy_NT1 is not None:
-            positions_NT1 = scores.stop_mask_NT1.clone()
-            positions_NT1[:, :-1] |= rollouts.action_mask_NT
-            entropy = scores.entropy_NT1.detach()[positions_NT1]
-            statistics["entropy_mean"] = entropy.mean()
-        if self.buffer is not None:
-            statistics["buffer_size"] = float(len(self.buffer))
-        return statistics
 
     def extra_state(self) -> dict[str, Any]:
         """Rollout counter, KL coefficient, the windows of all ranks and the replay buffer."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
@@ -36,6 +36,12 @@ class OptimizerSettings:
     schedule: Literal["constant", "linear", "cosine"] = "constant"
     final_lr_ratio: float = 0.0
 
+    def __post_init__(self) -> None:
+        for name in ("lr", "head_lr", "weight_decay", "warmup_steps", "final_lr_ratio"):
+            value = getattr(self, name)
+            if not 0.0 <= value < math.inf:
+                raise ValueError(f"optimizer.{name} is {value}, expected a number of at least 0")
+
     def lr_factor(self, total_steps: float) -> Callable[[int], float]:
         """Multiplier of the peak learning rate at each optimiser step of a run of ``total_steps``.
 
@@ -60,7 +66,11 @@ class OptimizerSettings:
         return factor
 
     def build(self, module: nn.Module) -> AdamW:
-        """AdamW over every trainable parameter of a module, each in exactly one group; those under ``head`` apart."""
+        """AdamW over every trainable parameter of a module, each in exactly one group; those under ``head`` apart.
+
+        Raises:
+            ValueError: there is none.
+        """
         from torch.optim import AdamW
 
         named = [(name, p) for name, p in module.named_parameters() if p.requires_grad]
@@ -71,6 +81,11 @@ class OptimizerSettings:
             {"params": [p for p in trainable if p.ndim < 2], "lr": self.lr, "weight_decay": 0.0},
             {"params": head, "lr": self.head_lr, "weight_decay": 0.0},
         ]
+        if not named:
+            raise ValueError(
+                f"{type(module).__name__} has no trainable parameter, so that training could change nothing: set "
+                "model.policy.init_args.lora, or load the model without freezing all of it"
+            )
         return AdamW([g for g in groups if g["params"]], betas=self.betas, eps=self.eps)
 
 
@@ -121,6 +136,11 @@ class KLControl:
     def __post_init__(self) -> None:
         if self.coefficient < 0:
             raise ValueError(f"kl.coefficient must be at least 0, got {self.coefficient}")
+        if self.target is not None and self.coefficient == 0:
+            raise ValueError(
+                f"kl.coefficient is 0 and kl.target {self.target}: the coefficient is multiplied to reach the target, "
+                "so that it would stay 0; set kl.coefficient above 0, or leave kl.target out"
+            )
         if self.target is not None and self.target <= 0:
             raise ValueError(f"kl.target must be positive, got {self.target}; leave it out for a fixed coefficient")
 
@@ -167,3 +187,20 @@ class EvaluationSettings:
                 f"evaluation.fit_temperatures must be among evaluation.temperatures {self.temperatures}, "
                 f"got {self.fit_temperatures}"
             )
+
+
+def refuse(settings: Collection[str], names: Collection[str], module: str, *, instead: str) -> None:
+    """Refuse arguments that a module does not take although the class it is built on does.
+
+    Args:
+        settings: names of the arguments that were given.
+        names: those that are refused.
+        module: class that refuses them.
+        instead: class that takes them.
+
+    Raises:
+        TypeError: says which, and both classes.
+    """
+    given = [name for name in names if name in settings]
+    if given:
+        raise TypeError(f"{module} takes no {' and no '.join(given)}: remove model.{given[0]}, or use {instead}")

@@ -7,11 +7,12 @@ from typing import Any
 import torch
 
 from lightning_gfn.interfaces import Objective, Policy
-from lightning_gfn.modules.base import PolicyModule
-from lightning_gfn.modules.columns import StepBoundaries, build_columns, check_columns
+from lightning_gfn.modules.policy_module import PolicyModule
 from lightning_gfn.modules.settings import EvaluationSettings, OptimizerSettings
+from lightning_gfn.modules.training_batch.columns import StepBoundaries, build_columns, check_columns
 from lightning_gfn.objectives.likelihood import Likelihood
-from lightning_gfn.rollouts.proving import Proving
+from lightning_gfn.objectives.regimes import SFT, check_regime
+from lightning_gfn.rollouts.proofs.proving import Proving
 from lightning_gfn.rollouts.reference import reference_rollouts
 from lightning_gfn.types import EvalRecord, LossOutput, Problem
 
@@ -31,6 +32,9 @@ class SFTModule(PolicyModule):
         proving: environment and prompt, where problems are theorems.
     """
 
+    overlong_targets = "cut"
+    trains_with_dropout = True
+
     def __init__(
         self,
         policy: Policy,
@@ -44,6 +48,7 @@ class SFTModule(PolicyModule):
     ) -> None:
         super().__init__(policy, optimizer=optimizer, evaluation=evaluation, method=method, proving=proving)
         self.objective = objective if objective is not None else Likelihood()
+        check_regime(self.objective, {SFT}, type(self).__name__)
         check_columns(self.objective, None, None)
         self.seed = seed
         self.boundaries = StepBoundaries(policy)
@@ -51,13 +56,7 @@ class SFTModule(PolicyModule):
     def solution_loss(self, problems: list[Problem], epoch: int) -> tuple[LossOutput, dict[str, int]]:
         """Loss of one reference solution per problem; counts of its tokens and of solutions cut at the maximum."""
         rollouts, num_cut = reference_rollouts(self.policy, problems, seed=self.seed, epoch=epoch, device=self.device)
-        scores = self.policy.score(
-            rollouts.context_ids_NC,
-            rollouts.context_mask_NC,
-            rollouts.action_ids_NT,
-            rollouts.action_mask_NT,
-            entropy="entropy_BT1" in self.objective.requires,
-        )
+        scores = self.policy.score(rollouts.steps, entropy="entropy_BT1" in self.objective.requires)
         columns = build_columns(self.objective, self.policy, rollouts, scores, None, {}, self.boundaries)
         tokens = int(rollouts.action_mask_NT.sum() + rollouts.context_mask_NC.sum())
         return self.objective(columns), {"gradient_tokens": tokens, "truncated_solutions": num_cut}
@@ -65,7 +64,8 @@ class SFTModule(PolicyModule):
     def training_step(self, batch: list[Problem], batch_idx: int) -> dict[str, Any]:
         """One likelihood step."""
         output, counts = self.solution_loss(batch, self.current_epoch)
-        self.log_output(output, truncated_solutions=float(counts["truncated_solutions"]))
+        cut = float(counts["truncated_solutions"])
+        self.log_output(output, truncated_solutions=cut, truncated_share=cut / len(batch))
         return {"loss": self.window_loss(output), "generated_tokens": 0, "reward_calls": 0, **counts}
 
     def validation_step(self, batch: list[Problem], batch_idx: int) -> list[EvalRecord]:  # type: ignore[override]

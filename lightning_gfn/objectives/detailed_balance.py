@@ -8,9 +8,9 @@ from dataclasses import dataclass, field
 from torch import Tensor
 
 from lightning_gfn.interfaces import Objective
-from lightning_gfn.objectives._checks import Reduction, check_choice
-from lightning_gfn.objectives._pairs import consecutive_sums, reduce_pairs
-from lightning_gfn.objectives._prefixes import flow_potentials, stop_potentials
+from lightning_gfn.objectives.functional.checks import Reduction, check_choice
+from lightning_gfn.objectives.functional.pairs import consecutive_sums, reduce_pairs
+from lightning_gfn.objectives.functional.potentials import flow_potentials, stop_potentials
 from lightning_gfn.objectives.subtb import FLOW_COLUMNS, PREFIX_MASKS, Level, state_mask
 from lightning_gfn.types import LossOutput
 

@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from lightning_gfn.interfaces import Objective
-from lightning_gfn.objectives._checks import check_choice, check_mask, check_shapes
+from lightning_gfn.objectives.functional.checks import check_choice, check_mask, check_shapes
 from lightning_gfn.types import LossOutput
 
 Rest = Literal["drop", "renormalise", "bucket"]
@@ -62,7 +62,7 @@ def support(log_p_PK: Tensor, log_rest_P: Tensor, rest: Rest) -> Tensor:
 
 
 def divergence_terms(log_p_PK: Tensor, log_q_PK: Tensor, divergence: Divergence, js_weight: float) -> Tensor:
-    """What each action adds to the divergence of q from p, nats; 0 where p has no mass.
+    """Divergence terms: what each action adds to the divergence of q from p, nats; 0 where p has no mass.
 
         forward  p (log p - log q)        reverse  q (log q - log p)
         js       w p (log p - log m) + (1 - w) q (log q - log m),    m = w p + (1 - w) q

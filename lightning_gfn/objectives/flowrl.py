@@ -10,11 +10,11 @@ import torch
 from torch import Tensor
 
 from lightning_gfn.interfaces import Objective
-from lightning_gfn.objectives._checks import batch_and_length, check_choice, check_shapes
-from lightning_gfn.objectives._surrogate import check_clip
-from lightning_gfn.objectives.actions import actions_of
-from lightning_gfn.objectives.advantages import group_advantages
-from lightning_gfn.objectives.log_z import LOG_Z, LogZ, estimated_log_z, noise_log_z
+from lightning_gfn.objectives.functional.advantages import group_advantages
+from lightning_gfn.objectives.functional.checks import batch_and_length, check_choice, check_shapes
+from lightning_gfn.objectives.functional.clipped_surrogate import check_clip
+from lightning_gfn.objectives.functional.log_z import LOG_Z, LogZ, estimated_log_z, noise_log_z
+from lightning_gfn.objectives.functional.stop_action import actions_of
 from lightning_gfn.types import LossOutput
 
 RewardScale = Literal["group", "none"]
@@ -211,7 +211,7 @@ class FlowRL(Objective):
         return prepared
 
     def divisor(self, num_actions_B: Tensor, like_B: Tensor) -> Tensor:
-        """What log-probabilities are divided by, (B,), in the dtype of ``like_B``."""
+        """The length that divides log-probabilities, (B,), in the dtype of ``like_B``."""
         return num_actions_B.clamp_min(1).to(like_B) if self.length_normalise else torch.ones_like(like_B)
 
     def __call__(self, columns: Mapping[str, Tensor]) -> LossOutput:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from lightning_gfn.objectives.flowrl import FlowRL, RewardScale
-from lightning_gfn.objectives.log_z import LogZ
+from lightning_gfn.objectives.functional.log_z import LogZ
 
 
 @dataclass(frozen=True)

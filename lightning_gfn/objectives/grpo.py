@@ -10,9 +10,15 @@ import torch
 from torch import Tensor
 
 from lightning_gfn.interfaces import Objective
-from lightning_gfn.objectives._checks import batch_and_length, check_choice, check_mask, check_shapes
-from lightning_gfn.objectives._prefixes import masked
-from lightning_gfn.objectives._surrogate import (
+from lightning_gfn.objectives.functional.advantages import (
+    AdvantageScale,
+    Baseline,
+    group_advantages,
+    in_mixed_group,
+    overlong_penalty,
+)
+from lightning_gfn.objectives.functional.checks import batch_and_length, check_choice, check_mask, check_shapes
+from lightning_gfn.objectives.functional.clipped_surrogate import (
     AGGREGATIONS,
     Aggregation,
     aggregate,
@@ -20,15 +26,9 @@ from lightning_gfn.objectives._surrogate import (
     clipped_surrogate,
     ratio_diagnostics,
 )
-from lightning_gfn.objectives.actions import actions_of
-from lightning_gfn.objectives.advantages import (
-    AdvantageScale,
-    Baseline,
-    group_advantages,
-    in_mixed_group,
-    overlong_penalty,
-)
-from lightning_gfn.objectives.kl import ESTIMATORS, KLEstimator, kl_estimate
+from lightning_gfn.objectives.functional.kl import ESTIMATORS, KLEstimator, kl_estimate
+from lightning_gfn.objectives.functional.potentials import masked
+from lightning_gfn.objectives.functional.stop_action import actions_of
 from lightning_gfn.types import LossOutput
 
 Ratio = Literal["token", "sequence", "none"]

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from lightning_gfn.interfaces import Objective
-from lightning_gfn.objectives.actions import append_stop
+from lightning_gfn.objectives.functional.stop_action import append_stop
 from lightning_gfn.types import LossOutput
 
 

@@ -10,11 +10,11 @@ import torch
 from torch import Tensor
 
 from lightning_gfn.interfaces import Objective
-from lightning_gfn.objectives._checks import batch_and_length, check_choice, check_mask, check_shapes
-from lightning_gfn.objectives._prefixes import masked
-from lightning_gfn.objectives._surrogate import check_clip, clipped_surrogate, ratio_diagnostics
-from lightning_gfn.objectives.actions import actions_of
-from lightning_gfn.objectives.gae import action_rewards, generalised_advantages, whitened
+from lightning_gfn.objectives.functional.checks import batch_and_length, check_choice, check_mask, check_shapes
+from lightning_gfn.objectives.functional.clipped_surrogate import check_clip, clipped_surrogate, ratio_diagnostics
+from lightning_gfn.objectives.functional.gae import action_rewards, generalised_advantages, whitened
+from lightning_gfn.objectives.functional.potentials import masked
+from lightning_gfn.objectives.functional.stop_action import actions_of
 from lightning_gfn.types import LossOutput
 
 

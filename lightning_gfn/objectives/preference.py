@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from lightning_gfn.interfaces import Objective
-from lightning_gfn.objectives._checks import check_mask, check_positive, check_shapes, check_smoothing
+from lightning_gfn.objectives.functional.checks import check_mask, check_positive, check_shapes, check_smoothing
 from lightning_gfn.types import LossOutput
 
 PAIRED = frozenset({"log_pf_B", "ref_log_pf_B", "pair_B", "chosen_B"})

@@ -10,8 +10,8 @@ from torch import Tensor
 from torch.nn import functional
 
 from lightning_gfn.interfaces import Objective
-from lightning_gfn.objectives._checks import batch_and_length, check_mask, check_shapes
-from lightning_gfn.objectives._prefixes import masked
+from lightning_gfn.objectives.functional.checks import batch_and_length, check_mask, check_shapes
+from lightning_gfn.objectives.functional.potentials import masked
 from lightning_gfn.types import LossOutput
 
 

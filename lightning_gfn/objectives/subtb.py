@@ -10,9 +10,9 @@ import torch
 from torch import Tensor
 
 from lightning_gfn.interfaces import Objective
-from lightning_gfn.objectives._checks import Reduction, check_choice, check_lam
-from lightning_gfn.objectives._pairs import pair_sums, reduce_pairs
-from lightning_gfn.objectives._prefixes import flow_potentials, stop_potentials
+from lightning_gfn.objectives.functional.checks import Reduction, check_choice, check_lam
+from lightning_gfn.objectives.functional.pairs import pair_sums, reduce_pairs
+from lightning_gfn.objectives.functional.potentials import flow_potentials, stop_potentials
 from lightning_gfn.types import LossOutput
 
 Level = Literal["token", "step"]

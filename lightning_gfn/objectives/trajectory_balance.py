@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from lightning_gfn.interfaces import Objective
-from lightning_gfn.objectives._checks import check_shapes
+from lightning_gfn.objectives.functional.checks import check_shapes
 from lightning_gfn.types import LossOutput
 
 

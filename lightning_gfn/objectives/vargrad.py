@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from lightning_gfn.interfaces import Objective
-from lightning_gfn.objectives._checks import check_shapes
-from lightning_gfn.objectives.advantages import group_mean
+from lightning_gfn.objectives.functional.advantages import group_mean
+from lightning_gfn.objectives.functional.checks import check_shapes
 from lightning_gfn.types import LossOutput
 
 

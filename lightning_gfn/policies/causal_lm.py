@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from lightning_gfn.policies.architectures import DecoderOnly
-from lightning_gfn.policies.language_policy import LanguagePolicy
+from lightning_gfn.policies.models.architectures import DecoderOnly
+from lightning_gfn.policies.teacher import TeachingLM
 
 
-class CausalLM(LanguagePolicy):
+class CausalLM(TeachingLM):
     """A decoder-only language model that samples actions and scores them; see ``LanguageModel`` for its settings.
 
         log q(action, stop | context) = Σ_t log q(a_t | context, a_<t) + log q(stop | context, a)

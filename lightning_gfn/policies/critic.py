@@ -46,11 +46,5 @@ class Critic(ValueHead):
 
     def hidden_states(self, scores: Scores, rollouts: Rollouts) -> Tensor:
         """h' of each prefix of each step, (N, T + 1, H), float32."""
-        rows = (
-            rollouts.context_ids_NC,
-            rollouts.context_mask_NC,
-            rollouts.action_ids_NT,
-            rollouts.action_mask_NT,
-        )
-        reading = self.architecture.read(self.backbone, rows, pad_id=self.pad_id)
+        reading = self.architecture.read(self.backbone, rollouts.steps, pad_id=self.pad_id)
         return reading.hidden_SH[reading.flat_NT1].float()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from typing import ClassVar
 
 import torch
@@ -33,7 +34,31 @@ class Head(nn.Module, ABC):
         """The column, with gradient to the head."""
 
 
-def output_network(hidden_size: int, width: int | None, initial: float) -> nn.Sequential:
+class InFloat32(nn.Module):
+    """A module whose weights stay float32 when the model around it is cast to a narrower type.
+
+    bfloat16 has 8 bits: a log Z of -300.7 would be -300, and an optimiser step below 1 would change nothing.
+    """
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> InFloat32:
+        def apply_but_keep_type(tensor: Tensor) -> Tensor:
+            applied = fn(tensor)
+            return tensor.to(applied.device) if applied.dtype in (torch.bfloat16, torch.float16) else applied
+
+        super()._apply(apply_but_keep_type, recurse)
+        return self
+
+
+class Float32Network(InFloat32, nn.Sequential):
+    """Layers that compute in float32 under autocast too."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """The output in float32."""
+        with torch.autocast(x.device.type, enabled=False):
+            return super().forward(x.float())
+
+
+def output_network(hidden_size: int, width: int | None, initial: float) -> Float32Network:
     """A linear layer, or a perceptron with one hidden layer, whose output is ``initial`` before training.
 
     Args:
@@ -42,14 +67,14 @@ def output_network(hidden_size: int, width: int | None, initial: float) -> nn.Se
         initial: the constant.
 
     Returns:
-        network (…, H) → (…, 1).
+        network (…, H) → (…, 1), float32.
     """
-    output = nn.Linear(hidden_size if width is None else width, 1)
+    output = nn.Linear(hidden_size if width is None else width, 1, dtype=torch.float32)
     nn.init.zeros_(output.weight)
     nn.init.constant_(output.bias, initial)
     if width is None:
-        return nn.Sequential(output)
-    return nn.Sequential(nn.Linear(hidden_size, width), nn.GELU(), output)
+        return Float32Network(output)
+    return Float32Network(nn.Linear(hidden_size, width, dtype=torch.float32), nn.GELU(), output)
 
 
 def hidden_of(hidden: Tensor | None, head: Head, detach: bool) -> Tensor:
@@ -68,7 +93,7 @@ def hidden_of(hidden: Tensor | None, head: Head, detach: bool) -> Tensor:
     return hidden.float().detach() if detach else hidden.float()
 
 
-class LogZScalar(Head):
+class LogZScalar(InFloat32, Head):
     """One learned log Z for all problems.
 
     Args:
@@ -82,7 +107,7 @@ class LogZScalar(Head):
 
     def __init__(self, *, initial: float = 0.0) -> None:
         super().__init__()
-        self.log_z = nn.Parameter(torch.tensor(float(initial)))
+        self.log_z = nn.Parameter(torch.tensor(float(initial), dtype=torch.float32))
 
     def build(self, hidden_size: int) -> None:
         """Nothing to make."""

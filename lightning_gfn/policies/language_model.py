@@ -11,13 +11,17 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 import torch
 from torch import nn
 
-from lightning_gfn.policies import adapters, loading, tokenizers
-from lightning_gfn.policies.adapters import LoraSettings
-from lightning_gfn.policies.architectures import Architecture, DecoderOnly, max_positions
-from lightning_gfn.policies.decoders import DecoderFactory, DecoderName, DTypeName
-from lightning_gfn.policies.ema import AveragedWeights
-from lightning_gfn.policies.tokenizers import TextCodec, TokenizerSettings
-from lightning_gfn.policies.vocabulary import make_action_space
+from lightning_gfn.policies.action_space import make_action_space
+from lightning_gfn.policies.decoder_factory import DecoderFactory, DecoderName, DTypeName
+from lightning_gfn.policies.models import adapters, export, loading
+from lightning_gfn.policies.models.adapters import LoraSettings
+from lightning_gfn.policies.models.architectures import Architecture, DecoderOnly, max_positions
+from lightning_gfn.policies.models.averaged_weights import AveragedWeights
+from lightning_gfn.policies.models.dropout import switch_off_dropout
+from lightning_gfn.policies.models.output_layer import output_layer_of
+from lightning_gfn.policies.text import tokenizers
+from lightning_gfn.policies.text.prompt_lengths import Overlong
+from lightning_gfn.policies.text.tokenizers import TextCodec, TokenizerSettings
 
 if TYPE_CHECKING:
     from peft import PeftModel
@@ -28,14 +32,17 @@ class LanguageModel(nn.Module):
     """A language model with its tokenizer, built by ``build``; decoder-only unless a subclass says otherwise.
 
     Args:
-        pretrained: Hugging Face name, folder of a model, or folder of an adapter that an earlier stage saved.
+        pretrained: name of an installed model (``smollm2-135m``) or of the hub (``owner/model``), folder of a model or
+            of an adapter that an earlier stage saved, or a GGUF file.
         config: a model from scratch instead: ``model_type`` and the fields of its configuration.
         tokenizer: name or path, or settings of one to be made; None takes the one beside ``pretrained``, and bytes
             for a model from scratch.
         lora: train a low-rank adapter and freeze everything else; None trains all weights.
         previous_adapter: what becomes of the adapter if ``pretrained`` is an adapter folder: merged into the weights,
             or kept beside the new one and frozen. Without ``lora`` it is merged.
-        max_prompt_tokens: longest prompt; a longer one is an error.
+        max_prompt_tokens: longest prompt.
+        overlong_prompts: problems with a longer prompt end the run before it begins (``refuse``), are left out and
+            counted (``skip``), or lose the beginning of their prompt, but for its begin token (``truncate``).
         max_new_tokens: longest action; stop is forced there.
         min_new_tokens: shortest complete action.
         allowed_tokens: tokens that may be produced, as vocabulary entries or texts of one token; None for all but
@@ -43,10 +50,13 @@ class LanguageModel(nn.Module):
         end_tokens: tokens that mean stop; None for the tokenizer's and the model's end tokens.
         dtype: of the weights. Train full weights in float32; bfloat16 is for a base that LoRA freezes.
         sampling_dtype: of the fused decoder's working copy. None takes the dtype of the weights, or of the surrounding
-            autocast, but float32 on processors without bfloat16 arithmetic.
+            autocast, but float32 with an adapter (its small updates are lost in a bfloat16 copy) and on processors
+            without bfloat16 arithmetic.
         decoder: ``fused`` decodes dense Llama, Mistral, Qwen2 and Qwen3 models from a working copy of the weights,
             ``hugging_face`` any model through its own forward pass; ``auto`` takes ``fused`` where it is supported
             and the copy is below 4 GiB.
+        dropout: train with the dropout of the adapter and of the model's configuration; None does so in supervised
+            fine-tuning alone. Elsewhere it makes the trained policy another one than the policy that sampled.
         gradient_checkpointing: recompute activations in the backward pass.
         attn_implementation: attention of the model (``sdpa``, ``eager``, ``flash_attention_2``); None for the default.
         max_logits: the most logits (prefixes times vocabulary) that scoring holds at a time.
@@ -67,6 +77,7 @@ class LanguageModel(nn.Module):
         lora: LoraSettings | None = None,
         previous_adapter: Literal["merge", "freeze"] = "merge",
         max_prompt_tokens: int = 512,
+        overlong_prompts: Overlong = "refuse",
         max_new_tokens: int = 256,
         min_new_tokens: int = 0,
         allowed_tokens: list[str] | None = None,
@@ -74,6 +85,7 @@ class LanguageModel(nn.Module):
         dtype: DTypeName = "float32",
         sampling_dtype: DTypeName | None = None,
         decoder: DecoderName = "auto",
+        dropout: bool | None = None,
         gradient_checkpointing: bool = False,
         attn_implementation: str | None = None,
         max_logits: int = 2**25,
@@ -89,6 +101,8 @@ class LanguageModel(nn.Module):
                 raise ValueError("a pretrained model needs its own tokenizer: leave tokenizer out or name one")
         elif tokenizer is None:
             tokenizer = TokenizerSettings()
+        if isinstance(tokenizer, str):
+            tokenizers.check_tokenizer(tokenizer)
         if not 0 <= min_new_tokens <= max_new_tokens or max_new_tokens < 1 or max_prompt_tokens < 1:
             raise ValueError(
                 f"min_new_tokens={min_new_tokens}, max_new_tokens={max_new_tokens}, "
@@ -97,13 +111,16 @@ class LanguageModel(nn.Module):
             )
         self.pretrained, self.config_block, self.tokenizer_source = pretrained, config, tokenizer
         self.lora, self.previous_adapter = lora, previous_adapter
-        self.max_prompt_tokens = max_prompt_tokens
+        if overlong_prompts not in ("refuse", "skip", "truncate"):
+            raise ValueError(f"overlong_prompts={overlong_prompts!r} must be refuse, skip or truncate")
+        self.max_prompt_tokens, self.overlong_prompts = max_prompt_tokens, overlong_prompts
         self.max_new_tokens, self.min_new_tokens = max_new_tokens, min_new_tokens
         self.allowed_tokens, self.end_tokens = allowed_tokens, end_tokens
         self.dtype_name = dtype
         self.decoders, self.reference_decoders = (
             DecoderFactory(decoder=decoder, dtype=dtype, sampling_dtype=sampling_dtype) for _ in range(2)
         )
+        self.dropout = dropout
         self.gradient_checkpointing, self.attn_implementation = gradient_checkpointing, attn_implementation
         self.max_logits = max_logits
         self.restored_tokenizer: PreTrainedTokenizerBase | None = None
@@ -153,6 +170,11 @@ class LanguageModel(nn.Module):
         if self.gradient_checkpointing:
             self.hugging_face.gradient_checkpointing_enable({"use_reentrant": False})
 
+    def set_dropout(self, asked: bool) -> None:
+        """Train with dropout or without; ``dropout`` of the settings decides if it is given."""
+        if not (asked if self.dropout is None else self.dropout):
+            switch_off_dropout(self.hugging_face)
+
     def make_tokenizer(self, texts: Iterable[str], home: str | None) -> PreTrainedTokenizerBase:
         """The restored tokenizer, or the one that the settings ask for."""
         if self.restored_tokenizer is not None:
@@ -185,7 +207,7 @@ class LanguageModel(nn.Module):
                 f"max_prompt_tokens={self.max_prompt_tokens} + max_new_tokens={self.max_new_tokens} exceed the {limit} "
                 "positions of the model: lower them or raise config.max_position_embeddings"
             )
-        architecture.check_output_layer(hugging_face, loading.output_layer_of(hugging_face))
+        architecture.check_output_layer(hugging_face, output_layer_of(hugging_face))
 
     def set_action_space(self) -> None:
         """Derive the actions of q from model and tokenizer."""
@@ -203,8 +225,13 @@ class LanguageModel(nn.Module):
         ).to(self.device)
 
     def default_end_ids(self) -> set[int]:
-        """End tokens if none are named: the tokenizer's, and the model's if both come from one place."""
+        """End tokens if none are named: those of an earlier stage, else the tokenizer's, its chat template's, and the
+        model's if both come from one place."""
+        if (saved := export.saved_end_tokens(self.tokenizer)) is not None:
+            return set(saved)
         ids = {self.tokenizer.eos_token_id}
+        if self.codec.chat is not None:
+            ids.add(self.codec.chat.end_of_turn_id())
         if self.pretrained is not None and self.tokenizer_source is None:
             declared = getattr(self.hugging_face.generation_config, "eos_token_id", None)
             ids |= set(declared) if isinstance(declared, list) else {declared}
@@ -298,7 +325,8 @@ class LanguageModel(nn.Module):
         """
         folder = Path(folder)
         folder.mkdir(parents=True, exist_ok=True)
-        self.tokenizer.save_pretrained(folder)
+        end_ids = self.space.end_ids.tolist()
+        export.with_end_tokens(self.tokenizer, end_ids).save_pretrained(folder)
         base = None if self.pretrained is None else Path(self.pretrained).expanduser()
         if self.lora is None:
             self.hugging_face.save_pretrained(folder)
@@ -306,5 +334,7 @@ class LanguageModel(nn.Module):
             copy.deepcopy(self.peft_model).merge_and_unload().save_pretrained(folder)
         else:
             config = self.peft_model.peft_config[adapters.TRAINED]
-            config.base_model_name_or_path = str(base.resolve()) if base.is_dir() else self.pretrained
+            config.base_model_name_or_path = str(base.resolve()) if base.exists() else self.pretrained
             self.peft_model.save_pretrained(str(folder), save_embedding_layers=False)
+        export.write_generation_config(folder, self.hugging_face, end_ids)
+        export.obey_umask(folder)

@@ -4,20 +4,27 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from contextlib import nullcontext
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
-from lightning_gfn.policies import loading
-from lightning_gfn.policies.architectures import max_positions
-from lightning_gfn.policies.generation import generate
-from lightning_gfn.policies.modes import evaluation_mode, no_dropout_and_gradient
-from lightning_gfn.policies.scoring import score_actions
-from lightning_gfn.policies.teaching import TeachingLM
-from lightning_gfn.types import SampledActions, Scores
+from lightning_gfn.interfaces import Policy
+from lightning_gfn.policies.language_model import LanguageModel
+from lightning_gfn.policies.models.architectures import max_positions
+from lightning_gfn.policies.models.evaluation_mode import evaluation_mode, no_dropout_and_gradient
+from lightning_gfn.policies.models.output_layer import output_layer_of
+from lightning_gfn.policies.sampling.generation import generate
+from lightning_gfn.policies.scoring.candidates import candidate_scores
+from lightning_gfn.policies.scoring.score_actions import PrefixStates, check_actions, prefix_states, score_actions
+from lightning_gfn.policies.text.prompt_lengths import cut_prompt
+from lightning_gfn.types import CandidateScores, SampledActions, Scores, StepBatch
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
 
 
-class LanguagePolicy(TeachingLM):
+class LanguagePolicy(LanguageModel, Policy):
     """A language model that samples actions and scores them.
 
         log q(action, stop | context) = Σ_t log q(a_t | context, a_<t) + log q(stop | context, a)
@@ -31,15 +38,21 @@ class LanguagePolicy(TeachingLM):
         """Token ids of a prompt, special tokens included where the tokenizer adds them.
 
         Raises:
-            ValueError: if it is longer than ``max_prompt_tokens``.
+            ValueError: if it is longer than ``max_prompt_tokens`` and ``overlong_prompts`` is not ``truncate``.
         """
         ids = self.codec.encode_prompt(text)
+        if self.overlong_prompts == "truncate":
+            return cut_prompt(ids, self.max_prompt_tokens, self.tokenizer.bos_token_id)
         if len(ids) > self.max_prompt_tokens:
             raise ValueError(
                 f"a prompt has {len(ids)} tokens, max_prompt_tokens is {self.max_prompt_tokens}: raise it or drop the "
                 f"problem; the prompt begins {text[:60]!r}"
             )
         return ids
+
+    def encode_context(self, text: str) -> list[int]:
+        """Token ids of a context of any length."""
+        return self.codec.encode_prompt(text)
 
     def encode_completion(self, text: str) -> list[int]:
         """Token ids of a completion, without special tokens."""
@@ -50,6 +63,11 @@ class LanguagePolicy(TeachingLM):
         return self.codec.decode(ids)
 
     # ---------------------------------------------------------------- acting
+
+    @property
+    def stop_id(self) -> int:
+        """The action that stands for stop among candidates."""
+        return self.space.stop_id
 
     def can_produce(self, action: Sequence[int]) -> bool:
         """True if lengths and allowed tokens permit the action."""
@@ -106,10 +124,7 @@ class LanguagePolicy(TeachingLM):
 
     def score(
         self,
-        context_ids_NC: Tensor,
-        context_mask_NC: Tensor,
-        action_ids_NT: Tensor,
-        action_mask_NT: Tensor,
+        steps: StepBatch,
         *,
         stop: bool = True,
         entropy: bool = False,
@@ -119,10 +134,7 @@ class LanguagePolicy(TeachingLM):
         """Log-probabilities of given actions by one teacher-forced pass.
 
         Args:
-            context_ids_NC: int64, padded on the left.
-            context_mask_NC: bool, True on tokens.
-            action_ids_NT: int64, padded on the right, no end token.
-            action_mask_NT: bool, True on tokens.
+            steps: contexts and actions.
             stop: also return log q(stop) of every prefix.
             entropy: also return the entropy at every prefix.
             hidden: also return the hidden state at every prefix, and their mean over the context.
@@ -137,18 +149,72 @@ class LanguagePolicy(TeachingLM):
         """
         model, context = self.reference_model() if reference else (self.hugging_face, nullcontext())
         with context, no_dropout_and_gradient(model) if reference else nullcontext():
-            rows = self.on_device(context_ids_NC, context_mask_NC, action_ids_NT, action_mask_NT)
+            steps = steps.to(self.device)
             return score_actions(
-                self.prefix_states(model, rows, with_last=stop or entropy),
-                loading.output_layer_of(model),
+                self.prefix_states(model, steps, with_last=stop or entropy),
+                output_layer_of(model),
                 self.space,
-                *rows[2:],
+                steps,
                 vocab_size=self.vocab_size,
                 max_logits=self.max_logits,
                 stop=stop,
                 entropy=entropy,
                 hidden=hidden,
             )
+
+    def candidate_scores(self, steps: StepBatch, candidates_NT1K: Tensor) -> CandidateScores:
+        """Log-probabilities of given next actions at every prefix, with gradient.
+
+        Args:
+            steps: contexts and actions.
+            candidates_NT1K: int64, K different actions at each of the T + 1 prefixes, as ``teacher_actions`` gives.
+
+        Returns:
+            scores in float32 (nats).
+
+        Raises:
+            ValueError: if an action is impossible, or a row too long for the model.
+        """
+        return self._candidates(steps.to(self.device), candidates_NT1K.to(self.device), candidates_NT1K.shape[2])
+
+    def prefix_states(self, model: PreTrainedModel, steps: StepBatch, *, with_last: bool) -> PrefixStates:
+        """Hidden states of one teacher-forced pass of this model or of its reference.
+
+        Args:
+            model: whose pass it is.
+            steps: contexts and actions, on the model's device.
+            with_last: an action is decided at the last prefix too, unless its stop is forced.
+
+        Raises:
+            ValueError: if an action is impossible, or a row too long for the model.
+        """
+        architecture = self.architecture
+        check_actions(self.space, steps, describe=lambda token: repr(self.tokenizer.convert_ids_to_tokens(token)))
+        limit, widths = max_positions(model.config), (steps.context_ids_NC.shape[1], steps.action_ids_NT.shape[1])
+        if limit is not None and architecture.positions_needed(*widths) > limit:
+            lengths = steps.context_mask_NC.sum(1).tolist(), steps.lengths_N.tolist()
+            needed = max(map(architecture.positions_needed, *lengths))
+            if needed > limit:
+                raise ValueError(f"context and action need {needed} positions, the model has {limit} positions")
+        reading = architecture.read(architecture.backbone(model), steps, pad_id=self.pad_id)
+        return prefix_states(reading, self.space, steps.lengths_N, with_last=with_last)
+
+    def _candidates(self, steps: StepBatch, candidates_NT1K: Tensor | None, top_k: int) -> CandidateScores:
+        model = self.hugging_face
+        return candidate_scores(
+            self.prefix_states(model, steps, with_last=True),
+            output_layer_of(model),
+            self.space,
+            candidates_NT1K,
+            top_k=top_k,
+            vocab_size=self.vocab_size,
+            max_logits=self.max_logits,
+        )
+
+    @property
+    def num_positions(self) -> int | None:
+        """Longest sequence of context and action, tokens; None if unlimited."""
+        return max_positions(self.hugging_face.config)
 
     def check_positions(self, context: int) -> None:
         """Refuse contexts that leave the model no positions for the longest action.

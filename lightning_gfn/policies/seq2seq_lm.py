@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from lightning_gfn.policies.encoder_decoder import EncoderDecoder
-from lightning_gfn.policies.language_policy import LanguagePolicy
+from lightning_gfn.policies.models.encoder_decoder import EncoderDecoder
+from lightning_gfn.policies.teacher import TeachingLM
 
 
-class Seq2SeqLM(LanguagePolicy):
+class Seq2SeqLM(TeachingLM):
     """An encoder-decoder model (T5, ByT5, mT5, …) that samples actions and scores them.
 
         log q(action, stop | context) = Σ_t log q(a_t | encoder(context), a_<t) + log q(stop | encoder(context), a)

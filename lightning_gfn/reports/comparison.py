@@ -8,23 +8,23 @@ from typing import Any
 
 import numpy as np
 
-from lightning_gfn.metrics.functional import pass_at_k
-from lightning_gfn.reports.best import BestTemperatures, at_best_temperatures
-from lightning_gfn.reports.bootstrap import HierarchicalBootstrap, Interval
-from lightning_gfn.reports.contrasts import contrast, equality, resampled_difference
-from lightning_gfn.reports.cube import Cube
-from lightning_gfn.reports.matched import MatchedAccuracy, match_accuracy
+from lightning_gfn.metrics.functional.estimates import pass_at_k
 from lightning_gfn.reports.runs import EvaluatedRun, check_comparable
-from lightning_gfn.reports.significance import Difference, Equality, holm
-from lightning_gfn.reports.spending import Spending, spending
-from lightning_gfn.reports.strata import Strata, stratify
+from lightning_gfn.reports.statistics.best import BestTemperatures, at_best_temperatures
+from lightning_gfn.reports.statistics.bootstrap import HierarchicalBootstrap, Interval
+from lightning_gfn.reports.statistics.contrasts import contrast, equality, resampled_difference
+from lightning_gfn.reports.statistics.cube import Cube
+from lightning_gfn.reports.statistics.matched import MatchedAccuracy, match_accuracy
+from lightning_gfn.reports.statistics.significance import Difference, Equality, holm
+from lightning_gfn.reports.statistics.spending import Spending, spending
+from lightning_gfn.reports.statistics.strata import Strata, stratify
 
 Table = dict[str, dict[str, Interval]]
 
 
 @dataclass(frozen=True)
 class Options:
-    """What the user chose.
+    """Options of a comparison, as the user chose them.
 
     Args:
         baseline: method that the others are compared with; the first one if None.
@@ -51,7 +51,7 @@ class Options:
 
 @dataclass(frozen=True)
 class Comparison:
-    """What a comparison found.
+    """A comparison holds everything that was found.
 
     Args:
         cube: the values of all runs.

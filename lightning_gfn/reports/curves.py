@@ -10,8 +10,8 @@ from typing import Any
 
 import numpy as np
 
-from lightning_gfn.reports.bootstrap import Array
 from lightning_gfn.reports.comparison import Comparison
+from lightning_gfn.reports.statistics.bootstrap import Array
 from lightning_gfn.reports.titles import AXES
 
 TRAIN = "train/solve_rate_on_policy"

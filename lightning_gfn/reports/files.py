@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from lightning_gfn.reports.comparison import Comparison, Options, compare_runs
-from lightning_gfn.reports.markdown import comparison_markdown
+from lightning_gfn.reports.rendering.markdown import comparison_markdown
 from lightning_gfn.reports.runs import find_runs, load_run
 
 
@@ -47,13 +47,13 @@ def write_comparison(
     text = json.dumps(comparison.to_json(), indent=2, allow_nan=False)
     (output / "comparison.json").write_text(text + "\n", encoding="utf-8")
     if figure:
-        from lightning_gfn.reports.figure import draw_comparison
+        from lightning_gfn.reports.rendering.figure import draw_comparison
 
         draw_comparison(comparison, output / "comparison.png")
     page = comparison_markdown(comparison, image="comparison.png" if figure else None)
     (output / "comparison.md").write_text(page, encoding="utf-8")
     if html:
-        from lightning_gfn.reports.html import comparison_html
+        from lightning_gfn.reports.rendering.html import comparison_html
 
         (output / "comparison.html").write_text(comparison_html(comparison), encoding="utf-8")
     return comparison

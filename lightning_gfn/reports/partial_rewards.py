@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from lightning_gfn.metrics.partial_rewards import separation_of_rows
-from lightning_gfn.reports.canvas import new_figure, save_figure
+from lightning_gfn.metrics.functional.partial_rewards import separation_of_rows
+from lightning_gfn.reports.rendering.canvas import new_figure, save_figure
 from lightning_gfn.reports.runs import load_run
 
 COLOURS = {"proved": "#4c72b0", "unfinished": "#dd8452", "error": "#c44e52"}
@@ -24,7 +24,7 @@ def load_separation(folders: Sequence[Path], stage: str, temperature: float | No
         temperature: of each run's grid; its first one if None.
 
     Returns:
-        As ``metrics.partial_rewards.reward_separation``.
+        As ``metrics.functional.partial_rewards.reward_separation``.
 
     Raises:
         FileNotFoundError: a run has not been evaluated.
@@ -46,7 +46,7 @@ def draw_separation(found: dict[str, Any], path: Path, label: str) -> None:
     """Draw the distribution of each outcome and save them as PNG.
 
     Args:
-        found: of ``metrics.partial_rewards.reward_separation``.
+        found: of ``metrics.functional.partial_rewards.reward_separation``.
         path: file to write.
         label: what the scores are, in nats.
 

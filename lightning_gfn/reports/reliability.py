@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from lightning_gfn.reports.canvas import new_figure, save_figure
+from lightning_gfn.reports.rendering.canvas import new_figure, save_figure
 from lightning_gfn.reports.rows import read_json
 
 if TYPE_CHECKING:

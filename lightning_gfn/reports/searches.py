@@ -1,4 +1,4 @@
-"""What proof searches found, as metrics of a run: one value a theorem, branching and budget of nodes."""
+"""Search results become metrics of a run: one value a theorem, branching and budget of nodes."""
 
 from __future__ import annotations
 

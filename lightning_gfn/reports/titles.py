@@ -5,8 +5,8 @@ from __future__ import annotations
 import math
 import re
 
-from lightning_gfn.reports.bootstrap import Interval
-from lightning_gfn.reports.cube import DISTINCT
+from lightning_gfn.reports.statistics.bootstrap import Interval
+from lightning_gfn.reports.statistics.cube import DISTINCT
 
 SPOKEN = {
     "solve_rate": "solve rate",

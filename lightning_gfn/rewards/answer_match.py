@@ -10,7 +10,7 @@ import torch
 
 from lightning_gfn.answers import extract_answer, first_answer_position, is_equivalent
 from lightning_gfn.interfaces import Policy, Reward
-from lightning_gfn.rewards.prefixes import log_reward_of_term, pad_prefix_values, require_single_step
+from lightning_gfn.rewards.terms import log_reward_of_term, pad_prefix_values, require_single_step
 from lightning_gfn.types import LogReward, Problem, Rollouts
 
 if TYPE_CHECKING:
@@ -62,7 +62,7 @@ class AnswerMatch(Reward):
         """What the reward makes of a true verdict on a text; here the verdict itself."""
         return correct
 
-    def combine(self, terms: Mapping[str, Tensor], rollouts: Rollouts, step: int) -> LogReward:
+    def combine(self, terms: Mapping[str, Tensor], rollouts: Rollouts, optimizer_step: int) -> LogReward:
         """The term itself (weight 1, temperature 1)."""
         return log_reward_of_term(terms, TERM, rollouts)
 

@@ -8,13 +8,17 @@ import inspect
 import math
 import sys
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Future
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 import torch
+from lightning.pytorch.utilities.rank_zero import rank_zero_warn
 
 from lightning_gfn.interfaces import Policy, Reward
-from lightning_gfn.rewards.prefixes import log_reward_of_term, pad_prefix_values, require_single_step
+from lightning_gfn.prompts.chat import ChatPrompt
+from lightning_gfn.rewards.coroutines import start
+from lightning_gfn.rewards.terms import log_reward_of_term, pad_prefix_values, require_single_step
 from lightning_gfn.types import LogReward, Problem, Rollouts
 
 if TYPE_CHECKING:
@@ -24,33 +28,46 @@ if TYPE_CHECKING:
 class FunctionReward(Reward):
     """Calls ``f(completions=[…], prompts=[…], **columns) -> list[float]`` and takes its values as log rewards (nats).
 
-    The columns are lists as long as ``completions``: ``answer``, ``id`` and every key of ``Problem.metadata`` in the
-    batch (None where a problem lacks it; the names ``completions``, ``prompts``, ``answer`` and ``id`` are reserved).
-    A function that takes no ``**kwargs`` receives only the arguments that it names. None in the result means "no
-    opinion" and counts as 0.
+    The columns are lists as long as ``completions``: ``answer``, ``id``, ``completion_ids`` (token ids, no end token)
+    and every key of ``Problem.metadata`` in the batch (None where a problem lacks it; the other names are reserved).
+    A function that takes no ``**kwargs`` receives only the arguments that it names. None in the result is an
+    abstention: it adds nothing to the sum of rewards, so that a completion on which every function abstains gets 0.
+
+    Where the prompt is a conversation, so are the arguments: a prompt is the list of its messages, a completion a list
+    of one message, ``[{"role": "assistant", "content": text}]``.
+
+    An ``async def`` is awaited; those of one ``SumReward`` run at the same time.
 
     Args:
         function: a dotted path (``package.module.f``), a file and a name (``path/to/file.py:f``), or the function
             itself; a class is instantiated without arguments and its instances are called.
         prefixes: evaluate the function on the text of every prefix, all in one call of B · (T + 1) texts at most, so
             that objectives on prefix rewards can use it. Such values are log rewards of stopping there.
+        texts: hand over conversations as plain texts, too.
 
     Raises:
         ValueError: if the path does not lead to a function.
         TypeError: if the function takes no argument ``completions``.
     """
 
-    def __init__(self, function: str | Callable[..., Any], *, prefixes: bool = False) -> None:
+    def __init__(self, function: str | Callable[..., Any], *, prefixes: bool = False, texts: bool = False) -> None:
         loaded = load_function(function) if isinstance(function, str) else function
         self.function: Callable[..., Any] = cast(type, loaded)() if inspect.isclass(loaded) else loaded
         self.name: str = getattr(self.function, "__name__", type(self.function).__name__)
-        self.prefixes = prefixes
+        self.prefixes, self.texts = prefixes, texts
+        self.begun: tuple[Rollouts, bool, Any] | None = None
+        self.warned = False
         self.provides = frozenset({"log_reward_B", "log_reward_BT1"} if prefixes else {"log_reward_B"})
         self.accepted = accepted_arguments(self.function)
         if self.accepted is not None and "completions" not in self.accepted:
             raise TypeError(
                 f"reward function '{self.name}' must take an argument named 'completions' (a list of texts)"
             )
+
+    def begin(self, rollouts: Rollouts, policy: Policy, *, prefixes: bool) -> None:
+        """Start an ``async def``, whose values ``terms`` of the same rollouts then awaits; other functions wait."""
+        if inspect.iscoroutinefunction(self.function) or inspect.iscoroutinefunction(type(self.function).__call__):
+            self.begun = (rollouts, prefixes, self._started(rollouts, policy, prefixes))
 
     def terms(self, rollouts: Rollouts, policy: Policy, *, prefixes: bool) -> tuple[dict[str, Tensor], Tensor | None]:
         """Call the function once.
@@ -68,33 +85,49 @@ class FunctionReward(Reward):
                 switched on.
             TypeError: if the result is no list of numbers, or the function needs a column that the data lack.
         """
+        begun, self.begun = self.begun, None
+        same = begun is not None and begun[0] is rollouts and begun[1] == prefixes
+        started = begun[2] if begun is not None and same else self._started(rollouts, policy, prefixes)
+        values = self._checked(started.result() if isinstance(started, Future) else started, rollouts, prefixes)
+        if not prefixes:
+            return {self.name: torch.tensor(values, dtype=torch.float32, device=rollouts.action_mask_NT.device)}, None
+        left = iter(values)
+        rows = [[next(left) for _ in range(len(ids) + 1)] for ids in rollouts.action_lists()]
+        return {self.name: pad_prefix_values(rows, rollouts)}, None
+
+    def combine(self, terms: Mapping[str, Tensor], rollouts: Rollouts, optimizer_step: int) -> LogReward:
+        """The function's values themselves (weight 1, temperature 1)."""
+        return log_reward_of_term(terms, self.name, rollouts)
+
+    def _started(self, rollouts: Rollouts, policy: Policy, prefixes: bool) -> Any:
+        """What the function returns, or of an ``async def`` its future."""
         problems = [rollouts.problems[p] for p in rollouts.problem_index_B.tolist()]
         if not prefixes:
-            values = self._call(list(rollouts.completions), problems)
-            return {self.name: torch.tensor(values, dtype=torch.float32, device=rollouts.action_mask_NT.device)}, None
+            return self._call(list(rollouts.completions), problems, action_tokens(rollouts))
         if not self.prefixes:
             raise ValueError(
                 f"reward function '{self.name}' gives no prefix values; set prefixes: true on FunctionReward"
             )
         require_single_step(rollouts, type(self).__name__)
         actions = rollouts.action_lists()
-        texts = [policy.decode(ids[:end]) for ids in actions for end in range(len(ids) + 1)]
-        owners = [problem for problem, ids in zip(problems, actions, strict=True) for _ in range(len(ids) + 1)]
-        left = iter(self._call(texts, owners))
-        rows = [[next(left) for _ in range(len(ids) + 1)] for ids in actions]
-        return {self.name: pad_prefix_values(rows, rollouts)}, None
+        ids = [row[:end] for row in actions for end in range(len(row) + 1)]
+        owners = [problem for problem, row in zip(problems, actions, strict=True) for _ in range(len(row) + 1)]
+        return self._call([policy.decode(prefix) for prefix in ids], owners, ids)
 
-    def combine(self, terms: Mapping[str, Tensor], rollouts: Rollouts, step: int) -> LogReward:
-        """The function's values themselves (weight 1, temperature 1)."""
-        return log_reward_of_term(terms, self.name, rollouts)
-
-    def _call(self, completions: list[str], problems: Sequence[Problem]) -> list[float]:
+    def _call(self, completions: list[str], problems: Sequence[Problem], ids: list[list[int]]) -> Any:
         columns = problem_columns(problems)
-        columns |= {"completions": completions, "prompts": [problem.prompt for problem in problems]}
+        prompts: list[Any] = [problem.prompt for problem in problems]
+        answers: list[Any] = list(completions)
+        for b, prompt in enumerate(prompts):
+            if isinstance(prompt, ChatPrompt):
+                prompts[b] = str(prompt) if self.texts else prompt.dicts()
+                answers[b] = answers[b] if self.texts else [{"role": "assistant", "content": answers[b]}]
+        columns |= {"completions": answers, "prompts": prompts, "completion_ids": ids}
         if self.accepted is not None:
             columns = {name: values for name, values in columns.items() if name in self.accepted}
         self._require_columns(columns)
-        return self._checked(self.function(**columns), len(completions))
+        result = self.function(**columns)
+        return start(result) if inspect.iscoroutine(result) else result
 
     def _require_columns(self, columns: Mapping[str, Any]) -> None:
         try:
@@ -109,12 +142,18 @@ class FunctionReward(Reward):
                 "problems' metadata or give the argument a default"
             ) from None
 
-    def _checked(self, result: Any, expected: int) -> list[float]:
+    def _checked(self, result: Any, rollouts: Rollouts, prefixes: bool) -> list[float]:
+        expected = sum(len(ids) + 1 for ids in rollouts.action_lists()) if prefixes else len(rollouts.completions)
         values = result.tolist() if hasattr(result, "tolist") else result
         if not isinstance(values, Sequence) or isinstance(values, str):
             raise TypeError(f"reward function '{self.name}' must return a list of floats, got {type(result).__name__}")
         if len(values) != expected:
             raise ValueError(f"reward function '{self.name}' returned {len(values)} values for {expected} completions")
+        if not self.warned and all(value is None for value in values):
+            self.warned = True
+            rank_zero_warn(
+                f"reward function '{self.name}' abstained on all {expected} completions, which adds 0 to each"
+            )
         return [self._number(value, index) for index, value in enumerate(values)]
 
     def _number(self, value: Any, index: int) -> float:
@@ -135,6 +174,14 @@ class FunctionReward(Reward):
                 "use a large negative number such as -50"
             )
         return number
+
+
+def action_tokens(rollouts: Rollouts) -> list[list[int]]:
+    """The action tokens of each trajectory, those of several steps joined."""
+    joined: list[list[int]] = [[] for _ in range(rollouts.num_trajectories)]
+    for b, ids in zip(rollouts.trajectory_index_N.tolist(), rollouts.action_lists(), strict=True):
+        joined[b] += ids
+    return joined
 
 
 def problem_columns(problems: Sequence[Problem]) -> dict[str, list[Any]]:

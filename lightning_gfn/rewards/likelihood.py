@@ -6,10 +6,9 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 import torch
-from torch.nn import functional
 
 from lightning_gfn.interfaces import Policy, Reward
-from lightning_gfn.rewards.prefixes import log_reward_of_term, require_single_step
+from lightning_gfn.rewards.terms import log_reward_of_term, require_single_step
 from lightning_gfn.types import LogReward, Rollouts
 
 if TYPE_CHECKING:
@@ -49,22 +48,13 @@ class ReferenceLikelihood(Reward):
         """
         if prefixes:
             require_single_step(rollouts, type(self).__name__)
-        scores = policy.score(
-            rollouts.context_ids_NC,
-            rollouts.context_mask_NC,
-            rollouts.action_ids_NT,
-            rollouts.action_mask_NT,
-            stop=True,
-            reference=True,
-        )
-        assert scores.log_pstop_NT1 is not None, "score(stop=True) returned no stop log-probabilities"
-        log_p_NT1 = functional.pad(scores.log_pf_NT.detach().float().cumsum(-1), (1, 0)) + scores.log_pstop_NT1.detach()
+        log_p_NT1 = policy.score(rollouts.steps, stop=True, reference=True).log_prob_NT1().detach().float()
         if prefixes:
             return {TERM: log_p_NT1}, None
         log_p_N = rollouts.at_last_prefix(log_p_NT1)
         log_p_B = torch.zeros(rollouts.num_trajectories, dtype=log_p_N.dtype, device=log_p_N.device)
         return {TERM: log_p_B.index_add(0, rollouts.trajectory_index_N, log_p_N)}, None
 
-    def combine(self, terms: Mapping[str, Tensor], rollouts: Rollouts, step: int) -> LogReward:
+    def combine(self, terms: Mapping[str, Tensor], rollouts: Rollouts, optimizer_step: int) -> LogReward:
         """``log_p_ref`` itself (weight 1, temperature 1)."""
         return log_reward_of_term(terms, TERM, rollouts)

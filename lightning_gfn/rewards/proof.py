@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Literal
 import torch
 
 from lightning_gfn.interfaces import Policy, Reward, RewardNetwork
-from lightning_gfn.proofs import Episode, ProofPrompt
-from lightning_gfn.rewards.prefixes import log_reward_of_term
+from lightning_gfn.lean_types import Episode
+from lightning_gfn.prompts.proof_prompt import ProofPrompt
+from lightning_gfn.rewards.terms import log_reward_of_term
 from lightning_gfn.types import LogReward, Rollouts
 
 if TYPE_CHECKING:
@@ -65,7 +66,7 @@ class ProofReward(Reward):
             proofs.
         binary: an unfinished attempt is worth as much as an error of its tactics.
         network: judges tactics instead of the reference policy; its prompts are those of ``prompt``.
-        prompt: what the network reads of a state; the default one if None.
+        prompt: what the network reads of a state; what the policy reads (``model.proving.prompt``) if None.
 
     Raises:
         ValueError: a number is out of range; names it.
@@ -100,7 +101,7 @@ class ProofReward(Reward):
         self.base, self.slope, self.scale, self.floor = base, slope, scale, floor
         self.aggregate, self.partial_weight, self.binary = aggregate, partial_weight, binary
         self.network = network
-        self.prompt = prompt if prompt is not None else ProofPrompt()
+        self.prompt = prompt
         self.needs_reference = not binary and network is None
 
     def terms(self, rollouts: Rollouts, policy: Policy, *, prefixes: bool) -> tuple[dict[str, Tensor], Tensor | None]:
@@ -134,7 +135,7 @@ class ProofReward(Reward):
         device = rollouts.problem_index_B.device
         return {TERM: torch.tensor(values, dtype=torch.float32, device=device)}, verdicts(episodes, rollouts)
 
-    def combine(self, terms: Mapping[str, Tensor], rollouts: Rollouts, step: int) -> LogReward:
+    def combine(self, terms: Mapping[str, Tensor], rollouts: Rollouts, optimizer_step: int) -> LogReward:
         """The term itself (weight 1, temperature 1)."""
         return log_reward_of_term(terms, TERM, rollouts)
 
@@ -163,8 +164,9 @@ class ProofReward(Reward):
     ) -> dict[int, list[float]]:
         """log σ of the reward network's score of each tactic of the chosen attempts."""
         assert self.network is not None
+        prompt = self.prompt if self.prompt is not None else ProofPrompt()
         rows = [
-            (b, self.prompt(state, episodes[b].tactics[:k]), tactic)
+            (b, prompt(state, episodes[b].tactics[:k]), tactic)
             for b in sorted(chosen)
             for k, (state, tactic) in enumerate(zip(episodes[b].states, episodes[b].tactics, strict=True))
         ]
@@ -197,19 +199,9 @@ def reference_values(rollouts: Rollouts, chosen: set[int], policy: Policy) -> di
     """Log-probability of an action of each tactic of the chosen trajectories under the frozen reference, nats."""
     rows = [n for n, b in enumerate(rollouts.trajectory_index_N.tolist()) if b in chosen]
     index = torch.tensor(rows, dtype=torch.int64, device=rollouts.trajectory_index_N.device)
-    mask = rollouts.action_mask_NT[index]
-    scores = policy.score(
-        rollouts.context_ids_NC[index],
-        rollouts.context_mask_NC[index],
-        rollouts.action_ids_NT[index],
-        mask,
-        reference=True,
-    )
-    assert scores.log_pstop_NT1 is not None, "score(stop=True) returned no stop log-probabilities"
-    length_N = mask.sum(1)
-    log_p_N = torch.where(mask, scores.log_pf_NT, 0.0).sum(1)
-    log_p_N = log_p_N + scores.log_pstop_NT1.gather(1, length_N[:, None]).squeeze(1)
-    actions_N = length_N + (length_N < policy.max_new_tokens)
+    steps = rollouts.steps.select(index)
+    log_p_N = policy.score(steps, reference=True).log_prob_N(steps.action_mask_NT)
+    actions_N = steps.lengths_N + (steps.lengths_N < policy.max_new_tokens)
     values: dict[int, list[float]] = {b: [] for b in chosen}
     for b, value in zip(rollouts.trajectory_index_N[index].tolist(), (log_p_N / actions_N).tolist(), strict=True):
         values[b].append(value)
@@ -257,6 +249,6 @@ class ProofSuccess(Reward):
         device = rollouts.problem_index_B.device
         return {SUCCESS: torch.tensor(values, dtype=torch.float32, device=device)}, verdicts(episodes, rollouts)
 
-    def combine(self, terms: Mapping[str, Tensor], rollouts: Rollouts, step: int) -> LogReward:
+    def combine(self, terms: Mapping[str, Tensor], rollouts: Rollouts, optimizer_step: int) -> LogReward:
         """The term itself (weight 1, temperature 1)."""
         return log_reward_of_term(terms, SUCCESS, rollouts)

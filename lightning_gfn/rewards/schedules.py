@@ -11,7 +11,7 @@ class Schedule(ABC):
     """A number for each optimiser step."""
 
     @abstractmethod
-    def __call__(self, step: int) -> float:
+    def __call__(self, optimizer_step: int) -> float:
         """The value at an optimiser step (counted from 0)."""
 
 
@@ -25,7 +25,7 @@ class Constant(Schedule):
 
     value: float
 
-    def __call__(self, step: int) -> float:
+    def __call__(self, optimizer_step: int) -> float:
         """``value``."""
         return self.value
 
@@ -49,9 +49,9 @@ class Linear(Schedule):
     def __post_init__(self) -> None:
         _check_steps(self)
 
-    def __call__(self, step: int) -> float:
+    def __call__(self, optimizer_step: int) -> float:
         """The value at an optimiser step."""
-        return self.start + (self.end - self.start) * _share_done(step, self.steps)
+        return self.start + (self.end - self.start) * _share_done(optimizer_step, self.steps)
 
 
 @dataclass(frozen=True)
@@ -73,9 +73,10 @@ class Cosine(Schedule):
     def __post_init__(self) -> None:
         _check_steps(self)
 
-    def __call__(self, step: int) -> float:
+    def __call__(self, optimizer_step: int) -> float:
         """The value at an optimiser step."""
-        return self.end + (self.start - self.end) * (1.0 + math.cos(math.pi * _share_done(step, self.steps))) / 2.0
+        angle = math.pi * _share_done(optimizer_step, self.steps)
+        return self.end + (self.start - self.end) * (1.0 + math.cos(angle)) / 2.0
 
 
 def as_schedule(value: Schedule | float) -> Schedule:
@@ -84,11 +85,16 @@ def as_schedule(value: Schedule | float) -> Schedule:
 
 
 def _check_steps(schedule: Linear | Cosine) -> None:
+    if schedule.start == schedule.end:
+        raise ValueError(
+            f"{type(schedule).__name__}: start and end are both {schedule.start}, so that it never moves; change one, "
+            "or use Constant"
+        )
     if schedule.steps < 1:
         raise ValueError(
             f"{type(schedule).__name__}: steps={schedule.steps} must be at least 1; for a fixed value use Constant"
         )
 
 
-def _share_done(step: int, steps: int) -> float:
-    return min(max(step, 0) / steps, 1.0)
+def _share_done(optimizer_step: int, steps: int) -> float:
+    return min(max(optimizer_step, 0) / steps, 1.0)

@@ -9,19 +9,19 @@ import torch
 from torch import Tensor
 from torch.nn.functional import pad
 
-from lightning_gfn.types import LogReward, Rollouts, Source, Step, Trajectory
+from lightning_gfn.types import LogReward, Rollouts, Source, Step, StepBatch, Trajectory
 
 CORRECT = "correct_B"
 """Name under which a stored trajectory keeps the verdict on its answer, beside its reward terms."""
 
 
 @dataclass(frozen=True)
-class Row:
+class BatchRow:
     """One trajectory that a batch shall hold.
 
     Args:
         problem: index of its problem in the batch.
-        sample: index among the problem's samples of this step; it keys the random numbers.
+        sample: index among the problem's samples in this rollout batch; it keys the random numbers.
         source: where it comes from.
         context: tokens that the policy sees.
         temperature: sampling temperature, if the action is to be sampled.
@@ -88,20 +88,17 @@ def select_trajectories(rollouts: Rollouts, index: Sequence[int]) -> Rollouts:
     rows_of: list[list[int]] = [[] for _ in range(rollouts.num_trajectories)]
     for n, b in enumerate(rollouts.trajectory_index_N.tolist()):
         rows_of[b].append(n)
-    steps = torch.tensor([n for b in index for n in rows_of[b]], dtype=torch.int64, device=device)
+    rows = torch.tensor([n for b in index for n in rows_of[b]], dtype=torch.int64, device=device)
     new_index_N = torch.tensor([new for new, b in enumerate(index) for _ in rows_of[b]], dtype=torch.int64).to(device)
     behaviour = rollouts.behaviour_log_pf_NT
     return replace(
         rollouts,
         problem_index_B=rollouts.problem_index_B[chosen_B],
         trajectory_index_N=new_index_N,
-        context_ids_NC=rollouts.context_ids_NC[steps],
-        context_mask_NC=rollouts.context_mask_NC[steps],
-        action_ids_NT=rollouts.action_ids_NT[steps],
-        action_mask_NT=rollouts.action_mask_NT[steps],
+        steps=rollouts.steps.select(rows),
         completions=tuple(rollouts.completions[b] for b in index),
         sources=tuple(rollouts.sources[b] for b in index),
-        behaviour_log_pf_NT=behaviour[steps] if behaviour is not None else None,
+        behaviour_log_pf_NT=behaviour[rows] if behaviour is not None else None,
         terms={},
         correct_B=None,
         episodes=tuple(rollouts.episodes[b] for b in index) if rollouts.episodes is not None else None,
@@ -115,10 +112,12 @@ def concatenated(first: Rollouts, second: Rollouts) -> Rollouts:
         first,
         problem_index_B=torch.cat([first.problem_index_B, second.problem_index_B]),
         trajectory_index_N=torch.cat([first.trajectory_index_N, second.trajectory_index_N + first.num_trajectories]),
-        context_ids_NC=_stacked(first.context_ids_NC, second.context_ids_NC, left=True),
-        context_mask_NC=_stacked(first.context_mask_NC, second.context_mask_NC, left=True),
-        action_ids_NT=_stacked(first.action_ids_NT, second.action_ids_NT),
-        action_mask_NT=_stacked(first.action_mask_NT, second.action_mask_NT),
+        steps=StepBatch(
+            _stacked(first.context_ids_NC, second.context_ids_NC, left=True),
+            _stacked(first.context_mask_NC, second.context_mask_NC, left=True),
+            _stacked(first.action_ids_NT, second.action_ids_NT),
+            _stacked(first.action_mask_NT, second.action_mask_NT),
+        ),
         completions=first.completions + second.completions,
         sources=first.sources + second.sources,
         behaviour_log_pf_NT=_stacked(before, after) if before is not None and after is not None else None,
@@ -139,13 +138,13 @@ def _stacked(first: Tensor, second: Tensor, *, left: bool = False) -> Tensor:
     )
 
 
-def to_trajectories(rollouts: Rollouts, log_reward: LogReward, *, step: int) -> list[Trajectory]:
+def to_trajectories(rollouts: Rollouts, log_reward: LogReward, *, optimizer_step: int) -> list[Trajectory]:
     """The new trajectories of a batch, for a buffer; replayed ones are left out, since the buffer holds them.
 
     Args:
         rollouts: with reward terms.
         log_reward: orders evictions and reward-proportional sampling.
-        step: optimiser step of their birth.
+        optimizer_step: optimiser step of their birth.
 
     Returns:
         One ``Trajectory`` for each row that was not replayed, in order.
@@ -170,6 +169,8 @@ def to_trajectories(rollouts: Rollouts, log_reward: LogReward, *, step: int) -> 
         rows = {name: table[b] for name, table in tables.items()}
         terms = {name: tuple(row[:end]) if isinstance(row, list) else (row,) for name, row in rows.items()}
         trajectories.append(
-            Trajectory(problem_ids[b], tuple(steps_of[b]), rollouts.completions[b], terms, log_rewards[b], step)
+            Trajectory(
+                problem_ids[b], tuple(steps_of[b]), rollouts.completions[b], terms, log_rewards[b], optimizer_step
+            )
         )
     return trajectories

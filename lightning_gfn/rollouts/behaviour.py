@@ -12,7 +12,7 @@ from lightning_gfn.types import Source
 
 @dataclass(frozen=True)
 class BehaviourMix:
-    """Shares of the sources of trajectories; each problem of each step draws one source.
+    """Shares of the sources of trajectories; each problem of each rollout batch draws one source.
 
     - ``on_policy``: the whole group is sampled from the policy at temperature 1.
     - ``tempered``: the whole group is sampled at one temperature, uniform in [temperature_low, temperature_high], with
@@ -90,16 +90,16 @@ class BehaviourMix:
         """True if tempered samples come from a truncated distribution."""
         return self.top_k is not None or self.top_p is not None
 
-    def source(self, problem_id: str, *, seed: int, step: int) -> Source:
-        """The source of a problem's group at a step."""
-        uniform = keyed_uniform("source", seed=seed, step=step, problem_id=problem_id)
+    def source(self, problem_id: str, *, seed: int, rollout_step: int) -> Source:
+        """The source of a problem's group in a rollout batch."""
+        uniform = keyed_uniform("source", seed=seed, rollout_step=rollout_step, problem_id=problem_id)
         possible = {source: share for source, share in self.shares.items() if share > 0.0}
         bounds = accumulate(possible.values())
         return next(
             (source for source, bound in zip(possible, bounds, strict=True) if uniform < bound), list(possible)[-1]
         )
 
-    def temperature(self, problem_id: str, *, seed: int, step: int) -> float:
-        """The temperature of a problem's tempered group at a step."""
-        uniform = keyed_uniform("temperature", seed=seed, step=step, problem_id=problem_id)
+    def temperature(self, problem_id: str, *, seed: int, rollout_step: int) -> float:
+        """The temperature of a problem's tempered group in a rollout batch."""
+        uniform = keyed_uniform("temperature", seed=seed, rollout_step=rollout_step, problem_id=problem_id)
         return self.temperature_low + (self.temperature_high - self.temperature_low) * uniform

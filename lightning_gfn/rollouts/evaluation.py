@@ -10,9 +10,9 @@ from torch import Tensor
 
 from lightning_gfn.answers import extract_answer, is_equivalent
 from lightning_gfn.interfaces import Policy
-from lightning_gfn.policies.readings import pad_contexts
+from lightning_gfn.policies.padding import pad_contexts
 from lightning_gfn.rollouts.keyed_random import keyed_uniforms
-from lightning_gfn.types import EvalRecord, Problem, SampledActions
+from lightning_gfn.types import EvalRecord, Problem, SampledActions, StepBatch
 
 
 @torch.no_grad()
@@ -63,7 +63,7 @@ def sample_completions(
         uniforms = keyed_uniforms(
             "evaluation",
             seed=seed,
-            step=0,
+            rollout_step=0,
             problem_ids=[problems[p].id for p, _ in chunk],
             samples=[sample for _, sample in chunk],
             length=policy.max_new_tokens + 1,
@@ -114,9 +114,7 @@ def described(
     mask = sampled.action_mask_NT
     length_N = mask.sum(1)
     forced_N = length_N >= policy.max_new_tokens
-    assert sampled.scores.log_pstop_NT1 is not None, "Policy.sample returned no stop log-probabilities"
-    log_pstop_N = sampled.scores.log_pstop_NT1.gather(1, length_N[:, None]).squeeze(1)
-    log_prob_N = torch.where(mask, sampled.scores.log_pf_NT, 0.0).sum(1) + log_pstop_N
+    log_prob_N = sampled.scores.log_prob_N(mask)
     entropy_N = (
         _mean_entropy(policy, contexts, sampled, forced_N) if entropy else torch.full_like(log_prob_N, torch.nan)
     )
@@ -132,9 +130,9 @@ def _mean_entropy(
     entropy_NT1 = sampled.scores.entropy_NT1
     mask = sampled.action_mask_NT
     if entropy_NT1 is None:
-        context_ids, context_mask = pad_contexts(contexts, mask.device)
         ids = torch.where(mask, sampled.action_ids_NT, 0)
-        entropy_NT1 = policy.score(context_ids, context_mask, ids, mask, stop=True, entropy=True).entropy_NT1
+        steps = StepBatch(*pad_contexts(contexts, mask.device), ids, mask)
+        entropy_NT1 = policy.score(steps, stop=True, entropy=True).entropy_NT1
     assert entropy_NT1 is not None, "Policy.score(entropy=True) returned no entropies"
     chosen_NT1 = torch.nn.functional.pad(mask, (0, 1)).scatter(1, mask.sum(1, keepdim=True), ~forced_N[:, None])
     return torch.where(chosen_NT1, entropy_NT1, 0.0).sum(1) / chosen_NT1.sum(1).clamp_min(1)

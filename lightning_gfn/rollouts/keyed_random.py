@@ -1,7 +1,8 @@
 """Random numbers that depend on what they are for, not on when or where they are drawn.
 
-Every uniform is a function of (stream, seed, step, problem id, sample, turn, position). So samples do not depend on the
-composition of the batch, on the number of ranks, or on an interruption, and no generator state needs saving.
+Every uniform is a function of (stream, seed, rollout step, problem id, sample, turn, position). So samples do not
+depend on the composition of the batch, on the number of ranks, or on an interruption, and no generator state needs
+saving.
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ def keyed_uniforms(
     stream: Stream,
     *,
     seed: int,
-    step: int,
+    rollout_step: int,
     problem_ids: Sequence[str],
     samples: Sequence[int],
     length: int,
@@ -36,14 +37,15 @@ def keyed_uniforms(
 ) -> NDArray[np.float64]:
     """Counter-based uniforms, one row for each (problem, sample, turn).
 
-        key = blake2b(stream, seed, step, problem id, sample, turn);   u_t = ⌊mix(key + (t + 1) · γ) / 2^11⌋ / 2^53
+        key = blake2b(stream, seed, rollout step, problem id, sample, turn)
+        u_t = ⌊mix(key + (t + 1) · γ) / 2^11⌋ / 2^53
 
     where mix is the finaliser of splitmix64 and γ its increment.
 
     Args:
         stream: purpose; streams are independent of one another.
         seed: of the run.
-        step: rollout batch counter.
+        rollout_step: rollout batch counter; the epoch for what is drawn once in each, 0 in evaluation.
         problem_ids: N ids.
         samples: N sample indices within the problem's group.
         length: numbers in each row.
@@ -59,7 +61,7 @@ def keyed_uniforms(
     """
     calls = turns if turns is not None else [0] * len(samples)
     keys = [
-        _key(stream, seed, step, problem, sample, turn)
+        _key(stream, seed, rollout_step, problem, sample, turn)
         for problem, sample, turn in zip(problem_ids, samples, calls, strict=True)
     ]
     counter = (np.arange(1, length + 1, dtype=np.uint64) * _GOLDEN)[None, :]
@@ -70,20 +72,23 @@ def keyed_uniforms(
     return (bits >> np.uint64(11)).astype(np.float64) * 2.0**-53
 
 
-def keyed_uniform(stream: Stream, *, seed: int, step: int, problem_id: str) -> float:
+def keyed_uniform(stream: Stream, *, seed: int, rollout_step: int, problem_id: str) -> float:
     """One uniform in [0, 1) for a decision about a whole problem.
 
     Args:
         stream: what it is for.
         seed: of the run.
-        step: optimiser step.
+        rollout_step: as in ``keyed_uniforms``.
         problem_id: the problem.
     """
-    return float(keyed_uniforms(stream, seed=seed, step=step, problem_ids=[problem_id], samples=[0], length=1)[0, 0])
+    uniforms = keyed_uniforms(
+        stream, seed=seed, rollout_step=rollout_step, problem_ids=[problem_id], samples=[0], length=1
+    )
+    return float(uniforms[0, 0])
 
 
-def _key(stream: str, seed: int, step: int, problem_id: str, sample: int, turn: int) -> int:
+def _key(stream: str, seed: int, rollout_step: int, problem_id: str, sample: int, turn: int) -> int:
     name = stream.encode()
-    message = struct.pack("<qqqq", seed, step, sample, len(name)) + name + problem_id.encode()
+    message = struct.pack("<qqqq", seed, rollout_step, sample, len(name)) + name + problem_id.encode()
     salt = struct.pack("<q", turn)  # an empty salt is one of zeros
     return int.from_bytes(hashlib.blake2b(message, digest_size=8, salt=salt).digest(), "little")

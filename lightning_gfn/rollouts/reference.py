@@ -8,8 +8,7 @@ from dataclasses import replace
 import torch
 
 from lightning_gfn.interfaces import Policy
-from lightning_gfn.objectives.actions import append_stop
-from lightning_gfn.policies.readings import pad_actions, pad_contexts
+from lightning_gfn.policies.padding import pad_steps
 from lightning_gfn.rollouts.keyed_random import keyed_uniform
 from lightning_gfn.types import EvalRecord, Problem, Rollouts, Source
 
@@ -39,7 +38,7 @@ def reference_rollouts(
     for problem in problems:
         if not problem.solutions:
             raise ValueError(f"problem {problem.id!r} has no reference solution to train on")
-        uniform = keyed_uniform("supervised", seed=seed, step=epoch, problem_id=problem.id)
+        uniform = keyed_uniform("supervised", seed=seed, rollout_step=epoch, problem_id=problem.id)
         texts.append(problem.solutions[int(uniform * len(problem.solutions))])
     return text_rollouts(policy, problems, range(len(problems)), texts, device)
 
@@ -89,12 +88,10 @@ def _scores(
 ) -> list[tuple[float, int]]:
     """Log-probability (nats) and number of actions of each text; a row is the index of a problem and a text."""
     rollouts, _ = text_rollouts(policy, problems, [p for p, _ in rows], [text for _, text in rows], device)
-    mask = rollouts.action_mask_NT
-    scores = policy.score(rollouts.context_ids_NC, rollouts.context_mask_NC, rollouts.action_ids_NT, mask)
-    assert scores.log_pstop_NT1 is not None, "score(stop=True) returned no stop log-probabilities"
-    forced_N = mask.sum(1) >= policy.max_new_tokens
-    log_pf_NT1, actions_NT1 = append_stop(scores.log_pf_NT, scores.log_pstop_NT1, mask, forced_N)
-    return list(zip(log_pf_NT1.double().sum(1).tolist(), actions_NT1.sum(1).tolist(), strict=True))
+    log_prob_N = policy.score(rollouts.steps).log_prob_N(rollouts.action_mask_NT, dtype=torch.float64)
+    lengths_N = rollouts.steps.lengths_N
+    actions_N = lengths_N + (lengths_N < policy.max_new_tokens)
+    return list(zip(log_prob_N.tolist(), actions_N.tolist(), strict=True))
 
 
 def text_rollouts(
@@ -120,18 +117,13 @@ def text_rollouts(
     actions = [policy.encode_completion(text) for text in texts]
     num_cut = sum(len(action) > policy.max_new_tokens for action in actions)
     actions = [action[: policy.max_new_tokens] for action in actions]
-    context_ids, context_mask = pad_contexts([prompts[p] for p in index], device)
-    ids, mask = pad_actions(actions, device)
     source: Source = "reference"
     return (
         Rollouts(
             problems=tuple(problems),
             problem_index_B=torch.tensor(list(index), device=device),
             trajectory_index_N=torch.arange(len(texts), device=device),
-            context_ids_NC=context_ids,
-            context_mask_NC=context_mask,
-            action_ids_NT=ids,
-            action_mask_NT=mask,
+            steps=pad_steps([prompts[p] for p in index], actions, device),
             completions=tuple(texts),
             sources=(source,) * len(texts),
         ),

@@ -19,7 +19,7 @@ from lightning_gfn.types import Problem
 
 
 @dataclass(frozen=True)
-class Attempt:
+class SteppedSolution:
     """A solution in steps, to be labelled.
 
     Args:
@@ -56,7 +56,7 @@ class StepLabeller(ABC):
     """Says of each step of a solution how likely the solution is good up to its end."""
 
     @abstractmethod
-    def __call__(self, attempts: Sequence[Attempt], policy: Policy) -> StepLabels:
+    def __call__(self, attempts: Sequence[SteppedSolution], policy: Policy) -> StepLabels:
         """Labels of all steps of all attempts."""
 
 
@@ -69,7 +69,7 @@ class ExactSolutions(StepLabeller):
     A right answer by a way that the set does not hold counts as bad.
     """
 
-    def __call__(self, attempts: Sequence[Attempt], policy: Policy) -> StepLabels:
+    def __call__(self, attempts: Sequence[SteppedSolution], policy: Policy) -> StepLabels:
         """Labels of 0 and 1.
 
         Raises:
@@ -77,7 +77,7 @@ class ExactSolutions(StepLabeller):
         """
         return StepLabels([self.labels(attempt) for attempt in attempts])
 
-    def labels(self, attempt: Attempt) -> list[float]:
+    def labels(self, attempt: SteppedSolution) -> list[float]:
         """Labels of one attempt.
 
         Raises:
@@ -102,11 +102,11 @@ class ExactArithmetic(StepLabeller):
     than ``ExactSolutions``: text without equations is believed, and any way of solving counts.
     """
 
-    def __call__(self, attempts: Sequence[Attempt], policy: Policy) -> StepLabels:
+    def __call__(self, attempts: Sequence[SteppedSolution], policy: Policy) -> StepLabels:
         """Labels of 0 and 1."""
         return StepLabels([self.labels(attempt) for attempt in attempts])
 
-    def labels(self, attempt: Attempt) -> list[float]:
+    def labels(self, attempt: SteppedSolution) -> list[float]:
         """Labels of one attempt."""
         problem = attempt.problem
         unknown: Fraction | None = side_value(problem.answer, None) if problem.answer is not None else None
@@ -152,7 +152,7 @@ class Completions(StepLabeller):
             if value <= 0:
                 raise ValueError(f"Completions: {name}={value} must be above 0")
 
-    def __call__(self, attempts: Sequence[Attempt], policy: Policy) -> StepLabels:
+    def __call__(self, attempts: Sequence[SteppedSolution], policy: Policy) -> StepLabels:
         """Soft labels."""
         wins = [[0] * len(attempt.steps) for attempt in attempts]
         prefixes = [attempt.prefixes() for attempt in attempts]
@@ -182,7 +182,7 @@ class Completions(StepLabeller):
     def complete(
         self,
         rows: Sequence[tuple[int, int, list[int], int]],
-        attempts: Sequence[Attempt],
+        attempts: Sequence[SteppedSolution],
         policy: Policy,
         most: int,
     ) -> list[list[int]]:
@@ -199,7 +199,7 @@ class Completions(StepLabeller):
         uniforms = keyed_uniforms(
             "step_labels",
             seed=self.seed,
-            step=0,
+            rollout_step=0,
             problem_ids=[f"{attempts[a].problem.id}/{attempts[a].key}/{k}" for a, k, _, _ in rows],
             samples=[j for _, _, _, j in rows],
             length=most + 1,
@@ -217,7 +217,7 @@ def is_right(problem: Problem, completion: str) -> bool:
     return is_equivalent(extract_answer(completion, problem.answer_style), problem.answer)
 
 
-def attempt_of(problem: Problem, key: str, completion: str, separator: str) -> Attempt | None:
+def attempt_of(problem: Problem, key: str, completion: str, separator: str) -> SteppedSolution | None:
     """A completion in steps; None if it has no visible text.
 
     Args:
@@ -227,4 +227,4 @@ def attempt_of(problem: Problem, key: str, completion: str, separator: str) -> A
         separator: what ends a step.
     """
     steps = split_steps(completion, separator)
-    return Attempt(problem, key, tuple(steps)) if steps else None
+    return SteppedSolution(problem, key, tuple(steps)) if steps else None

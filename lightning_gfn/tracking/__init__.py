@@ -1,1 +1,1 @@
-"""What a run leaves behind: its folder, checkpoints, figures on disk and in MLflow, and where it came from."""
+"""Tracking writes what a run leaves behind: its folder, checkpoints, metrics on disk and in MLflow, its origin."""

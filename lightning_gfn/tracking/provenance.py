@@ -1,4 +1,4 @@
-"""Where a run came from: the state of the source code and the versions of what it stands on."""
+"""Provenance of a run: the state of the source code, and the versions of the packages it uses."""
 
 from __future__ import annotations
 

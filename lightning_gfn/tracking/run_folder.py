@@ -22,7 +22,7 @@ class RunFolderError(ValueError):
 
 @dataclass(frozen=True)
 class Start:
-    """How a fit begins.
+    """The start of a fit: afresh, resumed, or with an old folder moved aside.
 
     Args:
         checkpoint: the checkpoint to go on from; None starts from the model as configured.
@@ -39,7 +39,7 @@ class RunFolder:
 
     ::
 
-        config.yaml  run.json  metrics.csv  metrics.jsonl  budget.json
+        config.yaml  run.json  metrics.csv  metrics.jsonl  budget.json  warnings.txt
         checkpoints/{last,best}.ckpt  samples/  results/  predictions/  model/
 
     Args:
@@ -143,7 +143,7 @@ class RunFolder:
         return self.path.rename(target)
 
     def read(self) -> dict[str, Any]:
-        """What ``run.json`` holds; empty if there is none."""
+        """Read ``run.json``; empty if there is none."""
         if not self.run_file.is_file():
             return {}
         try:

@@ -1,4 +1,4 @@
-"""What a run says about itself at its start: configuration on disk, parameters and tags in the loggers."""
+"""The run record states a run's configuration at its start: on disk, and as parameters and tags in the loggers."""
 
 from __future__ import annotations
 

@@ -352,9 +352,9 @@ def test_the_first_box_instead_of_the_last_one_would_be_noticed(monkeypatch: pyt
 @pytest.mark.parametrize("function", [extract_answer, first_answer_position])
 def test_a_megabyte_is_quick(text: str, function: Callable[[str, str], object]) -> None:
     for style in STYLES:
-        started = time.monotonic()
+        started = time.process_time()
         function(text, style)
-        assert time.monotonic() - started < 2.0
+        assert time.process_time() - started < 2.0
 
 
 def test_unknown_style_is_named() -> None:

@@ -15,10 +15,11 @@ from torch.utils.data import DataLoader
 
 from lightning_gfn.callbacks.proof_files import ProofFiles
 from lightning_gfn.callbacks.proof_search import ProofSearch
-from lightning_gfn.proofs import Episode
-from lightning_gfn.rollouts.proof_search import SearchSettings
-from lightning_gfn.rollouts.proving import Proving
-from lightning_gfn.rollouts.search_result import SearchBudget
+from lightning_gfn.lean_types import Episode
+from lightning_gfn.module_interfaces import EvaluatedModule
+from lightning_gfn.rollouts.proofs.proving import Proving
+from lightning_gfn.rollouts.search.proof_search import SearchSettings
+from lightning_gfn.rollouts.search.search_result import SearchBudget
 from lightning_gfn.types import EvalRecord, Problem
 
 
@@ -51,7 +52,7 @@ def record_of(problem: Problem, *episodes: Episode) -> EvalRecord:
     return EvalRecord(problem, 1.0, tuple(row.script for row in rows), correct, *numbers, episodes=rows)
 
 
-class ProverModule(pl.LightningModule):
+class ProverModule(pl.LightningModule, EvaluatedModule):
     """Returns records without proofs, or those that are given by problem id."""
 
     method = "prover"
@@ -63,6 +64,16 @@ class ProverModule(pl.LightningModule):
         self.policy = WORLDS.LetterPolicy()
         self.proving = Proving(world if world is not None else WORLDS.random_world(3, proofs=0.03))
         self.episodes = episodes if episodes is not None else {}
+
+    @property
+    def trained_model(self) -> Any:
+        return self.policy
+
+    def decoding(self) -> dict[str, Any]:
+        return {"num_samples": 1}
+
+    def environment_record(self) -> dict[str, Any]:
+        return {}
 
     def transfer_batch_to_device(self, batch: Any, device: torch.device, dataloader_idx: int) -> Any:
         return batch

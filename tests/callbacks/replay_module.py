@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +12,7 @@ from lightning.pytorch.loggers.logger import DummyLogger
 from torch import Tensor
 from torch.utils.data import DataLoader
 
+from lightning_gfn.module_interfaces import EvaluatedModule
 from lightning_gfn.types import EvalRecord, Problem
 
 WORDINGS = (
@@ -64,7 +65,7 @@ class Drawing:
     seed: int = 3
 
 
-class ReplayModule(pl.LightningModule):
+class ReplayModule(pl.LightningModule, EvaluatedModule):
     """Trains one weight and returns fabricated records."""
 
     def __init__(self, method: str = "replay", drawing: Drawing | None = None) -> None:
@@ -72,6 +73,18 @@ class ReplayModule(pl.LightningModule):
         self.weight = torch.nn.Parameter(torch.ones(3))
         self.method = method
         self.evaluation = drawing if drawing is not None else Drawing()
+        self.policy: Any = None
+        self.proving = self.head = None
+
+    @property
+    def trained_model(self) -> Any:
+        return self.policy
+
+    def decoding(self) -> dict[str, Any]:
+        return asdict(self.evaluation)
+
+    def environment_record(self) -> dict[str, Any]:
+        return {}
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
         return torch.optim.SGD(self.parameters(), lr=0.1)

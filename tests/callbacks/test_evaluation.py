@@ -16,7 +16,7 @@ from lightning.pytorch import Callback
 
 from lightning_gfn.callbacks.evaluation import Evaluation
 from lightning_gfn.metrics.accuracy import PassAtK
-from lightning_gfn.metrics.functional import distinct_correct, maj_at_k, pass_at_k
+from lightning_gfn.metrics.functional.estimates import distinct_correct, maj_at_k, pass_at_k
 
 KEY = re.compile(r"(val|test)/[A-Za-z0-9_.]+")
 

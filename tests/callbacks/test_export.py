@@ -5,8 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-import pytest
-
 from lightning_gfn.callbacks.export import ExportModel
 from lightning_gfn.interfaces import Policy
 
@@ -32,8 +30,3 @@ def test_the_policy_is_saved_when_fitting_ends(make_trainer: Any, replay: Any, t
     make_trainer(ExportModel(), max_steps=1).fit(module, replay.make_loader(replay.make_problems(2)))
     assert [path.name for path in (tmp_path / "model").iterdir()] == ["config.json"]
     assert not (tmp_path / "model.partial").exists()
-
-
-def test_a_module_without_policy_is_refused_by_name(make_trainer: Any, replay: Any) -> None:
-    with pytest.raises(TypeError, match="ReplayModule has NoneType"):
-        make_trainer(ExportModel(), max_steps=1).fit(replay.ReplayModule(), replay.make_loader(replay.make_problems(2)))

@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
+from lightning_gfn.callbacks.common.costs import read_spent
 from lightning_gfn.callbacks.predictions import PredictionWriter, merge_predictions
-from lightning_gfn.callbacks.spending import read_spent
 
 
 def read_rows(path: Path) -> list[dict[str, Any]]:

@@ -11,10 +11,10 @@ from typing import Any
 
 import pytest
 
-from lightning_gfn.callbacks.lean_files import comment, indented, lean_file, lean_name, unique_names
+from lightning_gfn.callbacks.common.lean_files import comment, indented, lean_file, lean_name, unique_names
 from lightning_gfn.callbacks.proof_files import ProofFiles
 from lightning_gfn.callbacks.proof_search import ProofSearch
-from lightning_gfn.proofs import Episode, Theorem
+from lightning_gfn.lean_types import Episode, Theorem
 
 
 @pytest.fixture(scope="module")

@@ -14,13 +14,13 @@ from typing import Any
 
 import pytest
 
+from lightning_gfn.callbacks.common.search_rows import described, grid_text
 from lightning_gfn.callbacks.proof_search import ProofSearch
-from lightning_gfn.callbacks.search_results import described, grid_text
-from lightning_gfn.proofs import ProofPrompt
-from lightning_gfn.rollouts.leaf_values import HeadValue
-from lightning_gfn.rollouts.mcts import MCTS
-from lightning_gfn.rollouts.proof_search import SearchSettings, search_proofs
-from lightning_gfn.rollouts.search_result import SearchBudget
+from lightning_gfn.prompts.proof_prompt import ProofPrompt
+from lightning_gfn.rollouts.search.mcts import MCTS
+from lightning_gfn.rollouts.search.proof_search import SearchSettings, search_proofs
+from lightning_gfn.rollouts.search.search_result import SearchBudget
+from lightning_gfn.rollouts.search.state_values import HeadValue
 
 HERE = Path(__file__).parent
 TIMES = {"seconds", "policy_seconds", "environment_seconds"}
@@ -158,13 +158,13 @@ def test_yaml_chooses_algorithm_and_proposals() -> None:
     from jsonargparse import ArgumentParser
     from lightning.pytorch import Callback
 
-    rollouts = "lightning_gfn.rollouts"
+    rollouts = "lightning_gfn.rollouts.search"
     search = {
         "algorithm": {
             "class_path": f"{rollouts}.mcts.MCTS",
-            "init_args": {"backup": "max", "value": {"class_path": f"{rollouts}.leaf_values.LogProbValue"}},
+            "init_args": {"backup": "max", "value": {"class_path": f"{rollouts}.state_values.LogProbValue"}},
         },
-        "proposals": {"class_path": f"{rollouts}.tactic_beam.BeamTactics", "init_args": {"width": 16}},
+        "proposals": {"class_path": f"{rollouts}.beam_tactics.BeamTactics", "init_args": {"width": 16}},
         "budget": {"nodes": 256, "proofs": 2},
         "max_depth": 8,
     }

@@ -14,16 +14,18 @@ from torch.utils.data import DataLoader
 
 from lightning_gfn import cli
 from lightning_gfn.callbacks.reward_evaluation import RewardEvaluation, cross_entropy, sigmoid
-from lightning_gfn.examples import Judgement
+from lightning_gfn.module_interfaces import MethodModule
+from lightning_gfn.preference_types import Judgement
 
 LABELS = [float(n % 3 != 0) for n in range(40)]
 ODDS = [((7 * n) % 11 - 5) / 2 + LABELS[n] + 0.1 for n in range(40)]
 
 
-class Judge(pl.LightningModule):
+class Judge(pl.LightningModule, MethodModule):
     """Judges number n with fixed log-odds; every fifth one comes twice."""
 
     method = "judge"
+    trained_model: Any = None
 
     def test_step(self, batch: list[int], batch_idx: int) -> list[Judgement]:
         return [Judgement(f"r{n}", 0, ODDS[n], LABELS[n]) for n in batch for _ in range(1 + (n % 5 == 0))]
@@ -36,7 +38,7 @@ class Judge(pl.LightningModule):
 def tested(make_trainer: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> dict[str, float]:
     """Figures that a test logs."""
     trainer = make_trainer(RewardEvaluation(num_bins=5))
-    (figures,) = trainer.test(Judge(), DataLoader(range(40), batch_size=16, collate_fn=list), verbose=False)  # type: ignore[arg-type]
+    (figures,) = trainer.test(Judge(), DataLoader(range(40), batch_size=16, collate_fn=list), verbose=False)
     assert "judge, test: 40 labels, accuracy" in capsys.readouterr().out
     return figures
 
@@ -44,7 +46,9 @@ def tested(make_trainer: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 def test_figures_by_hand(tested: dict[str, float]) -> None:
     p = [1 / (1 + math.exp(-x)) for x in ODDS]
     right = sum((x > 0) == (y > 0.5) for x, y in zip(ODDS, LABELS, strict=True)) / 40
-    pairs = [(a > b) + 0.5 * (a == b) for a, y in zip(ODDS, LABELS, strict=True) if y for b, z in zip(ODDS, LABELS, strict=True) if not z]  # fmt: skip  # noqa: E501
+    good = [odds for odds, label in zip(ODDS, LABELS, strict=True) if label]
+    bad = [odds for odds, label in zip(ODDS, LABELS, strict=True) if not label]
+    pairs = [(a > b) + 0.5 * (a == b) for a in good for b in bad]
     nll = -sum(math.log(q if y else 1 - q) for q, y in zip(p, LABELS, strict=True)) / 40
     bins = [[i for i in range(40) if math.ceil(p[i] * 5) == k] for k in range(1, 6)]
     ece = sum(abs(sum(LABELS[i] - p[i] for i in part)) for part in bins) / 40
@@ -82,7 +86,7 @@ def test_a_run_without_figures_is_named(tmp_path: Path, capsys: pytest.CaptureFi
 
 def test_other_outputs_are_refused(make_trainer: Any) -> None:
     with pytest.raises(TypeError, match="validation_step must return list"):
-        make_trainer(RewardEvaluation()).validate(Judge(), DataLoader(range(4), batch_size=2), verbose=False)  # type: ignore[arg-type]
+        make_trainer(RewardEvaluation()).validate(Judge(), DataLoader(range(4), batch_size=2), verbose=False)
     with pytest.raises(ValueError, match="num_bins must be at least 1"):
         RewardEvaluation(num_bins=0)
 

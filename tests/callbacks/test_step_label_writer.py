@@ -11,10 +11,10 @@ from typing import Any
 import pytest
 
 from datamodules.step_labels import StepwiseRows
-from lightning_gfn.callbacks.spending import read_spent
+from lightning_gfn.callbacks.common.costs import read_spent
 from lightning_gfn.callbacks.step_labels import StepLabelWriter
 from lightning_gfn.interfaces import Policy
-from lightning_gfn.rollouts.step_labels import Attempt, ExactArithmetic, StepLabeller, StepLabels
+from lightning_gfn.rollouts.step_labels import ExactArithmetic, StepLabeller, StepLabels, SteppedSolution
 
 
 @dataclass(frozen=True)
@@ -23,7 +23,7 @@ class LastIsHalf(StepLabeller):
 
     name: str = "half"
 
-    def __call__(self, attempts: Sequence[Attempt], policy: Policy) -> StepLabels:
+    def __call__(self, attempts: Sequence[SteppedSolution], policy: Policy) -> StepLabels:
         CALLS.append([attempt.problem.id for attempt in attempts])
         shares = [[0.0] * (len(attempt.steps) - 1) + [0.5] for attempt in attempts]
         return StepLabels(shares, generated_tokens=10 * len(attempts), reward_calls=len(attempts))

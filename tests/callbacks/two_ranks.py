@@ -9,10 +9,10 @@ from pathlib import Path
 import torch.distributed
 from replay_module import ReplayModule, make_loader, make_problems, quiet_trainer
 
+from lightning_gfn.callbacks.budget import Budget
 from lightning_gfn.callbacks.evaluation import Evaluation
 from lightning_gfn.callbacks.predictions import PredictionWriter
 from lightning_gfn.callbacks.tables import SampleTable
-from lightning_gfn.callbacks.throughput import Budget
 
 
 class TwoRankModule(ReplayModule):

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from datamodules.base import ProblemDataModule
+from datamodules.common.base import ProblemDataModule
 from lightning_gfn.types import Problem
 
 

@@ -32,7 +32,7 @@ model:
   init_args:
     objective: {class_path: lightning_gfn.objectives.vargrad.VarGrad}
     reward:
-      class_path: lightning_gfn.rewards.tempered.SumReward
+      class_path: lightning_gfn.rewards.weighted_sum.SumReward
       init_args:
         terms:
           likelihood:

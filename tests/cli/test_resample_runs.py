@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from lightning_gfn.rollouts.sampler import RolloutSampler
+from lightning_gfn.rollouts.completion_sampler import RolloutSampler
 
 Run = Callable[..., int]
 Rows = Callable[[Path], list[dict[str, Any]]]
@@ -24,7 +24,7 @@ trainer:
   limit_val_batches: 0
   log_every_n_steps: 1
   callbacks:
-    - class_path: lightning_gfn.callbacks.throughput.Budget
+    - class_path: lightning_gfn.callbacks.budget.Budget
     - class_path: killer.KillAt
 data:
   class_path: datamodules.synthetic.SyntheticWordProblems

@@ -18,7 +18,7 @@ trainer:
   max_steps: 7
   limit_val_batches: 0
   callbacks:
-    - class_path: lightning_gfn.callbacks.throughput.Budget
+    - class_path: lightning_gfn.callbacks.budget.Budget
     - class_path: killer.KillAt
 data:
   class_path: datamodules.synthetic.SyntheticWordProblems

@@ -10,12 +10,12 @@ from typing import ClassVar
 import pytest
 
 from lightning_gfn import cli
-from lightning_gfn.commands import _lean_doctor as doctor
-from lightning_gfn.commands._lean_check import read_row
+from lightning_gfn.commands.lean_commands import doctor
+from lightning_gfn.commands.lean_commands.check import read_row
 from lightning_gfn.environments import embedded
-from lightning_gfn.environments import install as installing
-from lightning_gfn.proofs import CheckResult, LeanError, Theorem
-from lightning_gfn.proving import BackendFault, BackendUnavailable
+from lightning_gfn.environments.embedded_lean import install as installing
+from lightning_gfn.lean_interfaces import BackendFault, BackendUnavailable
+from lightning_gfn.lean_types import CheckResult, LeanError, Theorem
 
 
 class Written:

@@ -10,7 +10,7 @@ import pytest
 import yaml
 
 from lightning_gfn import cli
-from lightning_gfn.commands._plan import read_study
+from lightning_gfn.studies.plan import read_study
 
 EXPERIMENTS = Path(__file__).parents[2] / "experiments"
 METHODS = ("subtb", "vargrad", "grpo")
@@ -46,11 +46,11 @@ def test_outside_a_clone_it_says_so(
 @pytest.mark.slow
 def test_a_small_quickstart_from_start_to_table(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     shutil.copytree(EXPERIMENTS, tmp_path / "experiments")
-    for name in ("trainer_cpu", "trainer_cpu_sft"):
+    for name in ("trainer/cpu", "trainer/cpu_sft"):
         path = tmp_path / "experiments" / "_base" / f"{name}.yaml"
         trainer = yaml.safe_load(path.read_text())
         path.write_text(yaml.safe_dump({**trainer, "max_steps": 3, "limit_val_batches": 0}))
-    for name in ("synthetic", "synthetic_rollouts"):
+    for name in ("data/synthetic", "data/synthetic_rollouts"):
         path = tmp_path / "experiments" / "_base" / f"{name}.yaml"
         data = yaml.safe_load(path.read_text())
         data["init_args"].update(num_train=64, num_val=4, num_test=4)

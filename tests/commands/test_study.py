@@ -11,11 +11,12 @@ import pytest
 import yaml
 
 from lightning_gfn import cli
-from lightning_gfn.commands import _runner
-from lightning_gfn.commands._plan import read_study
-from lightning_gfn.commands._runner import Runner, Worker, mark_of
-from lightning_gfn.commands._stages import Study, StudyError
 from lightning_gfn.commands.study import with_needs
+from lightning_gfn.studies import runner
+from lightning_gfn.studies.plan import read_study
+from lightning_gfn.studies.runner import Runner, mark_of
+from lightning_gfn.studies.stages import Study, StudyError
+from lightning_gfn.studies.worker import Worker
 
 CONTENT: dict[str, Any] = {
     "output": "out",
@@ -73,7 +74,7 @@ def ran(monkeypatch: pytest.MonkeyPatch) -> list[str]:
         (folder / "arguments.json").write_text(json.dumps(list(arguments)))
         return 0
 
-    monkeypatch.setattr(_runner.Worker, "run", run)
+    monkeypatch.setattr(runner.Worker, "run", run)
     return found
 
 
@@ -175,12 +176,12 @@ def test_a_failed_stage_stops_only_what_needs_it(
     study_file: Path, tmp_path: Path, ran: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     study = planned(study_file, tmp_path, seeds=[0])
-    good = _runner.Worker.run
+    good = runner.Worker.run
 
     def run(self: Worker, label: str, arguments: list[str], log_path: Path) -> int:
         return 3 if label == "samples@0" else good(self, label, arguments, log_path)
 
-    monkeypatch.setattr(_runner.Worker, "run", run)
+    monkeypatch.setattr(runner.Worker, "run", run)
     failed = Runner(study, jobs=2).run()
     assert "exit status 3" in failed["samples@0"] and "samples_seed0.log" in failed["samples@0"]
     assert {"filter@0", "dpo@0"} < failed.keys()

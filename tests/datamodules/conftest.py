@@ -9,7 +9,7 @@ import pytest
 import torch
 from lightning import LightningModule, Trainer
 
-from datamodules.base import ProblemDataModule, Split
+from datamodules.common.base import ProblemDataModule, Split
 from lightning_gfn.types import Problem
 
 ROOT = Path(__file__).parents[2]

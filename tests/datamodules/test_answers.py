@@ -11,11 +11,11 @@ import pytest
 from jsonargparse import ArgumentParser
 
 from datamodules.aqua import Aqua
+from datamodules.common.row_data import RowDataModule
+from datamodules.common.rows import written_number
 from datamodules.gsm8k import GSM8K
 from datamodules.math import Math
 from datamodules.metamath import MetaMath
-from datamodules.row_data import RowDataModule
-from datamodules.rows import written_number
 from datamodules.step_labels import StepwiseRows
 from datamodules.synthetic import SyntheticWordProblems
 from lightning_gfn.answers import extract_answer, is_equivalent

@@ -10,9 +10,9 @@ from typing import Any
 
 import pytest
 
-from datamodules.base import Split
+from datamodules.common.base import Split
 from datamodules.lean_synthetic import SHIPPED, LeanSynthetic
-from lightning_gfn.theorems.canonical import clashes
+from lightning_gfn.theorem_generation.canonical import clashes
 
 SPLITS: tuple[Split, ...] = ("train", "val", "test")
 BARRED = ("simp", "omega", "decide", "grind", "aesop", "tauto", "exact?", "sorry", "native", "set_option")
@@ -157,7 +157,7 @@ def test_options_and_files_that_are_wrong(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"no test.json: make it with lightning-gfn lean generate"):
         LeanSynthetic(write(tmp_path, ROW)).problems("test")
     (tmp_path / "test.json.gz").write_bytes(b"no gzip")
-    with pytest.raises(ValueError, match="not compressed JSON"):
+    with pytest.raises(ValueError, match="not a whole gzip file"):
         LeanSynthetic(str(tmp_path)).problems("test")
 
 

@@ -8,9 +8,10 @@ from typing import Any
 
 import pytest
 
+from datamodules.common.theorem_rows import TracedTactic, histories, whole_script
 from datamodules.leandojo import LeanDojoBenchmark4, read_corpus
-from datamodules.theorem_rows import TracedTactic, histories, whole_script
-from lightning_gfn.proofs import Location, ProofPrompt
+from lightning_gfn.lean_types import Location
+from lightning_gfn.prompts.proof_prompt import ProofPrompt
 
 
 def step(tactic: str, before: str, after: str, premises: tuple[str, ...] = ()) -> dict[str, Any]:

@@ -10,9 +10,10 @@ from typing import Any
 import pytest
 from lightning import Callback
 
+from datamodules.common.rows import BadRow
 from datamodules.preference import PreferenceDataModule, with_unrelated
-from datamodules.rows import BadRow
-from lightning_gfn.examples import LabelledCompletion, Preference
+from lightning_gfn.preference_types import LabelledCompletion, Preference
+from lightning_gfn.prompts.chat import ChatPrompt
 
 Loader = Callable[..., PreferenceDataModule]
 
@@ -75,8 +76,36 @@ FORMS = {
 
 @pytest.mark.parametrize(("row", "expected"), FORMS.values(), ids=FORMS)
 def test_every_form_of_a_pair(row: dict[str, Any], expected: tuple[str, str, str], load: Loader) -> None:
-    data = load(row, prompt_template="Q: {question}\n")
+    data = load(row, prompt_template="Q: {question}\n", chat="off")
     assert data.examples == [Preference("pair/0", *expected)]
+
+
+def test_conversations_keep_their_messages(load: Loader) -> None:
+    """By default no template is applied to messages, and the policy's tokenizer gets them as they are."""
+    for name in ("conversation", "implicit conversation", "several turns"):
+        row, (_, chosen, rejected) = FORMS[name]
+        (example,) = load(row, prompt_template="Q: {question}\n").examples
+        turns = row["prompt"] if "prompt" in row else row["chosen"][:1]
+        assert isinstance(example.prompt, ChatPrompt) and example.prompt.dicts() == turns
+        assert (example.chosen, example.rejected) == (chosen, rejected)
+    (example,) = load(FORMS["explicit"][0], prompt_template="Q: {question}\n", chat="on").examples
+    assert example.prompt.dicts() == [user("Q: 1 + 1?\n")]
+
+
+def test_columns_labels_and_containers(counting_data: Any, tmp_path: Path, capsys: Any, caplog: Any) -> None:
+    path = tmp_path / "rows-0.csv"
+    path.write_text('q,text,good\n"a, b?",yes,true\nc?,no,0\n')
+    columns = {"prompt": "q", "completion": "text", "label": "good"}
+    data = PreferenceDataModule(counting_data(), path=str(tmp_path / "rows-*.csv"), columns=columns)
+    with caplog.at_level("INFO"):
+        found = data.load_examples()
+    assert [(e.prompt, e.completion, e.label) for e in found] == [("a, b?", "yes", True), ("c?", "no", False)]
+    assert "2 rows: prompt from 'q', completion from 'text', label from 'good'" in caplog.text
+    data = PreferenceDataModule(counting_data(), path=str(path), columns={"prompt": "p"})
+    with pytest.raises(BadRow, match=r"rows-0\.csv:2: field 'p': missing; the row has good, q, text"):
+        data.load_examples()
+    with pytest.raises(ValueError, match=r"data\.columns has the unknown keys \['promt'\]"):
+        PreferenceDataModule(counting_data(), columns={"promt": "p"})
 
 
 def test_unpaired_rows_and_arrays(load: Loader, counting_data: Any, tmp_path: Path) -> None:
@@ -125,7 +154,7 @@ FAULTS = {
     "no rejected": ({"prompt": "a", "chosen": "b"}, "field 'rejected'"),
     "number": ({**PAIR, "chosen": 3}, "field 'chosen'"),
     "equal": ({**PAIR, "rejected": "b"}, "field 'rejected': is the same"),
-    "label as a number": ({"prompt": "a", "completion": "b", "label": 1}, "field 'label'"),
+    "label as a number": ({"prompt": "a", "completion": "b", "label": 2}, "field 'label'"),
     "unknown problem": ({"problem_id": "test/1", "chosen": "b", "rejected": "c"}, "field 'problem_id'.*'test/1'"),
     "changed problem": ({**PAIR, "problem_id": "train/1"}, "field 'prompt': differs"),
     "nothing in common": ({"chosen": "yes", "rejected": "no"}, "field 'chosen': no prompt"),

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from datamodules.rows import BadRow
+from datamodules.common.rows import BadRow
 from datamodules.samples import SampledSolutions
 
 

@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
-from datamodules.judged import JudgedRows
+from datamodules.common.judged import JudgedRows
 from datamodules.step_labels import PRM800K, MathShepherd, OutcomeRows, PairRows, StepwiseRows
-from lightning_gfn.examples import JudgedSolution, Preference
+from lightning_gfn.preference_types import JudgedSolution, Preference
 
 ALL = {"val_fraction": 0.0, "test_fraction": 0.0}
 FILES: dict[str, type[JudgedRows]] = {
@@ -120,7 +120,7 @@ def test_rows_of_one_problem_share_a_split(tmp_path: Path) -> None:
     path = tmp_path / "rows.jsonl"
     path.write_text("".join(json.dumps(row) + "\n" for row in rows))
     data = StepwiseRows(str(path), val_fraction=0.2, test_fraction=0.3)
-    found = {split: {row.prompt for row in data.problems(split)} for split in ("train", "val", "test")}  # type: ignore[arg-type]
+    found = {split: {row.prompt for row in data.problems(split)} for split in ("train", "val", "test")}
     assert sum(map(len, found.values())) == 100 == len(set().union(*found.values()))
     assert 10 <= len(found["val"]) <= 30 and 20 <= len(found["test"]) <= 40
 

@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
-from datamodules.generated import SHARES
+from datamodules.generators.generated import SHARES
+from datamodules.generators.synthetic_grammar import LEVELS
 from datamodules.synthetic import SyntheticWordProblems
-from datamodules.synthetic_grammar import LEVELS
 from lightning_gfn.types import Problem
 
 

@@ -14,13 +14,13 @@ from typing import Any
 import pytest
 from rouge_score import rouge_scorer
 
-from datamodules import generated, shift_voices
-from datamodules.shift_grammar import FAMILY, PlannedProblem
-from datamodules.shift_voices import VOICES
+from datamodules.generators import generated, shift_voices
+from datamodules.generators.shift_grammar import FAMILY, PlannedProblem
+from datamodules.generators.shift_voices import VOICES
 from datamodules.synthetic import SyntheticWordProblems
 from datamodules.synthetic_shift import ShiftedWordProblems
 from lightning_gfn.answers import extract_answer
-from lightning_gfn.metrics.rouge import rouge_l_f1_matrix
+from lightning_gfn.metrics.functional.rouge import rouge_l_f1_matrix
 from lightning_gfn.types import Problem
 
 THRESHOLD = 0.7
@@ -183,7 +183,7 @@ def test_voices_differ_for_every_choice_of_numbers(level: int) -> None:
 
 
 def test_voices_that_share_their_words_would_be_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(VOICES, "list", lambda goal: VOICES["goals"](goal).replace("Work", "Think"))  # type: ignore[index]
+    monkeypatch.setitem(VOICES, "list", lambda goal: VOICES["goals"](goal).replace("Work", "Think"))
     with pytest.raises(AssertionError):
         test_voices_differ_at_rouge_threshold(3)
 
@@ -234,7 +234,7 @@ def test_mixtures_name_their_kind_and_unknown_levels_are_refused() -> None:
 
 def test_the_first_levels_fit_a_small_model_of_the_first_family() -> None:
     """With a tokenizer that never saw the new words: 40 tokens for the prompt, 64 for a solution."""
-    from lightning_gfn.policies.tokenizers import TextCodec, TokenizerSettings, make_tokenizer
+    from lightning_gfn.policies.text.tokenizers import TextCodec, TokenizerSettings, make_tokenizer
 
     texts = SyntheticWordProblems(levels={1: 1.0}, num_train=400).training_texts()
     codec = TextCodec(make_tokenizer(TokenizerSettings(kind="bpe", vocab_size=384), texts))

@@ -10,10 +10,19 @@ import random
 import pytest
 
 from lightning_gfn.environments.fake import FakeLean
-from lightning_gfn.environments.fake_tactics import Goal, run
-from lightning_gfn.environments.propositional import FALSE, TRUE, Formula, Reader, Refused, Sequent, show, variables
-from lightning_gfn.proofs import LeanError, ProofFinished, TacticState, Theorem
-from lightning_gfn.proving import BackendFault, BackendTimeout
+from lightning_gfn.environments.fake_lean.propositional import (
+    FALSE,
+    TRUE,
+    Formula,
+    Reader,
+    Refused,
+    Sequent,
+    show,
+    variables,
+)
+from lightning_gfn.environments.fake_lean.tactics import Goal, run
+from lightning_gfn.lean_interfaces import BackendFault, BackendTimeout
+from lightning_gfn.lean_types import LeanError, ProofFinished, TacticState, Theorem
 
 PROOFS = {
     "(p q : Prop) (hp : p) (hq : q) : p ∧ q": ["constructor", "exact hp", "exact hq"],
@@ -146,7 +155,7 @@ def unsound_steps(step: object, tries: int = 3000) -> tuple[int, int]:
         goals: tuple[Goal, ...] = (Goal(Sequent(("p", "q", "r"), given, random_formula(rng, 2))),)
         for _ in range(4):
             try:
-                new = step(goals, attempts(rng, [name for name, _ in goals[0].sequent.hypotheses]))  # type: ignore[operator]
+                new = step(goals, attempts(rng, [name for name, _ in goals[0].sequent.hypotheses]))
             except Refused:
                 continue
             made += 1

@@ -14,8 +14,8 @@ from lightning_gfn.environments.fake import FakeLean
 from lightning_gfn.environments.interact import LeanInteractBackend
 from lightning_gfn.environments.pool import LeanPool
 from lightning_gfn.environments.whole_proofs import judge_axioms, refusal, source
-from lightning_gfn.proofs import LeanError, ProofFinished, TacticState, Theorem
-from lightning_gfn.proving import BackendFault, BackendTimeout
+from lightning_gfn.lean_interfaces import BackendFault, BackendTimeout
+from lightning_gfn.lean_types import LeanError, ProofFinished, TacticState, Theorem
 
 OR = Theorem("or", "(p q : Prop) (h : p) : p ∨ q")
 

@@ -17,8 +17,8 @@ import pytest
 from lightning_gfn.environments import leandojo
 from lightning_gfn.environments.leandojo import LeanDojoBackend
 from lightning_gfn.environments.pool import LeanPool
-from lightning_gfn.proofs import LeanError, Location, ProofFinished, TacticState, Theorem
-from lightning_gfn.proving import BackendFault, BackendTimeout
+from lightning_gfn.lean_interfaces import BackendFault, BackendTimeout
+from lightning_gfn.lean_types import LeanError, Location, ProofFinished, TacticState, Theorem
 
 lean_dojo = pytest.importorskip("lean_dojo")
 STATEMENTS = {
@@ -29,7 +29,7 @@ STATEMENTS = {
 LAKE = """
 import json, sys, time
 from lightning_gfn.environments.fake import FakeLean
-from lightning_gfn.proofs import LeanError, ProofFinished, Theorem
+from lightning_gfn.lean_types import LeanError, ProofFinished, Theorem
 
 assert sys.argv[1:3] == ["env", "lean"], sys.argv
 backend, states = FakeLean(), {}

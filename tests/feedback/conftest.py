@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 import torch
 
-from lightning_gfn.types import Problem, Rollouts
+from lightning_gfn.types import Problem, Rollouts, StepBatch
 
 PROBLEMS = (
     Problem(id="a", prompt="2 + 3?\n", answer="5", solutions=("2 + 3 = 5.", "3 + 2 = 5.", "It is 5.")),
@@ -30,10 +30,12 @@ def rollouts() -> Rollouts:
         problems=PROBLEMS,
         problem_index_B=index,
         trajectory_index_N=torch.arange(5),
-        context_ids_NC=empty,
-        context_mask_NC=empty.bool(),
-        action_ids_NT=empty,
-        action_mask_NT=empty.bool(),
+        steps=StepBatch(
+            empty,
+            empty.bool(),
+            empty,
+            empty.bool(),
+        ),
         completions=completions,
         sources=("on_policy",) * 5,
         correct_B=torch.tensor([True, False, True, False, False]),

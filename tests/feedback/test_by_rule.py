@@ -11,7 +11,7 @@ from jsonargparse import ArgumentParser
 
 from lightning_gfn.feedback.by_rule import FirstOf, ReferenceFeedback, SiblingFeedback, VerifierFeedback
 from lightning_gfn.interfaces import Policy
-from lightning_gfn.teaching import FeedbackSource
+from lightning_gfn.teacher_interfaces import FeedbackSource
 from lightning_gfn.types import Feedback, Rollouts
 
 NO_POLICY: Any = None

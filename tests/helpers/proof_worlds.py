@@ -14,9 +14,9 @@ import torch
 from torch import Tensor
 
 from lightning_gfn.interfaces import Policy
-from lightning_gfn.proofs import CheckResult, LeanError, ProofFinished, StepResult, TacticState, Theorem
-from lightning_gfn.proving import ProofEnvironment
-from lightning_gfn.types import Problem, SampledActions, Scores
+from lightning_gfn.lean_interfaces import ProofEnvironment
+from lightning_gfn.lean_types import CheckResult, LeanError, ProofFinished, StepResult, TacticState, Theorem
+from lightning_gfn.types import CandidateScores, Problem, SampledActions, Scores, StepBatch
 
 LETTERS = "abcdefgh"
 STOP = len(LETTERS)
@@ -126,6 +126,9 @@ class LetterPolicy(Policy):
     min_new_tokens = 1
     hidden_size = 1
     base_is_reloadable = False
+    vocab_size = len(LETTERS) + 1
+    stop_id = len(LETTERS)
+    num_positions = None
 
     def __init__(self, weights: Callable[[str], Sequence[float]] | None = None) -> None:
         self.weights = weights if weights is not None else lambda text: [uniform(text, x) ** 2 for x in LETTERS]
@@ -145,6 +148,9 @@ class LetterPolicy(Policy):
 
     def encode_prompt(self, text: str) -> list[int]:
         return [ord(character) for character in text]
+
+    def encode_context(self, text: str) -> list[int]:
+        return self.encode_prompt(text)
 
     def encode_completion(self, text: str) -> list[int]:
         return [LETTERS.index(character) for character in text]
@@ -180,6 +186,9 @@ class LetterPolicy(Policy):
         return SampledActions(ids, torch.ones_like(ids).bool(), scores, log_pf_NT, stops[:, 1])
 
     def score(self, *args: Any, **options: Any) -> Scores:
+        raise AssertionError("not part of these tests")
+
+    def candidate_scores(self, steps: StepBatch, candidates_NT1K: Tensor) -> CandidateScores:
         raise AssertionError("not part of these tests")
 
     def save_pretrained(self, folder: Path) -> None:

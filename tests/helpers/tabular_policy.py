@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from lightning_gfn.interfaces import Policy
-from lightning_gfn.types import SampledActions, Scores
+from lightning_gfn.types import CandidateScores, SampledActions, Scores, StepBatch
 
 FIRST_CHARACTER = 10  # newline; token id t is chr(FIRST_CHARACTER + t)
 VOCABULARY = 127 - FIRST_CHARACTER
@@ -34,6 +34,9 @@ class TabularPolicy(Policy):
 
     hidden_size = 1
     base_is_reloadable = False
+    vocab_size = VOCABULARY + 1
+    stop_id = VOCABULARY
+    num_positions = None
 
     def tokenizer_state(self) -> str:
         return ""
@@ -48,6 +51,9 @@ class TabularPolicy(Policy):
         self.reference = self.table.clone()
 
     def encode_prompt(self, text: str) -> list[int]:
+        return self.encode_completion(text)
+
+    def encode_context(self, text: str) -> list[int]:
         return self.encode_completion(text)
 
     def encode_completion(self, text: str) -> list[int]:
@@ -103,23 +109,19 @@ class TabularPolicy(Policy):
         log_pf_NT = torch.zeros(ids.shape)
         for n, row in enumerate(behaviour):
             log_pf_NT[n, : len(row) - 1] = torch.tensor(row[:-1])
-        context_ids, context_mask = self.pad([list(context)[-1:] for context in contexts])
-        scores = self.score(context_ids, context_mask, ids, mask)
+        scores = self.score(StepBatch(*self.pad([list(context)[-1:] for context in contexts]), ids, mask))
         return SampledActions(ids, mask, scores, log_pf_NT, torch.tensor(stops))
 
     def score(
         self,
-        context_ids_NC: Tensor,
-        context_mask_NC: Tensor,
-        action_ids_NT: Tensor,
-        action_mask_NT: Tensor,
+        steps: StepBatch,
         *,
         stop: bool = True,
         entropy: bool = False,
         hidden: bool = False,
         reference: bool = False,
     ) -> Scores:
-        num_rows, width = action_ids_NT.shape
+        num_rows, width = steps.action_ids_NT.shape
         self.score_rows += num_rows
         log_pf, log_pstop, entropies = (
             torch.zeros(num_rows, width),
@@ -128,8 +130,8 @@ class TabularPolicy(Policy):
         )
         stop_mask = torch.zeros(num_rows, width + 1, dtype=torch.bool)
         for n in range(num_rows):
-            action = action_ids_NT[n][action_mask_NT[n]].tolist()
-            context = context_ids_NC[n][context_mask_NC[n]].tolist()
+            action = steps.action_ids_NT[n][steps.action_mask_NT[n]].tolist()
+            context = steps.context_ids_NC[n][steps.context_mask_NC[n]].tolist()
             for i in range(len(action) + 1):
                 log_q = self.log_q([*context, *action[:i]][-1], i, reference=reference)
                 stop_mask[n, i] = i >= self.min_new_tokens
@@ -138,6 +140,9 @@ class TabularPolicy(Policy):
                 if i < len(action):
                     log_pf[n, i] = log_q[action[i]]
         return Scores(log_pf, log_pstop, stop_mask, entropies if entropy else None)
+
+    def candidate_scores(self, steps: StepBatch, candidates_NT1K: Tensor) -> CandidateScores:
+        raise AssertionError("not part of these tests")
 
     def save_pretrained(self, folder: Path) -> None:
         raise AssertionError("not part of these tests")

@@ -11,9 +11,10 @@ import torch
 from torch import Tensor, nn
 
 from lightning_gfn.interfaces import Policy
-from lightning_gfn.proofs import LeanError, ProofFinished, ProofPrompt, Theorem
-from lightning_gfn.proving import LeanBackend
-from lightning_gfn.types import SampledActions, Scores
+from lightning_gfn.lean_interfaces import LeanBackend
+from lightning_gfn.lean_types import LeanError, ProofFinished, Theorem
+from lightning_gfn.prompts.proof_prompt import ProofPrompt
+from lightning_gfn.types import CandidateScores, SampledActions, Scores, StepBatch
 
 CONJUNCTION = Theorem(
     "conjunction",
@@ -30,6 +31,7 @@ class TacticPolicy(nn.Module, Policy):
 
     hidden_size = 1
     base_is_reloadable = False
+    num_positions = None
 
     def __init__(
         self,
@@ -44,6 +46,7 @@ class TacticPolicy(nn.Module, Policy):
     ) -> None:
         super().__init__()
         self.tactics, self.max_context = tuple(tactics), max_context
+        self.vocab_size = len(tactics) + 1
         self.stop_bonus, self.end_bonus = stop_bonus, end_bonus
         self.max_new_tokens, self.min_new_tokens = max_new_tokens, min_new_tokens
         self.table = nn.Parameter(torch.zeros(rows, len(tactics) + 1))
@@ -63,9 +66,16 @@ class TacticPolicy(nn.Module, Policy):
     def freeze_reference(self) -> None:
         self.reference = self.table.detach().clone()
 
+    @property
+    def stop_id(self) -> int:
+        return len(self.tactics)
+
     def encode_prompt(self, text: str) -> list[int]:
         if len(text) > self.max_context:
             raise ValueError(f"a prompt has {len(text)} characters")
+        return list(map(ord, text))
+
+    def encode_context(self, text: str) -> list[int]:
         return list(map(ord, text))
 
     def encode_completion(self, text: str) -> list[int]:
@@ -138,19 +148,16 @@ class TacticPolicy(nn.Module, Policy):
 
     def score(
         self,
-        context_ids_NC: Tensor,
-        context_mask_NC: Tensor,
-        action_ids_NT: Tensor,
-        action_mask_NT: Tensor,
+        steps: StepBatch,
         *,
         stop: bool = True,
         entropy: bool = False,
         hidden: bool = False,
         reference: bool = False,
     ) -> Scores:
-        contexts = [ids[mask].tolist() for ids, mask in zip(context_ids_NC, context_mask_NC, strict=True)]
-        actions = [ids[mask].tolist() for ids, mask in zip(action_ids_NT, action_mask_NT, strict=True)]
-        return self.scores(contexts, actions, action_ids_NT.shape[1], entropy=entropy, reference=reference)
+        contexts = [ids[mask].tolist() for ids, mask in zip(steps.context_ids_NC, steps.context_mask_NC, strict=True)]
+        actions = [ids[mask].tolist() for ids, mask in zip(steps.action_ids_NT, steps.action_mask_NT, strict=True)]
+        return self.scores(contexts, actions, steps.action_ids_NT.shape[1], entropy=entropy, reference=reference)
 
     def scores(
         self,
@@ -183,6 +190,9 @@ class TacticPolicy(nn.Module, Policy):
             torch.tensor(may),
             table(entropies, width + 1) if entropy else None,
         )
+
+    def candidate_scores(self, steps: StepBatch, candidates_NT1K: Tensor) -> CandidateScores:
+        raise AssertionError("not part of these tests")
 
     def save_pretrained(self, folder: Path) -> None:
         raise AssertionError("not part of these tests")

@@ -13,11 +13,11 @@ from typing import Any
 import pytest
 import torch
 
-from lightning_gfn.metrics import functional
 from lightning_gfn.metrics.accuracy import MajorityAtK, PassAtK, SolveRate
 from lightning_gfn.metrics.base import PerProblemMetric
 from lightning_gfn.metrics.completions import CompletionStatistics
 from lightning_gfn.metrics.diversity import Coverage, DistinctCorrect
+from lightning_gfn.metrics.functional import estimates
 from lightning_gfn.types import EvalRecord, Problem
 
 WORDS = ("one two three four five six", "seven eight nine ten", "one two three four five seven", "a b c d e f g")
@@ -81,11 +81,11 @@ def test_keys_and_values_of_one_problem() -> None:
     }
     assert rows == {"problem-2-é": means}
     assert means["solve_rate"] == 0.5
-    assert means["pass_at_2"] == functional.pass_at_k(4, 2, 2)
+    assert means["pass_at_2"] == estimates.pass_at_k(4, 2, 2)
     assert means["coverage"] == 0.5
-    assert means["maj_at_4"] == functional.maj_at_k(["2", "2", "29", "29"], record.correct, 4) == 0.5
+    assert means["maj_at_4"] == estimates.maj_at_k(["2", "2", "29", "29"], record.correct, 4) == 0.5
     for threshold in (0.5, 0.7):
-        expected = functional.distinct_correct(record.completions, record.correct, threshold)
+        expected = estimates.distinct_correct(record.completions, record.correct, threshold)
         assert means[f"distinct_correct_rouge_{threshold}"] == expected
     assert means["completion_length_mean"] == 3.5
     assert means["truncated_share"] == means["answered_share"] == 1.0
@@ -97,7 +97,7 @@ def test_means_are_over_all_problems_and_over_solved_ones() -> None:
     solve_rates = [sum(make_record(index).correct) / 4 for index in range(10)]
     assert means["solve_rate"] == pytest.approx(sum(solve_rates) / 10, abs=1e-12)
     name = "distinct_correct_rouge_0.7"
-    counts = [functional.distinct_correct(r.completions, r.correct, 0.7) for r in map(make_record, range(10))]
+    counts = [estimates.distinct_correct(r.completions, r.correct, 0.7) for r in map(make_record, range(10))]
     solved = [count for count, rate in zip(counts, solve_rates, strict=True) if rate]
     assert len(solved) == 8
     assert means[name] == pytest.approx(sum(counts) / 10, abs=1e-12)

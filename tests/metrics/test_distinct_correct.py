@@ -11,14 +11,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from lightning_gfn.metrics import rouge, similarity
-from lightning_gfn.metrics.functional import (
+from lightning_gfn.metrics.functional import rouge, similarity
+from lightning_gfn.metrics.functional.estimates import (
     distinct_correct,
     distinct_correct_components,
     distinct_correct_expected,
 )
-from lightning_gfn.metrics.rouge import rouge_l_f1_matrix
-from lightning_gfn.metrics.similarity import components, distinct_in_order, expected_distinct
+from lightning_gfn.metrics.functional.rouge import rouge_l_f1_matrix
+from lightning_gfn.metrics.functional.similarity import components, distinct_in_order, expected_distinct
 
 GSM8K = Path(__file__).parents[2].parent / "shared" / "data" / "gsm8k"
 THRESHOLDS = (0.5, 0.6, 0.7, 0.8, 0.9, 1.0)

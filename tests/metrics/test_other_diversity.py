@@ -14,14 +14,14 @@ import pytest
 import torch
 from jsonargparse import ArgumentParser
 
-from datamodules.synthetic_grammar import DIRECTIONS, LEVELS, STYLES, sample_problem
+from datamodules.generators.synthetic_grammar import DIRECTIONS, LEVELS, STYLES, sample_problem
+from lightning_gfn.answers.equation_normal_form import equations
 from lightning_gfn.callbacks.evaluation import Evaluation
-from lightning_gfn.metrics import bleu
 from lightning_gfn.metrics.base import PerProblemMetric
-from lightning_gfn.metrics.bleu import bleu_tokens, self_bleu
 from lightning_gfn.metrics.diversity import Coverage, DistinctEquations, SelfBleu
 from lightning_gfn.metrics.embeddings import EmbeddingDistance, TextEmbedder, embedder
-from lightning_gfn.metrics.equations import equations
+from lightning_gfn.metrics.functional import bleu
+from lightning_gfn.metrics.functional.bleu import bleu_tokens, self_bleu
 from lightning_gfn.types import EvalRecord, Problem
 
 
@@ -175,7 +175,7 @@ def model_folder(tmp_path_factory: pytest.TempPathFactory) -> str:
     """A tiny Llama with random weights and a byte tokenizer that adds a begin token."""
     from transformers import LlamaConfig, LlamaForCausalLM
 
-    from lightning_gfn.policies.tokenizers import TokenizerSettings, make_tokenizer
+    from lightning_gfn.policies.text.tokenizers import TokenizerSettings, make_tokenizer
 
     folder = tmp_path_factory.mktemp("embedding") / "model"
     torch.manual_seed(0)

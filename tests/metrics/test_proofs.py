@@ -9,13 +9,13 @@ from typing import Any
 
 import pytest
 
-from lightning_gfn.callbacks.results import problem_row
+from lightning_gfn.callbacks.common.problem_rows import problem_row
+from lightning_gfn.lean_types import Episode, Theorem
 from lightning_gfn.metrics import proofs
 from lightning_gfn.metrics.accuracy import MajorityAtK
 from lightning_gfn.metrics.completions import CompletionStatistics
-from lightning_gfn.metrics.partial_rewards import OUTCOMES, reward_separation, separation_of_rows
-from lightning_gfn.metrics.tactic_scripts import distinct_scripts, entropy, head_words, normal_script
-from lightning_gfn.proofs import Episode, Theorem
+from lightning_gfn.metrics.functional.partial_rewards import OUTCOMES, reward_separation, separation_of_rows
+from lightning_gfn.metrics.functional.tactic_scripts import distinct_scripts, entropy, head_words, normal_script
 from lightning_gfn.types import EvalRecord, Problem
 
 

@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from lightning_gfn.policies.causal_lm import CausalLM
-from lightning_gfn.policies.tokenizers import TokenizerSettings
+from lightning_gfn.policies.text.tokenizers import TokenizerSettings
 from lightning_gfn.types import Problem
 
 ALPHABET = "abcd"

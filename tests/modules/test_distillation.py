@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import lightning as L
 import pytest
@@ -13,17 +14,22 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader
 
+from lightning_gfn.callbacks.budget import Budget
 from lightning_gfn.feedback.by_rule import ReferenceFeedback
-from lightning_gfn.interfaces import Policy
+from lightning_gfn.interfaces import Policy, Reward
 from lightning_gfn.modules.distillation import DistillationModule, TeacherSettings
+from lightning_gfn.modules.policy_gradient import PolicyGradientModule
 from lightning_gfn.modules.settings import OptimizerSettings
 from lightning_gfn.objectives.distillation import TopKDistillation
+from lightning_gfn.objectives.grpo import GRPO
 from lightning_gfn.objectives.vargrad import VarGrad
-from lightning_gfn.policies.adapters import LoraSettings
 from lightning_gfn.policies.causal_lm import CausalLM
+from lightning_gfn.policies.models.adapters import LoraSettings
+from lightning_gfn.reports import curves
 from lightning_gfn.rewards.answer_match import AnswerMatch
-from lightning_gfn.teaching import FeedbackSource
-from lightning_gfn.types import Feedback, Problem, Rollouts
+from lightning_gfn.teacher_interfaces import FeedbackSource
+from lightning_gfn.tracking.disk_logger import DiskLogger
+from lightning_gfn.types import Feedback, LogReward, Problem, Rollouts, Source, StepBatch
 
 TEMPLATE = "{feedback}{prompt}"
 PROBLEM = Problem(id="only", prompt="x", answer="1", solutions=("ab",))
@@ -50,6 +56,19 @@ class Told(FeedbackSource):
 
     def load_state_dict(self, state: Any) -> None:
         self.calls = state["calls"]
+
+
+class Letters(Reward):
+    """Right are answers with an a."""
+
+    provides = frozenset({"log_reward_B"})
+
+    def terms(self, rollouts: Rollouts, policy: Policy, *, prefixes: bool) -> tuple[dict[str, Tensor], Tensor | None]:
+        correct_B = torch.tensor(["a" in text for text in rollouts.completions])
+        return {"a": correct_B.float()}, correct_B
+
+    def combine(self, terms: Mapping[str, Tensor], rollouts: Rollouts, step: int) -> LogReward:
+        return LogReward(terms["a"])
 
 
 def make_module(make_policy: Callable[..., CausalLM], **changes: Any) -> DistillationModule:
@@ -82,7 +101,7 @@ def enumerated(policy: CausalLM, prompt: str) -> Tensor:
     mask = torch.tensor([[t < len(a) for t in range(width)] for a in actions])
     context = torch.tensor([policy.encode_context(prompt)] * len(texts))
     with torch.no_grad():
-        scores = policy.score(context, torch.ones_like(context, dtype=torch.bool), ids, mask)
+        scores = policy.score(StepBatch(context, torch.ones_like(context, dtype=torch.bool), ids, mask))
     assert scores.log_pstop_NT1 is not None
     stop = scores.log_pstop_NT1.gather(1, mask.sum(1, keepdim=True)).squeeze(1)
     log_q = scores.log_pf_NT.sum(1).double() + stop.double()
@@ -186,14 +205,47 @@ def one_step(
 def test_counts_and_log(make_policy: Any, make_trainer: Callable[..., L.Trainer]) -> None:
     module = make_module(make_policy, feedback=Told(silent=(0, 2)))
     returned, logged = one_step(module, make_trainer)
-    rollouts = module.sampler.collect(make_built(make_policy), [PROBLEM], step=0, buffer=None, device="cpu")
+    rollouts = module.sampler.collect(
+        make_built(make_policy), [PROBLEM], rollout_step=0, buffer=None, device="cpu"
+    ).rollouts
     lengths = rollouts.action_mask_NT.sum(1)
     assert returned["generated_tokens"] == int(lengths.sum()) + 100 and returned["reward_calls"] == 4
     prompt = int(rollouts.context_mask_NC[0].sum())
     assert returned["gradient_tokens"] == int(lengths[[1, 3]].sum()) + 2 * prompt
     assert logged["train/teacher_tokens"] == int(lengths[[1, 3]].sum()) + 2 * (prompt + 3)
     assert logged["train/with_feedback"] == 0.5 and logged["train/feedback_said"] == 4.0
-    assert logged["train/solve_rate"] == 0.0 and logged["train/kl"] > 0 and logged["train/grad_norm"] > 0
+    assert logged["train/solve_rate_on_policy"] == 0.0 and logged["train/share_on_policy"] == 1.0
+    assert logged["train/completion_length_mean"] == lengths.sum() / 4
+    assert logged["train/kl"] > 0 and logged["train/grad_norm"] > 0
+
+
+def test_reports_find_its_curves_on_every_axis(make_policy: Any, make_trainer: Any, tmp_path: Path) -> None:
+    """The keys are those of the rollout modules; what only log q can tell is left out."""
+    folders = {"distillation": tmp_path / "distillation", "grpo": tmp_path / "grpo"}
+    policy = make_policy(max_new_tokens=3, config=SIZES)
+    modules: dict[str, L.LightningModule] = {
+        "distillation": make_module(make_policy, reward=Letters(), num_samples=16),
+        "grpo": PolicyGradientModule(policy, GRPO(), Letters(), num_samples=16),
+    }
+    for name, module in modules.items():
+        trainer = make_trainer(
+            3, logger=DiskLogger(folders[name]), callbacks=[Budget()], default_root_dir=folders[name],
+            log_every_n_steps=1,
+        )  # fmt: skip
+        fit(module, trainer, 3)  # type: ignore[arg-type]
+    histories = {name: curves.histories(folder / "metrics.jsonl", [curves.TRAIN]) for name, folder in folders.items()}
+    axes = ("step", "generated_tokens", "reward_calls", "gradient_tokens", "optimizer_steps", "wall_seconds")
+    for name in folders:
+        found = {axis: curves.along_axis([histories[name][curves.TRAIN]], axis, 1) for axis in axes}
+        assert all(curve is not None for curve in found.values()), name
+        assert 0.0 < found["step"].mean.mean() < 1.0, "some are right"  # type: ignore[union-attr]
+    logged = {
+        name: {key for row in curves.logged_rows(folder / "metrics.jsonl") for key in row}
+        for name, folder in folders.items()
+    }
+    names = ["log_reward_mean", "completion_length_mean", "solve_rate_on_policy"]
+    shared = {f"train/{name}" for name in [*names, *(f"share_{source}" for source in get_args(Source))]}
+    assert shared <= logged["grpo"] and shared <= logged["distillation"]
 
 
 def make_built(make_policy: Any) -> CausalLM:
@@ -224,13 +276,11 @@ def test_gradient_is_the_students_alone(make_policy: Any, make_trainer: Callable
     one_step(module, make_trainer)
     policy = make_built(make_policy)
     policy.start_teacher()
-    rollouts = module.sampler.collect(policy, [PROBLEM], step=0, buffer=None, device="cpu")
-    actions = (rollouts.action_ids_NT, rollouts.action_mask_NT)
+    rollouts = module.sampler.collect(policy, [PROBLEM], rollout_step=0, buffer=None, device="cpu").rollouts
     told = torch.tensor([policy.encode_context("zzzx")] * 4)
-    teacher = policy.teacher_actions(told, torch.ones_like(told).bool(), *actions, top_k=5)
-    student = policy.candidate_scores(
-        rollouts.context_ids_NC, rollouts.context_mask_NC, *actions, teacher.candidates_NT1K
-    )
+    seen = replace(rollouts.steps, context_ids_NC=told, context_mask_NC=torch.ones_like(told).bool())
+    teacher = policy.teacher_actions(seen, top_k=5)
+    student = policy.candidate_scores(rollouts.steps, teacher.candidates_NT1K)
     weights = torch.where(teacher.mask_NT1[..., None], teacher.log_p_NT1K.exp(), 0.0)
     there = teacher.log_p_NT1K > -torch.inf
     (-(weights * torch.where(there, student.log_p_NT1K, 0.0)).sum() / 4).backward()
@@ -240,7 +290,7 @@ def test_gradient_is_the_students_alone(make_policy: Any, make_trainer: Callable
 
 
 def test_wrong_settings_are_refused_early(make_policy: Any, make_trainer: Callable[..., L.Trainer]) -> None:
-    with pytest.raises(ValueError, match="objective VarGrad needs .*TopKDistillation"):
+    with pytest.raises(ValueError, match="objective VarGrad cannot train in DistillationModule.*GFlowNetModule"):
         make_module(make_policy, objective=VarGrad())
     for setting in ({"decay": 1.1}, {"every": 0}, {"top_k": 0}, {"max_prompt_tokens": 0}):
         with pytest.raises(ValueError, match=rf"teacher\.{next(iter(setting))} is "):
@@ -265,4 +315,4 @@ def test_the_source_is_checked_before_weights_are_loaded(
     with pytest.raises(ValueError, match="no key"):
         make_trainer(1).fit(module, loader(1))
     assert module.policy.model is None  # type: ignore[attr-defined]
-    make_trainer(1).test(module, DataLoader([PROBLEM], batch_size=1, collate_fn=list), verbose=False)  # type: ignore[arg-type]
+    make_trainer(1).test(module, DataLoader([PROBLEM], batch_size=1, collate_fn=list), verbose=False)

@@ -29,7 +29,7 @@ from lightning_gfn.policies.causal_lm import CausalLM
 from lightning_gfn.policies.heads import Head, LogZHead
 from lightning_gfn.rewards.function import FunctionReward
 from lightning_gfn.rollouts.behaviour import BehaviourMix
-from lightning_gfn.types import Problem
+from lightning_gfn.types import Problem, StepBatch
 
 REWARD = f"{__file__.replace('test_exactness', 'conftest')}:hashed_reward"
 OFF_POLICY = BehaviourMix(on_policy=0.25, tempered=0.5, replay=0.25, temperature_low=0.7, temperature_high=2.0)
@@ -43,7 +43,9 @@ def log_probs(policy: CausalLM, prompt: str, texts: list[str], *, reference: boo
     mask = torch.tensor([[t < len(a) for t in range(width)] for a in actions])
     context = torch.tensor([policy.encode_prompt(prompt)] * len(texts))
     with torch.no_grad():
-        scores = policy.score(context, torch.ones_like(context, dtype=torch.bool), ids, mask, reference=reference)
+        scores = policy.score(
+            StepBatch(context, torch.ones_like(context, dtype=torch.bool), ids, mask), reference=reference
+        )
     stop = scores.log_pstop_NT1.gather(1, mask.sum(1, keepdim=True)).squeeze(1)
     log_q = torch.where(mask, scores.log_pf_NT, 0.0).sum(1).double() + stop.double()
     assert log_q.exp().sum().item() == pytest.approx(1.0, abs=1e-4)

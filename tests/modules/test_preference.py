@@ -12,14 +12,14 @@ import torch
 from lightning.pytorch import Callback
 from torch.utils.data import DataLoader
 
-from datamodules.order import TrainLoader
-from lightning_gfn.examples import LabelledCompletion, Preference
+from datamodules.common.order import TrainLoader
 from lightning_gfn.modules.preference import PreferenceModule, rows_of
 from lightning_gfn.modules.reference_scores import ReferenceScores, completion_key, weights_digest
 from lightning_gfn.modules.settings import OptimizerSettings
 from lightning_gfn.objectives.preference import DPO, IPO, KTO
 from lightning_gfn.objectives.subtb import ModifiedSubTB
-from lightning_gfn.policies.adapters import LoraSettings
+from lightning_gfn.policies.models.adapters import LoraSettings
+from lightning_gfn.preference_types import LabelledCompletion, Preference
 from lightning_gfn.rollouts.reference import text_rollouts
 
 PAIRS = [
@@ -163,6 +163,7 @@ def test_the_budget_counts_prompts_and_completions_and_cut_ones_are_logged(make:
     class Watch(Callback):
         def on_train_batch_end(self, trainer: Any, pl_module: Any, outputs: Any, *args: Any) -> None:
             seen.append({**outputs, "cut": float(trainer.callback_metrics["train/truncated_completions"])})
+            assert float(trainer.callback_metrics["train/truncated_share"]) == seen[-1]["cut"] / 4
 
     make_trainer(1, callbacks=[Watch()]).fit(module, batches(PAIRS[2:], 1))
     assert seen[0]["generated_tokens"] == seen[0]["reward_calls"] == 0
@@ -171,7 +172,7 @@ def test_the_budget_counts_prompts_and_completions_and_cut_ones_are_logged(make:
 
 
 def test_objectives_and_data_that_do_not_fit_are_refused(make: Make, make_trainer: Any, make_policy: Any) -> None:
-    with pytest.raises(ValueError, match=r"ModifiedSubTB needs .*'log_reward_BT1'.*choose DPO, IPO or KTO"):
+    with pytest.raises(ValueError, match=r"ModifiedSubTB cannot train in PreferenceModule.*GFlowNetModule"):
         make(ModifiedSubTB())
 
     class Data:

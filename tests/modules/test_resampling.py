@@ -17,7 +17,7 @@ from lightning_gfn.objectives.grpo import GRPO
 from lightning_gfn.objectives.ppo import PPO
 from lightning_gfn.policies.heads import ValueHead
 from lightning_gfn.rewards.function import FunctionReward
-from lightning_gfn.rollouts.resampling import ResampleSettings
+from lightning_gfn.rollouts.dynamic_sampling import ResampleSettings
 from lightning_gfn.types import LossOutput, Problem
 
 REWARD = f"{__file__}:starts_with_a"

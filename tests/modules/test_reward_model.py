@@ -12,21 +12,21 @@ import pytest
 import torch
 from torch.utils.data import DataLoader
 
-from datamodules.order import TrainLoader
+from datamodules.common.order import TrainLoader
 from datamodules.synthetic import SyntheticWordProblems
-from lightning_gfn.examples import JudgedSolution, LabelledCompletion, Preference
-from lightning_gfn.metrics.calibration import auroc
+from lightning_gfn.metrics.functional.calibration import auroc
 from lightning_gfn.modules.gflownet import GFlowNetModule
 from lightning_gfn.modules.reward_model import RewardModelModule
 from lightning_gfn.modules.settings import OptimizerSettings
 from lightning_gfn.objectives.likelihood import Likelihood
 from lightning_gfn.objectives.reward_model import BradleyTerry
 from lightning_gfn.objectives.subtb import ModifiedSubTB
-from lightning_gfn.policies.adapters import LoraSettings
 from lightning_gfn.policies.causal_lm import CausalLM
-from lightning_gfn.policies.reward_loading import TrainedRewardNetwork
-from lightning_gfn.policies.reward_network import LanguageRewardNetwork
-from lightning_gfn.policies.tokenizers import TokenizerSettings
+from lightning_gfn.policies.models.adapters import LoraSettings
+from lightning_gfn.policies.reward_models.network import LanguageRewardNetwork
+from lightning_gfn.policies.reward_models.trained import TrainedRewardNetwork
+from lightning_gfn.policies.text.tokenizers import TokenizerSettings
+from lightning_gfn.preference_types import JudgedSolution, LabelledCompletion, Preference
 from lightning_gfn.rewards.learned import LearnedReward
 from lightning_gfn.rollouts.step_labels import ExactSolutions, attempt_of
 from lightning_gfn.tracking.rng import RngState
@@ -103,7 +103,7 @@ def test_data_of_the_other_regime_and_other_objectives_are_refused(make_trainer:
         make_trainer(1).fit(
             RewardModelModule(network(), BradleyTerry()), DataLoader(STEPWISE, batch_size=2, collate_fn=list)
         )
-    with pytest.raises(ValueError, match="objective Likelihood needs"):
+    with pytest.raises(ValueError, match="objective Likelihood cannot train in RewardModelModule.*SFTModule"):
         RewardModelModule(network(), Likelihood())
 
 
@@ -218,7 +218,7 @@ def test_from_exact_labels_to_a_reward(make_trainer: Trainers, tmp_path: Path) -
     gflownet = GFlowNetModule(policy, ModifiedSubTB(level="step"), reward, num_samples=4)
     seen: list[Any] = []
     original = reward.combine
-    reward.combine = lambda terms, rollouts, step: seen.append((terms, rollouts)) or original(terms, rollouts, step)  # type: ignore[method-assign, func-returns-value]
+    reward.combine = lambda terms, rollouts, step: seen.append((terms, rollouts)) or original(terms, rollouts, step)
     problems = data.problems("train")[:4]
     make_trainer(2).fit(gflownet, DataLoader(problems, batch_size=2, collate_fn=list))
     assert len(seen) >= 2

@@ -14,19 +14,23 @@ from lightning_gfn.interfaces import Objective
 from lightning_gfn.modules.gflownet import GFlowNetModule
 from lightning_gfn.modules.policy_gradient import PolicyGradientModule
 from lightning_gfn.modules.settings import KLControl, OptimizerSettings, UpdateSettings
-from lightning_gfn.modules.window import RolloutWindow
+from lightning_gfn.modules.training_batch.rollout_window import RolloutWindow
+from lightning_gfn.modules.training_batch.trajectory_layout import JoinedLayout
 from lightning_gfn.objectives.grpo import GRPO
 from lightning_gfn.objectives.ppo import PPO
 from lightning_gfn.objectives.vargrad import VarGrad
 from lightning_gfn.policies.critic import Critic
 from lightning_gfn.policies.heads import ValueHead
-from lightning_gfn.policies.modes import evaluation_mode
+from lightning_gfn.policies.models.evaluation_mode import evaluation_mode
 from lightning_gfn.rewards.function import FunctionReward
 from lightning_gfn.types import LossOutput, Problem
 
 REWARD = f"{__file__.replace('test_rollout_window', 'conftest')}:hashed_reward"
 TWICE = UpdateSettings(num_epochs=2, num_minibatches=3)
 SAMPLES = 5
+WINDOW_TENSORS = {
+    "problem_index_B", "trajectory_index_N", "context_ids_NC", "context_mask_NC", "action_ids_NT", "action_mask_NT",
+}  # fmt: skip
 
 
 class Spy(Objective):
@@ -110,6 +114,26 @@ def test_a_window_scores_the_old_policy_once_and_costs_once(make_policy, make_tr
     assert paid == ([(True, 15)] + [(False, 0)] * 5) * 2
     assert all(result["gradient_tokens"] > 0 for result in module.results)
     assert module.window is None and module.num_rollout_batches == 2
+
+
+@pytest.mark.parametrize(
+    ("updates", "per_window"),
+    [(UpdateSettings(), 1), (UpdateSettings(num_epochs=2), 1), (TWICE, 1 + 6)],
+    ids=["one update", "two epochs", "six minibatches"],
+)
+def test_a_batch_is_laid_out_once(make_policy, make_trainer, letters, monkeypatch, updates, per_window):
+    """Head, reference, constant and live columns of a rollout batch share a layout; a part of it has its own."""
+    built = []
+    original = JoinedLayout.__init__
+
+    def counted(self: JoinedLayout, rollouts: Any) -> None:
+        built.append(rollouts)
+        original(self, rollouts)
+
+    monkeypatch.setattr(JoinedLayout, "__init__", counted)
+    module = make(make_policy(), PPO(), updates=updates, kl=KLControl(0.1), head=ValueHead())
+    run(module, make_trainer(2 * updates.num_updates), repeated(letters, updates))
+    assert len(built) == 2 * per_window
 
 
 def test_the_old_policy_stays_while_the_new_one_moves(make_policy, make_trainer, letters):
@@ -276,14 +300,18 @@ def test_a_window_survives_its_state(make_policy, make_trainer, letters, tmp_pat
     fresh.load_extra_state(loaded)
     (restored,) = fresh.restored_windows
     assert fresh.kl_coefficient == module.kl_coefficient and isinstance(restored, RolloutWindow)
+    (held,) = (window["rollouts"] for window in loaded["windows"])
+    assert set(held) == WINDOW_TENSORS, "checkpoints of earlier versions hold these"
     keys = {"seed": 0, "whole_groups": False}
-    (a, columns_a), (b, columns_b) = (w.minibatch(letters, TWICE, **keys) for w in (module.window, restored))
+    (a, layout_a, columns_a), (b, layout_b, columns_b) = (
+        w.minibatch(letters, TWICE, **keys) for w in (module.window, restored)
+    )
     assert columns_a.keys() == columns_b.keys()
     assert all(torch.equal(columns_a[name], columns_b[name]) for name in columns_a)
     assert torch.equal(a.action_ids_NT, b.action_ids_NT) and a.completions == b.completions
-    assert a.problems == b.problems and a.sources == b.sources
+    assert a.problems == b.problems and a.sources == b.sources and torch.equal(layout_a.mask_BT, layout_b.mask_BT)
     restored.num_done += 1
-    other, _ = restored.minibatch(letters, TWICE, **keys)
+    other, *_ = restored.minibatch(letters, TWICE, **keys)
     assert not torch.equal(a.action_ids_NT, other.action_ids_NT), "another update sees other trajectories"
 
 
@@ -310,7 +338,5 @@ def test_old_values_are_without_dropout(make_policy, make_trainer, letters):
         started.policy.eval()
         assert module.window is not None
         rollouts = module.window.rollouts
-        expected = started.policy.score(
-            rollouts.context_ids_NC, rollouts.context_mask_NC, rollouts.action_ids_NT, rollouts.action_mask_NT
-        )
+        expected = started.policy.score(rollouts.steps)
     torch.testing.assert_close(spy.prepared[0]["old_log_pf_BT"], expected.log_pf_NT, atol=1e-5, rtol=1e-5)

@@ -11,16 +11,16 @@ from torch.utils.data import DataLoader
 from lightning_gfn.interfaces import Objective
 from lightning_gfn.modules.gflownet import GFlowNetModule
 from lightning_gfn.modules.policy_gradient import PolicyGradientModule
-from lightning_gfn.modules.rollout import within_group_variance
-from lightning_gfn.modules.settings import EvaluationSettings, OptimizerSettings
+from lightning_gfn.modules.settings import EvaluationSettings, OptimizerSettings, UpdateSettings
 from lightning_gfn.modules.sft import SFTModule
+from lightning_gfn.modules.training_batch.rollout_statistics import within_group_variance
 from lightning_gfn.objectives.detailed_balance import DetailedBalance, ModifiedDetailedBalance
 from lightning_gfn.objectives.grpo import GRPO
 from lightning_gfn.objectives.subtb import ModifiedSubTB, SubTB
 from lightning_gfn.objectives.trajectory_balance import TrajectoryBalance
 from lightning_gfn.objectives.vargrad import VarGrad
-from lightning_gfn.policies.adapters import LoraSettings
 from lightning_gfn.policies.heads import FlowHead, LogZHead, LogZScalar
+from lightning_gfn.policies.models.adapters import LoraSettings
 from lightning_gfn.rewards.answer_match import AnswerMatch
 from lightning_gfn.rewards.function import FunctionReward
 from lightning_gfn.rollouts.behaviour import BehaviourMix
@@ -223,3 +223,30 @@ def gflownet_objectives() -> list[type]:
         found.append(cls)
     files = ("detailed_balance", "subtb", "trajectory_balance", "vargrad")
     return [cls for cls in found if cls.__module__ in {f"lightning_gfn.objectives.{file}" for file in files}]
+
+
+@pytest.mark.parametrize("num_epochs", [1, 2])
+@pytest.mark.parametrize("dropout", [None, True])
+def test_sampling_mismatch_is_logged_and_dropout_is_off_unless_asked_for(
+    make_policy, make_trainer, letters, dropout, num_epochs
+):
+    """The gradient pass scores what was sampled: with dropout, and before any update, ratios would be noise."""
+    module = PolicyGradientModule(
+        make_policy(lora=LoraSettings(rank=2, dropout=0.5), dropout=dropout), GRPO(), terminal_reward(), num_samples=6,
+        updates=UpdateSettings(num_epochs=num_epochs),
+    )  # fmt: skip
+    trainer = make_trainer(0)
+    trainer.fit(module, batches(letters, 3))
+    torch.manual_seed(1)
+    with torch.no_grad():
+        for name, parameter in module.named_parameters():
+            if "lora_B" in name:
+                parameter.normal_(std=0.3)
+    trainer = make_trainer(1)
+    trainer.fit(module, batches(letters, 3))
+    mean, largest = (float(trainer.callback_metrics[f"train/sampling_mismatch_{name}"]) for name in ("mean", "max"))
+    assert 0 <= mean <= largest
+    if dropout and num_epochs == 1:
+        assert mean > 1e-3
+    else:
+        assert largest < 1e-5  # old log-probabilities of several updates are computed in evaluation mode anyway

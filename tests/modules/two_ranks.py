@@ -13,8 +13,8 @@ import lightning as L
 import torch
 from torch.utils.data import DataLoader
 
-from lightning_gfn.examples import JudgedSolution, LabelledCompletion, Preference
 from lightning_gfn.interfaces import Policy
+from lightning_gfn.lean_types import Theorem
 from lightning_gfn.modules.distillation import DistillationModule, TeacherSettings
 from lightning_gfn.modules.gflownet import GFlowNetModule
 from lightning_gfn.modules.preference import PreferenceModule
@@ -24,14 +24,14 @@ from lightning_gfn.objectives.preference import DPO, KTO
 from lightning_gfn.objectives.trajectory_balance import TrajectoryBalance
 from lightning_gfn.policies.causal_lm import CausalLM
 from lightning_gfn.policies.heads import LogZHead
-from lightning_gfn.policies.reward_network import LanguageRewardNetwork
-from lightning_gfn.policies.tokenizers import TokenizerSettings
-from lightning_gfn.proofs import Theorem
+from lightning_gfn.policies.reward_models.network import LanguageRewardNetwork
+from lightning_gfn.policies.text.tokenizers import TokenizerSettings
+from lightning_gfn.preference_types import JudgedSolution, LabelledCompletion, Preference
 from lightning_gfn.rewards.answer_match import AnswerMatch
 from lightning_gfn.rewards.proof import ProofReward
 from lightning_gfn.rollouts.behaviour import BehaviourMix
-from lightning_gfn.rollouts.proving import Proving
-from lightning_gfn.teaching import FeedbackSource
+from lightning_gfn.rollouts.proofs.proving import Proving
+from lightning_gfn.teacher_interfaces import FeedbackSource
 from lightning_gfn.types import Feedback, Problem, Rollouts
 
 OPTIMIZER = OptimizerSettings(lr=0.1, eps=1.0)  # large, so that a step is proportional to its gradient

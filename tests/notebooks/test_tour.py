@@ -13,8 +13,8 @@ import nbclient
 import nbformat
 import pytest
 
+from lightning_gfn.callbacks.budget import Budget
 from lightning_gfn.callbacks.evaluation import Evaluation
-from lightning_gfn.callbacks.throughput import Budget
 from lightning_gfn.reports.comparison import Options
 from lightning_gfn.reports.files import write_comparison
 from lightning_gfn.tracking.mlflow_logger import MLflowLogger

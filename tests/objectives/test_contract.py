@@ -13,9 +13,9 @@ import torch
 from jsonargparse import ArgumentParser
 
 from lightning_gfn.interfaces import COLUMNS, Objective
-from lightning_gfn.objectives.advantages import group_advantages
 from lightning_gfn.objectives.detailed_balance import DetailedBalance, ModifiedDetailedBalance
 from lightning_gfn.objectives.flowrl import FlowRL
+from lightning_gfn.objectives.functional.advantages import group_advantages
 from lightning_gfn.objectives.gflowrl import GFlowRL
 from lightning_gfn.objectives.grpo import GRPO
 from lightning_gfn.objectives.likelihood import Likelihood
@@ -113,6 +113,18 @@ def test_every_input_with_gradient_is_used(objective: Objective, make_batch: Mak
 
 
 @pytest.mark.parametrize("objective", OBJECTIVES, ids=repr)
+def test_autocast_rounds_no_log_probability(objective: Objective, make_batch: Maker) -> None:
+    found = []
+    for enabled in (False, True):
+        b = make_batch([4, 2, 6, 0, 3, 5], dtype=torch.float32)
+        with torch.autocast("cpu", dtype=torch.bfloat16, enabled=enabled):
+            output = loss_of(objective, all_columns(b))
+        found.append((output.sum, *torch.autograd.grad(output.sum, [b.log_pf_BT, b.log_pstop_BT1])))
+    for plain, under_autocast in zip(*found, strict=True):
+        assert under_autocast.dtype == torch.float32 and torch.equal(plain, under_autocast)
+
+
+@pytest.mark.parametrize("objective", OBJECTIVES, ids=repr)
 def test_a_wrong_shape_names_its_argument(objective: Objective, make_batch: Maker) -> None:
     columns = all_columns(make_batch([4, 2, 6, 0, 3, 5]))
     named = 0
@@ -129,7 +141,7 @@ def test_objectives_are_frozen_and_built_from_a_class_path(objective: Objective)
     kind = type(objective)
     parser = ArgumentParser(exit_on_error=False)
     parser.add_argument("--objective", type=Objective)
-    settings = {field.name: getattr(objective, field.name) for field in dataclasses.fields(objective)}  # type: ignore[arg-type]
+    settings = {field.name: getattr(objective, field.name) for field in dataclasses.fields(objective)}
     config = {"class_path": f"{kind.__module__}.{kind.__qualname__}", "init_args": settings}
     built = parser.instantiate(parser.parse_object({"objective": config})).objective
     assert built == objective

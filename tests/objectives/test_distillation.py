@@ -80,7 +80,7 @@ def written_loop(b: SimpleNamespace, rest: str, divergence: str, weight: float, 
 @pytest.mark.parametrize("top_k", [1, 3, 7])
 def test_written_loop(top_k: int, rest: str, divergence: str, how: str) -> None:
     b = make_batch(top_k)
-    objective = TopKDistillation(rest=rest, divergence=divergence, js_weight=0.3, clip=0.4, aggregation=how)  # type: ignore[arg-type]
+    objective = TopKDistillation(rest=rest, divergence=divergence, js_weight=0.3, clip=0.4, aggregation=how)
     columns = dict(zip(COLUMN_NAMES, arguments(b), strict=True))
     expected = written_loop(b, rest, divergence, 0.3, 0.4, how)
     assert objective(columns).loss.item() == pytest.approx(expected, abs=1e-9)
@@ -127,7 +127,7 @@ def test_limits_of_the_jensen_shannon_divergence() -> None:
     b = make_batch(4)
 
     def loss(divergence: str, weight: float = 0.5) -> float:
-        return distillation_loss(*arguments(b), rest="bucket", divergence=divergence, js_weight=weight).sum.item()  # type: ignore[arg-type]
+        return distillation_loss(*arguments(b), rest="bucket", divergence=divergence, js_weight=weight).sum.item()
 
     assert loss("js", 1e-7) / 1e-7 == pytest.approx(loss("forward"), rel=1e-4)
     assert loss("js", 1 - 1e-7) / 1e-7 == pytest.approx(loss("reverse"), rel=1e-4)
@@ -156,7 +156,7 @@ def test_gradcheck(rest: str, divergence: str) -> None:
     b = make_batch(3)
 
     def loss(log_p: Tensor, log_rest: Tensor) -> Tensor:
-        return distillation_loss(*b.teacher, log_p, log_rest, b.mask, rest=rest, divergence=divergence, clip=0.7).loss  # type: ignore[arg-type]
+        return distillation_loss(*b.teacher, log_p, log_rest, b.mask, rest=rest, divergence=divergence, clip=0.7).loss
 
     leaves = [torch.where(value > -torch.inf, value, -3.0).detach().requires_grad_() for value in b.student]
     assert torch.autograd.gradcheck(loss, leaves)

@@ -12,8 +12,8 @@ import torch
 from torch import Tensor
 
 from lightning_gfn.objectives.flowrl import FlowRL, flowrl_loss, whole_log_probs
+from lightning_gfn.objectives.functional.log_z import LOG_Z, noise_log_z
 from lightning_gfn.objectives.gflowrl import GFlowRL
-from lightning_gfn.objectives.log_z import LOG_Z, noise_log_z
 from lightning_gfn.objectives.trajectory_balance import tb_loss
 from lightning_gfn.objectives.vargrad import vargrad_loss
 

@@ -11,8 +11,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from lightning_gfn.objectives.actions import append_stop
-from lightning_gfn.objectives.advantages import group_advantages
+from lightning_gfn.objectives.functional.advantages import group_advantages
+from lightning_gfn.objectives.functional.stop_action import append_stop
 from lightning_gfn.objectives.grpo import GRPO, grpo_loss
 from lightning_gfn.types import LossOutput
 

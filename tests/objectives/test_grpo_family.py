@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from lightning_gfn.objectives.advantages import group_advantages, in_mixed_group, overlong_penalty
+from lightning_gfn.objectives.functional.advantages import group_advantages, in_mixed_group, overlong_penalty
 from lightning_gfn.objectives.grpo import GRPO, grpo_loss
 from lightning_gfn.types import LossOutput
 

@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from lightning_gfn.objectives.actions import append_stop
+from lightning_gfn.objectives.functional.stop_action import append_stop
 from lightning_gfn.objectives.likelihood import Likelihood, likelihood_loss
 
 Maker = Callable[..., SimpleNamespace]

@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from lightning_gfn.objectives.actions import append_stop
+from lightning_gfn.objectives.functional.stop_action import append_stop
 from lightning_gfn.objectives.ppo import PPO, ppo_loss, value_loss
 from lightning_gfn.types import LossOutput
 

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 import torch
 
-from lightning_gfn.objectives.gae import action_rewards, generalised_advantages, whitened
+from lightning_gfn.objectives.functional.gae import action_rewards, generalised_advantages, whitened
 from lightning_gfn.objectives.ppo import ppo_loss
 
 FILE = Path(os.environ.get("TRL_SOURCE", "/nonexistent")) / "trl/experimental/ppo/ppo_trainer.py"

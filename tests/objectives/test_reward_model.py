@@ -192,7 +192,7 @@ def test_contract(objective: Objective) -> None:
     for name in objective.requires:
         with pytest.raises(ValueError, match=rf"^{name} has shape|label_BS has shape|chosen_B has shape"):
             objective({**columns, name: columns[name][..., :-1]})
-    settings = {field.name: getattr(objective, field.name) for field in dataclasses.fields(objective)}  # type: ignore[arg-type]
+    settings = {field.name: getattr(objective, field.name) for field in dataclasses.fields(objective)}
     parser = ArgumentParser(exit_on_error=False)
     parser.add_argument("--objective", type=Objective)
     path = f"{type(objective).__module__}.{type(objective).__qualname__}"

@@ -9,8 +9,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from lightning_gfn.objectives import _prefixes, subtb
+from lightning_gfn.objectives import subtb
 from lightning_gfn.objectives.detailed_balance import detailed_balance_loss, modified_detailed_balance_loss
+from lightning_gfn.objectives.functional import potentials
 from lightning_gfn.objectives.subtb import ModifiedSubTB, SubTB, modified_subtb_loss, subtb_loss
 from lightning_gfn.objectives.trajectory_balance import tb_loss
 
@@ -186,7 +187,7 @@ def test_half_precision_is_computed_in_float32(make_batch: Maker) -> None:
 
 def potentials_with_error(plant: str) -> Callable[..., tuple[Tensor, Tensor]]:
     """``stop_potentials`` with one deliberate mistake."""
-    true = _prefixes.stop_potentials
+    true = potentials.stop_potentials
 
     def wrong(pf: Tensor, stop: Tensor, reward: Tensor, mask: Tensor, prefixes: Tensor | None) -> tuple[Tensor, Tensor]:
         if plant == "reward sign":

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from lightning_gfn.objectives import vargrad
-from lightning_gfn.objectives.advantages import group_mean
+from lightning_gfn.objectives.functional.advantages import group_mean
 from lightning_gfn.objectives.trajectory_balance import tb_loss
 from lightning_gfn.objectives.vargrad import VarGrad, vargrad_loss
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from types import SimpleNamespace
 from typing import Any
 
@@ -13,9 +12,10 @@ from torch import Tensor
 
 from lightning_gfn.policies.causal_lm import CausalLM
 from lightning_gfn.policies.language_policy import LanguagePolicy
-from lightning_gfn.policies.modes import no_dropout_and_gradient
+from lightning_gfn.policies.models.evaluation_mode import no_dropout_and_gradient
 from lightning_gfn.policies.seq2seq_lm import Seq2SeqLM
-from lightning_gfn.policies.tokenizers import TokenizerSettings
+from lightning_gfn.policies.text.tokenizers import TokenizerSettings
+from lightning_gfn.types import StepBatch
 
 SIZES: dict[str, Any] = {
     "hidden_size": 48,
@@ -88,6 +88,63 @@ CONFIGS: dict[str, dict[str, Any]] = {
     "umt5": {"model_type": "umt5", **T5},
     "bart": {"model_type": "bart", **BART},
 }
+LINEAR = {
+    "linear_num_key_heads": 2,
+    "linear_num_value_heads": 2,
+    "linear_key_head_dim": 8,
+    "linear_value_head_dim": 8,
+    "layer_types": ["linear_attention", "full_attention"],
+}
+EXPERTS = {
+    "num_experts": 2,
+    "num_experts_per_tok": 1,
+    "moe_intermediate_size": 16,
+    "shared_expert_intermediate_size": 16,
+}
+VISION = {
+    "hidden_size": 32,
+    "intermediate_size": 48,
+    "num_hidden_layers": 1,
+    "num_attention_heads": 4,
+    "image_size": 28,
+    "patch_size": 14,
+}
+TEXT = {**SIZES, "vocab_size": 259}
+CONFIGS |= {
+    "gemma3_text": {"model_type": "gemma3_text", **SIZES, "head_dim": 12, "sliding_window": 6},
+    "gemma3": {
+        "model_type": "gemma3",
+        "text_config": {**TEXT, "head_dim": 12, "sliding_window": 6, "query_pre_attn_scalar": 12},
+        "vision_config": VISION,
+        "mm_tokens_per_image": 4,
+        "initializer_range": 0.1,
+    },
+    "gemma3n_text": {
+        "model_type": "gemma3n_text",
+        **TEXT,
+        "head_dim": 12,
+        "num_kv_shared_layers": 0,
+        "layer_types": ["sliding_attention", "full_attention"],
+        "sliding_window": 6,
+        "vocab_size_per_layer_input": 259,
+        "hidden_size_per_layer_input": 8,
+        "laurel_rank": 4,
+        "altup_num_inputs": 2,
+        "activation_sparsity_pattern": [0.0, 0.0],
+    },
+    "llama4_text": {
+        "model_type": "llama4_text",
+        **SIZES,
+        "head_dim": 12,
+        "intermediate_size_mlp": 48,
+        "num_local_experts": 2,
+        "attention_chunk_size": 8,
+    },
+    "qwen3_next": {"model_type": "qwen3_next", **SIZES, "head_dim": 12, **LINEAR, **EXPERTS},
+    "qwen3_5_text": {"model_type": "qwen3_5_text", **SIZES, "head_dim": 12, **LINEAR},
+    "qwen3_5": {"model_type": "qwen3_5", "text_config": {**TEXT, "head_dim": 12, **LINEAR}},
+    "lfm2": {"model_type": "lfm2", **SIZES, "layer_types": ["conv", "full_attention"]},
+}
 ENCODER_DECODER = ("t5", "t5_silu", "byt5", "mt5", "umt5", "bart")
 TEXTS = ("what is 12 + 3", "what is 12 + 3", "no", "a longer prompt", "no")
 
@@ -118,26 +175,11 @@ def make_policy() -> Callable[..., LanguagePolicy]:
     return make
 
 
-@dataclass(frozen=True)
-class Rows:
-    """Contexts and actions as ``Policy.score`` takes them."""
-
-    context_ids_NC: Tensor
-    context_mask_NC: Tensor
-    action_ids_NT: Tensor
-    action_mask_NT: Tensor
-
-    @property
-    def arguments(self) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """Positional arguments of ``Policy.score``."""
-        return self.context_ids_NC, self.context_mask_NC, self.action_ids_NT, self.action_mask_NT
-
-
-def pad_rows(contexts: list[list[int]], actions: list[list[int]], *, extra: int = 0) -> Rows:
+def pad_rows(contexts: list[list[int]], actions: list[list[int]], *, extra: int = 0) -> StepBatch:
     """Contexts padded on the left and actions on the right, each by ``extra`` more than needed."""
     c = max(map(len, contexts)) + extra
     t = max(1, max(map(len, actions))) + extra
-    return Rows(
+    return StepBatch(
         torch.tensor([[0] * (c - len(x)) + list(x) for x in contexts]),
         torch.tensor([[False] * (c - len(x)) + [True] * len(x) for x in contexts]),
         torch.tensor([list(x) + [0] * (t - len(x)) for x in actions]),
@@ -145,7 +187,7 @@ def pad_rows(contexts: list[list[int]], actions: list[list[int]], *, extra: int 
     )
 
 
-def rows_of(policy: LanguagePolicy, sampled: Any, texts: tuple[str, ...] = TEXTS) -> Rows:
+def rows_of(policy: LanguagePolicy, sampled: Any, texts: tuple[str, ...] = TEXTS) -> StepBatch:
     """The rows of a sampled batch."""
     contexts = [policy.encode_prompt(text) for text in texts]
     actions = [ids[mask].tolist() for ids, mask in zip(sampled.action_ids_NT, sampled.action_mask_NT, strict=True)]
@@ -166,13 +208,13 @@ def plain_logits(policy: LanguagePolicy, context: list[int], action: list[int]) 
         )
 
 
-def plain_log_probs(policy: LanguagePolicy, rows: Rows) -> list[tuple[list[float], list[float]]]:
+def plain_log_probs(policy: LanguagePolicy, rows: StepBatch) -> list[tuple[list[float], list[float]]]:
     """log q of tokens and of stop by one plain forward pass a row and a written loop over prefixes."""
     space = policy.space
     allowed = set(space.allowed_V.nonzero().squeeze(1).tolist())
     ends = space.end_ids.tolist()
     result = []
-    for c_ids, c_mask, a_ids, a_mask in zip(*rows.arguments, strict=True):
+    for c_ids, c_mask, a_ids, a_mask in zip(*vars(rows).values(), strict=True):
         action = a_ids[a_mask].tolist()
         logits = plain_logits(policy, c_ids[c_mask].tolist(), action)
         tokens, stops = [], []

@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 import torch
 
-from lightning_gfn.policies.decoding import ActionSpace, behaviour_logits, check_behaviour
+from lightning_gfn.policies.action_space import ActionSpace
+from lightning_gfn.policies.sampling.truncation import behaviour_logits, check_behaviour
 
 LETTERS = ["a", "b", "c"]
 MODELS = ["llama", "t5"]
@@ -30,7 +31,7 @@ def every_action(policy: Any) -> list[list[int]]:
 def total_probability(policy: Any, kit: Any) -> float:
     actions = every_action(policy)
     rows = kit.pad_rows([policy.encode_prompt("q: ")] * len(actions), actions)
-    scores = policy.score(*rows.arguments)
+    scores = policy.score(rows)
     last = rows.action_mask_NT.sum(1, keepdim=True)
     log_q = scores.log_pf_NT.sum(1) + scores.log_pstop_NT1.gather(1, last).squeeze(1)
     return log_q.double().exp().sum().item()
@@ -59,7 +60,7 @@ def test_sampling_follows_the_enumerated_distribution(make_policy: Any, kit: Any
     policy = tiny(make_policy, name, min_new_tokens=1)
     actions = every_action(policy)
     rows = kit.pad_rows([policy.encode_prompt("q: ")] * len(actions), actions)
-    scores = policy.score(*rows.arguments)
+    scores = policy.score(rows)
     last = rows.action_mask_NT.sum(1, keepdim=True)
     q = (scores.log_pf_NT.sum(1) + scores.log_pstop_NT1.gather(1, last).squeeze(1)).exp()
     draws = 8000
@@ -80,11 +81,11 @@ def test_stop_mask_and_forced_stop(make_policy: Any, kit: Any, name: str) -> Non
     policy = tiny(make_policy, name, min_new_tokens=2)
     a, b, _ = (policy.codec.token_id(letter, "test") for letter in LETTERS)
     rows = kit.pad_rows([policy.encode_prompt("x")] * 2, [[a, b], [b, b, a]])
-    scores = policy.score(*rows.arguments, entropy=True)
+    scores = policy.score(rows, entropy=True)
     assert scores.stop_mask_NT1.tolist() == [[False, False, True, False], [False, False, True, True]]
     assert scores.log_pstop_NT1[1, 3] == 0 and scores.entropy_NT1[1, 3] == 0
     assert (scores.log_pstop_NT1[:, :2] == 0).all() and (scores.log_pstop_NT1[:, 2] < 0).all()
-    assert policy.score(*rows.arguments, stop=False).log_pstop_NT1 is None
+    assert policy.score(rows, stop=False).log_pstop_NT1 is None
 
 
 def test_special_tokens_and_rows_without_a_token_are_no_actions(make_policy: Any) -> None:
@@ -114,11 +115,11 @@ def test_actions_that_q_cannot_produce_are_refused(make_policy: Any, kit: Any, n
     policy = tiny(make_policy, name)
     prompt, a, d = policy.encode_prompt("x"), *(policy.codec.token_id(x, "test") for x in "ad")
     with pytest.raises(ValueError, match=r"row 1 holds token \d+ \('d'\)"):
-        policy.score(*kit.pad_rows([prompt] * 2, [[a], [a, d]]).arguments)
+        policy.score(kit.pad_rows([prompt] * 2, [[a], [a, d]]))
     with pytest.raises(ValueError, match="row 0 has 4 tokens, max_new_tokens is 3"):
-        policy.score(*kit.pad_rows([prompt], [[a] * 4]).arguments)
+        policy.score(kit.pad_rows([prompt], [[a] * 4]))
     with pytest.raises(ValueError, match="context is empty"):
-        policy.score(*kit.pad_rows([[], prompt], [[a], [a]]).arguments)
+        policy.score(kit.pad_rows([[], prompt], [[a], [a]]))
 
 
 def written_behaviour(p: list[float], temperature: float, top_k: int | None, top_p: float | None) -> list[float]:

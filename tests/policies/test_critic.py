@@ -7,12 +7,12 @@ from typing import Any
 import pytest
 import torch
 
-from lightning_gfn.policies.adapters import LoraSettings
 from lightning_gfn.policies.causal_lm import CausalLM
 from lightning_gfn.policies.critic import Critic
 from lightning_gfn.policies.heads import ValueHead
-from lightning_gfn.policies.tokenizers import TokenizerSettings
-from lightning_gfn.types import Problem, Rollouts
+from lightning_gfn.policies.models.adapters import LoraSettings
+from lightning_gfn.policies.text.tokenizers import TokenizerSettings
+from lightning_gfn.types import Problem, Rollouts, StepBatch
 
 CONFIG = {
     "model_type": "llama", "hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 1,
@@ -36,21 +36,19 @@ def rollouts(model: CausalLM) -> Rollouts:
         problems=(Problem(id="p", prompt=""),),
         problem_index_B=torch.zeros(2, dtype=torch.int64),
         trajectory_index_N=torch.arange(2),
-        context_ids_NC=torch.tensor([first, [0] * (len(first) - len(second)) + second]),
-        context_mask_NC=torch.tensor(
-            [[True] * len(first), [False] * (len(first) - len(second)) + [True] * len(second)]
+        steps=StepBatch(
+            torch.tensor([first, [0] * (len(first) - len(second)) + second]),
+            torch.tensor([[True] * len(first), [False] * (len(first) - len(second)) + [True] * len(second)]),
+            torch.tensor([[*model.encode_completion("ab"), 0], model.encode_completion("cde")]),
+            torch.tensor([[True, True, False], [True, True, True]]),
         ),
-        action_ids_NT=torch.tensor([[*model.encode_completion("ab"), 0], model.encode_completion("cde")]),
-        action_mask_NT=torch.tensor([[True, True, False], [True, True, True]]),
         completions=("ab", "cde"),
         sources=("on_policy",) * 2,
     )
 
 
 def scores_of(model: CausalLM, batch: Rollouts) -> Any:
-    return model.score(
-        batch.context_ids_NC, batch.context_mask_NC, batch.action_ids_NT, batch.action_mask_NT, hidden=True
-    )
+    return model.score(batch.steps, hidden=True)
 
 
 @pytest.mark.parametrize("lora", [None, LoraSettings(rank=2, alpha=4)], ids=["full", "lora"])
@@ -88,6 +86,17 @@ def test_training_it_leaves_the_policy_alone(lora: LoraSettings | None) -> None:
     assert all(p.grad is None for p in model.parameters())
     torch.optim.SGD(trainable, lr=0.1).step()
     assert all(torch.equal(p, before[name]) for name, p in model.named_parameters())
+
+
+def test_values_stay_float32_under_autocast() -> None:
+    model = policy()
+    batch = rollouts(model)
+    critic = Critic(initial=-300.7)
+    critic.build_for(model)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        values = critic(scores_of(model, batch), batch)
+    assert values.dtype == torch.float32
+    torch.testing.assert_close(values, torch.full((2, 4), -300.7), atol=1e-4, rtol=0)
 
 
 def test_only_a_policy_with_a_network_can_be_copied() -> None:

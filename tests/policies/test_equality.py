@@ -8,24 +8,20 @@ from typing import Any
 import pytest
 import torch
 
-from lightning_gfn.policies import (
-    encoder_decoder,
-    fused_decoder,
-    fused_t5_decoder,
-    fused_t5_weights,
-    fused_weights,
-    hugging_face_decoder,
-    kv_cache,
-)
-from lightning_gfn.policies.adapters import LoraSettings
+from lightning_gfn.policies.fused import llama_decoder, llama_weights, t5_decoder, t5_weights
+from lightning_gfn.policies.models import encoder_decoder
+from lightning_gfn.policies.models.adapters import LoraSettings
+from lightning_gfn.policies.sampling import hugging_face_decoders, kv_cache
 
 FUSED = ("llama", "llama3_rope", "llama_biases_tied", "qwen2", "qwen3", "mistral")
 OTHERS = ("mistral_window", "gpt2", "gemma2_soft_cap", "cohere_logit_scale")
 ENDS = "abcdefghijklmnopqrstuvwxyz0123456789"
+HYBRID = ("qwen3_next", "qwen3_5_text", "qwen3_5", "lfm2")
+NEWER = ("gemma3_text", "gemma3", "gemma3n_text", "llama4_text")
 FUSED_T5 = ("t5", "t5_silu", "byt5", "mt5")
 CASES = [(name, "fused") for name in FUSED + FUSED_T5]
 NARROW_CASES = [*CASES, ("gpt2", "hugging_face"), ("t5", "hugging_face")]
-CASES += [(name, "hugging_face") for name in FUSED + OTHERS + ("t5", "byt5", "umt5", "bart")]
+CASES += [(name, "hugging_face") for name in FUSED + OTHERS + HYBRID + NEWER + ("t5", "byt5", "umt5", "bart")]
 
 
 def uniforms(rows: int, columns: int, seed: int = 3) -> torch.Tensor:
@@ -37,7 +33,7 @@ def sample_and_score(policy: Any, kit: Any) -> tuple[Any, Any, Any]:
     contexts = [policy.encode_prompt(text) for text in kit.TEXTS]
     sampled = policy.sample(contexts, uniforms(len(contexts), policy.max_new_tokens + 1))
     rows = kit.rows_of(policy, sampled)
-    return sampled, policy.score(*rows.arguments), rows
+    return sampled, policy.score(rows), rows
 
 
 @pytest.mark.parametrize("lora", [None, LoraSettings(rank=3, dropout=0.3)], ids=["full", "lora"])
@@ -45,6 +41,8 @@ def sample_and_score(policy: Any, kit: Any) -> tuple[Any, Any, Any]:
 def test_sampled_scored_and_plain_log_probs_agree(
     make_policy: Any, kit: Any, name: str, decoder: str, lora: Any
 ) -> None:
+    if name in ("qwen3_next", "llama4_text") and lora is not None:
+        lora = LoraSettings(rank=3)  # PEFT takes no dropout where it adapts the stacked weights of experts
     policy = make_policy(name, decoder=decoder, lora=lora, min_new_tokens=1, end_tokens=["<eos>", *ENDS])
     sampled, scores, rows = sample_and_score(policy, kit)
     lengths = sampled.action_mask_NT.sum(1).tolist()
@@ -85,8 +83,8 @@ def test_padding_changes_nothing(make_policy: Any, kit: Any, name: str, decoder:
         [ids[mask].tolist() for ids, mask in zip(rows.action_ids_NT, rows.action_mask_NT, strict=True)],
         extra=3,
     )
-    narrow_scores = policy.score(*rows.arguments, entropy=True, hidden=True)
-    wide_scores = policy.score(*wide.arguments, entropy=True, hidden=True)
+    narrow_scores = policy.score(rows, entropy=True, hidden=True)
+    wide_scores = policy.score(wide, entropy=True, hidden=True)
     width = rows.action_ids_NT.shape[1]
     torch.testing.assert_close(wide_scores.log_pf_NT[:, :width], narrow_scores.log_pf_NT, atol=1e-5, rtol=0)
     torch.testing.assert_close(
@@ -134,6 +132,73 @@ def test_working_copy_follows_the_weights(make_policy: Any, kit: Any, name: str)
     assert kit.largest_difference(sampled.scores, kit.plain_log_probs(policy, rows)) < 1e-5
 
 
+def fused_step(policy: Any, scores: Any) -> None:
+    optimizer = torch.optim.AdamW([p for p in policy.parameters() if p.requires_grad], lr=0.05, fused=True)
+    (scores.log_pf_NT.sum() + scores.log_pstop_NT1.sum()).backward()
+    optimizer.step()
+
+
+def write_through_data(policy: Any, scores: Any) -> None:
+    for parameter in policy.parameters():
+        parameter.data.mul_(1.1)
+
+
+def load_state(policy: Any, scores: Any) -> None:
+    policy.load_state_dict({name: tensor * 1.1 for name, tensor in policy.state_dict().items()}, assign=True)
+
+
+def merge(policy: Any, scores: Any) -> None:
+    policy.peft_model.merge_adapter()
+    # The same weights so far; now they are written to as PEFT writes, with the adapter inside.
+    for layer in policy.hugging_face.modules():
+        if hasattr(layer, "get_delta_weight"):
+            layer.get_base_layer().weight.data += 0.1
+
+
+def switch_off(policy: Any, scores: Any) -> None:
+    policy.peft_model.base_model.disable_adapter_layers()
+
+
+def rescale(policy: Any, scores: Any) -> None:
+    for layer in policy.hugging_face.modules():
+        if hasattr(layer, "get_delta_weight"):
+            layer.set_scale("default", 3.0)
+
+
+CHANGES = [fused_step, write_through_data, load_state, merge, switch_off, rescale]
+
+
+@pytest.mark.parametrize("change", CHANGES, ids=lambda change: change.__name__)
+@pytest.mark.parametrize("lora", [None, LoraSettings(rank=3)], ids=["full", "lora"])
+def test_working_copy_follows_whatever_changes_the_weights(make_policy: Any, kit: Any, lora: Any, change: Any) -> None:
+    if lora is None and change in (merge, switch_off, rescale):
+        pytest.skip("only an adapter can do so")
+    policy = make_policy("llama", decoder="fused", lora=lora)
+    before, scores, _ = sample_and_score(policy, kit)
+    change(policy, scores)
+    sampled, _, rows = sample_and_score(policy, kit)
+    first = torch.stack([before.scores.log_pf_NT[:, 0], sampled.scores.log_pf_NT[:, 0]])
+    assert (first[0] - first[1]).abs().max() > 1e-3, "the case must change the model"
+    assert kit.largest_difference(sampled.scores, kit.plain_log_probs(policy, rows)) < 1e-4
+    kept = policy.decoders.working_copy[1]
+    sample_and_score(policy, kit)
+    assert policy.decoders.working_copy[1] is kept
+
+
+def test_working_copy_follows_a_swap_of_averaged_weights(make_policy: Any, kit: Any) -> None:
+    policy = make_policy("llama", decoder="fused")
+    policy.start_teacher()
+    sample_and_score(policy, kit)
+    write_through_data(policy, None)
+    own, _, _ = sample_and_score(policy, kit)
+    with policy.averaged_weights.applied(policy.hugging_face):
+        sampled, _, rows = sample_and_score(policy, kit)
+        assert kit.largest_difference(sampled.scores, kit.plain_log_probs(policy, rows)) < 1e-5
+    again, _, _ = sample_and_score(policy, kit)
+    assert torch.equal(again.scores.log_pf_NT, own.scores.log_pf_NT)
+    assert not torch.equal(again.scores.log_pf_NT[:, 0], sampled.scores.log_pf_NT[:, 0])
+
+
 def everything_seen(mask: torch.Tensor, capacity: int) -> torch.Tensor:
     return torch.ones(mask.shape[0], capacity, dtype=torch.bool)
 
@@ -154,19 +219,25 @@ def nothing_moves(tensor: torch.Tensor, target: torch.Tensor, source: torch.Tens
     pass
 
 
+def rows_stay(self: Any, target: torch.Tensor, source: torch.Tensor, num_rows: int) -> None:
+    self.reorder_cache(torch.arange(num_rows))
+
+
 TOKENS = itertools.count(5)
 PLANTED = [
-    ("gpt2", hugging_face_decoder, "left_positions", positions_with_padding),
-    ("gpt2", hugging_face_decoder, "decoding_mask", everything_seen),
-    ("llama", fused_decoder, "decoding_mask", everything_seen),
-    ("llama", fused_weights, "interleave_halves", lambda weight, width: weight),
-    ("llama", fused_decoder.Activations, "normalise", lambda self, x: x),
-    ("t5", fused_t5_decoder.CrossActivations, "normalise", lambda self, x: x),
-    ("t5", fused_t5_weights.FusedT5Weights, "position_bias", no_bias),
-    ("t5", fused_t5_weights.FusedT5Weights, "encoder_bias", no_encoder_bias),
-    ("t5", fused_t5_decoder, "move_rows_", nothing_moves),
+    ("gpt2", hugging_face_decoders, "left_positions", positions_with_padding),
+    ("gpt2", hugging_face_decoders, "decoding_mask", everything_seen),
+    ("llama", llama_decoder, "decoding_mask", everything_seen),
+    ("llama", llama_weights, "interleave_halves", lambda weight, width: weight),
+    ("llama", llama_decoder.Activations, "normalise", lambda self, x: x),
+    ("t5", t5_decoder.CrossActivations, "normalise", lambda self, x: x),
+    ("t5", t5_weights.FusedT5Weights, "position_bias", no_bias),
+    ("t5", t5_weights.FusedT5Weights, "encoder_bias", no_encoder_bias),
+    ("t5", t5_decoder, "move_rows_", nothing_moves),
     ("t5", encoder_decoder, "start_token", lambda model: next(TOKENS)),
     ("bart", kv_cache, "move_rows_", nothing_moves),
+    ("qwen3_5_text", kv_cache.RecurrentCache, "move_rows", rows_stay),
+    ("lfm2", kv_cache.RecurrentCache, "move_rows", rows_stay),
 ]
 
 

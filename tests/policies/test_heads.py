@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from lightning_gfn.policies.heads import FlowHead, LogZHead, LogZScalar, ValueHead
-from lightning_gfn.types import Problem, Rollouts, Scores
+from lightning_gfn.types import Problem, Rollouts, Scores, StepBatch
 
 H, T = 6, 4
 
@@ -29,10 +29,12 @@ def batch(steps: tuple[int, ...] = (0, 1, 2)) -> tuple[Scores, Rollouts]:
         problems=(Problem(id="p", prompt=""),),
         problem_index_B=torch.zeros(b, dtype=torch.int64),
         trajectory_index_N=torch.tensor(steps),
-        context_ids_NC=torch.zeros(n, 2, dtype=torch.int64),
-        context_mask_NC=torch.ones(n, 2, dtype=torch.bool),
-        action_ids_NT=torch.zeros(n, T, dtype=torch.int64),
-        action_mask_NT=mask,
+        steps=StepBatch(
+            torch.zeros(n, 2, dtype=torch.int64),
+            torch.ones(n, 2, dtype=torch.bool),
+            torch.zeros(n, T, dtype=torch.int64),
+            mask,
+        ),
         completions=("",) * b,
         sources=("on_policy",) * b,
     )
@@ -115,6 +117,36 @@ def test_prefix_heads_give_every_prefix_of_every_step() -> None:
     for step in range(3):
         for t in range(T + 1):
             torch.testing.assert_close(given[step, t], head.network(scores.hidden_NT1H[step, t])[0])
+
+
+@pytest.mark.parametrize(("make", "shape"), HEADS)
+@pytest.mark.parametrize("how", ["autocast", "cast", "default_dtype"])
+def test_heads_stay_float32_in_bfloat16_runs(make: Any, shape: tuple[int, ...], how: str) -> None:
+    """-300.7 is -300 in bfloat16: there a loss of (log Z - target)² would never fall below 0.09 for a target of -300.3.
+
+    bf16-mixed computes under autocast; bf16-true casts the module and makes new tensors in bfloat16.
+    """
+    try:
+        torch.set_default_dtype(torch.bfloat16 if how == "default_dtype" else torch.float32)
+        head = make(initial=-300.7)
+        head.build(H)
+    finally:
+        torch.set_default_dtype(torch.float32)
+    scores, rollouts = batch()
+    if how == "cast":
+        head = head.to(torch.bfloat16)
+    with torch.autocast("cpu", dtype=torch.bfloat16, enabled=how == "autocast"):
+        value = head(scores, rollouts)
+    assert value.dtype == torch.float32
+    torch.testing.assert_close(value, torch.full(shape, -300.7), atol=1e-4, rtol=0)
+    optimizer = torch.optim.SGD(head.parameters(), lr=0.05)
+    for _ in range(60):
+        optimizer.zero_grad()
+        with torch.autocast("cpu", dtype=torch.bfloat16, enabled=how == "autocast"):
+            loss = (head(scores, rollouts) + 300.3).square().mean()
+        loss.backward()
+        optimizer.step()
+    assert loss < 0.01
 
 
 @pytest.mark.parametrize("head", [FlowHead(), LogZHead(), LogZHead(pool=True)])

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import copy
+import os
+import shutil
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -10,14 +12,15 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor, nn
+from transformers import AutoModelForCausalLM, GenerationConfig
 
 from lightning_gfn.interfaces import Policy
-from lightning_gfn.policies import adapters
-from lightning_gfn.policies.adapters import LoraSettings
 from lightning_gfn.policies.causal_lm import CausalLM
 from lightning_gfn.policies.language_policy import LanguagePolicy
-from lightning_gfn.policies.log_probs import OutputLayer
-from lightning_gfn.policies.tokenizers import TokenizerSettings
+from lightning_gfn.policies.models import adapters
+from lightning_gfn.policies.models.adapters import LoraSettings
+from lightning_gfn.policies.models.output_layer import OutputLayer
+from lightning_gfn.policies.text.tokenizers import TokenizerSettings
 
 LORA = LoraSettings(rank=2, alpha=2.0)
 NAMES = ("llama", "qwen2", "qwen3", "mistral", "gpt2", "llama_biases_tied")
@@ -27,7 +30,7 @@ def score_of(policy: LanguagePolicy, kit: Any, **options: Any) -> Tensor:
     """log q of two fixed actions, stops included."""
     contexts = [policy.encode_prompt(text) for text in ("one and one", "x")]
     rows = kit.pad_rows(contexts, [policy.encode_completion(text) for text in ("two", "y = 5")])
-    scores = policy.score(*rows.arguments, **options)
+    scores = policy.score(rows, **options)
     return scores.log_pf_NT.sum(1) + scores.log_pstop_NT1.sum(1)
 
 
@@ -108,7 +111,7 @@ def test_impossible_models_are_refused(make_policy: Any, config: Any, settings: 
 
 def test_models_that_are_not_attention_alone_are_refused() -> None:
     block = {"model_type": "mamba", "hidden_size": 16, "num_hidden_layers": 1, "state_size": 4}
-    with pytest.raises(ValueError, match="recurrent state"):
+    with pytest.raises(ValueError, match="model_type 'mamba' keeps a recurrent state.*qwen3_5_text"):
         CausalLM(config=block, max_prompt_tokens=4, max_new_tokens=4).build([])
 
 
@@ -125,6 +128,26 @@ def test_long_prompts_are_refused(make_policy: Any) -> None:
 
 def test_random_weights_follow_the_global_seed(make_policy: Any, kit: Any) -> None:
     assert torch.equal(score_of(make_policy("llama"), kit), score_of(make_policy("llama"), kit))
+
+
+def test_adapters_stay_out_of_the_vision_tower(make_policy: Any) -> None:
+    adapted = {}
+    for targets in (None, ["q_proj"]):
+        policy = make_policy("gemma3", lora=LoraSettings(rank=2, target_modules=targets))
+        adapted[str(targets)] = [name for name, p in policy.named_parameters() if p.requires_grad]
+        assert any("vision_tower" in name for name, _ in policy.named_parameters())
+    for names in adapted.values():
+        assert names and all(".language_model.layers." in name for name in names)
+    assert len(adapted["None"]) == 7 * len(adapted["['q_proj']"])
+    with pytest.raises(ValueError, match=r"no linear layer of the language model.*q_proj"):
+        make_policy("gemma3", lora=LoraSettings(rank=2, target_modules=["fc9"]))
+
+
+@pytest.mark.parametrize("name", ["gemma3", "qwen3_5"])
+def test_positions_are_those_of_the_text_model(make_policy: Any, name: str) -> None:
+    assert make_policy(name).num_positions == 64
+    with pytest.raises(ValueError, match="exceed the 64 positions"):
+        make_policy(name, max_prompt_tokens=60)
 
 
 # -------------------------------------------------------------------- gradients
@@ -249,7 +272,7 @@ def test_stages_of_adapters(make_policy: Any, kit: Any, tmp_path: Path, name: st
     assert [name for name, p in stage.named_parameters() if p.requires_grad] == names
     now = score_of(stage, kit).detach()
     rows = kit.rows_of(stage, stage.sample([stage.encode_prompt(t) for t in kit.TEXTS], torch.rand(5, 11)))
-    assert kit.largest_difference(stage.score(*rows.arguments), kit.plain_log_probs(stage, rows)) < 1e-5
+    assert kit.largest_difference(stage.score(rows), kit.plain_log_probs(stage, rows)) < 1e-5
     stage.save_pretrained(second)
     torch.testing.assert_close(score_of(reload(second), kit), now, atol=1e-5, rtol=0)
     torch.testing.assert_close(score_of(stage, kit), now, atol=1e-6, rtol=0)
@@ -270,10 +293,105 @@ def test_which_base_is_reloadable(make_policy: Any, tmp_path: Path) -> None:
 
 def test_end_tokens_of_the_generation_config_count(make_policy: Any, tmp_path: Path) -> None:
     policy = make_policy("llama")
-    policy.hugging_face.generation_config.eos_token_id = [2, 77]
     policy.save_pretrained(tmp_path)
+    (tmp_path / "generation_config.json").write_text('{"eos_token_id": [2, 77]}')
     assert reload(tmp_path).space.end_ids.tolist() == [2, 77]
     assert reload(tmp_path, end_tokens=["<eos>"]).space.end_ids.tolist() == [2]
+
+
+@pytest.mark.parametrize("as_adapter", [False, True], ids=["whole", "adapter"])
+@pytest.mark.parametrize("ends", [["<pad>"], ["<pad>", "<eos>"], ["a"], ["a", "<eos>"]], ids=str)
+def test_end_tokens_survive_the_export(make_policy: Any, tmp_path: Path, ends: list[str], as_adapter: bool) -> None:
+    """Plain ``generate`` stops at them, and two further stages end where the first did."""
+    if as_adapter:
+        make_policy("llama").save_pretrained(tmp_path / "base")
+        policy = reload(tmp_path / "base", end_tokens=ends, lora=LORA)
+    else:
+        policy = make_policy("llama", end_tokens=ends)
+    expected = policy.space.end_ids.tolist()
+    policy.save_pretrained(tmp_path / "first")
+    declared = GenerationConfig.from_pretrained(tmp_path / "first").eos_token_id
+    assert (declared if isinstance(declared, list) else [declared]) == expected
+    second = reload(tmp_path / "first", min_new_tokens=2)
+    assert second.space.end_ids.tolist() == expected and second.space.min_new_tokens == 2
+    second.save_pretrained(tmp_path / "second")
+    for name in ("first", "second"):
+        third = reload(tmp_path / name)
+        assert third.space.end_ids.tolist() == expected
+        assert third.encode_completion("a banana") == policy.encode_completion("a banana")
+        assert third.tokenizer.eos_token == ("<pad>" if ends == ["<pad>"] else "<eos>")
+    assert policy.tokenizer.eos_token == "<eos>"
+
+
+def test_plain_generation_of_an_export_stops(make_policy: Any, tmp_path: Path) -> None:
+    policy = make_policy("llama", end_tokens=["a"])
+    policy.save_pretrained(tmp_path)
+    model = AutoModelForCausalLM.from_pretrained(tmp_path)
+    with torch.no_grad():
+        model.lm_head.weight.zero_()
+        model.lm_head.weight[policy.space.stop_id] = model.model(torch.tensor([[5]])).last_hidden_state[0, -1]
+    assert model.generate(torch.tensor([[5]]), max_new_tokens=8, do_sample=False).tolist() == [
+        [5, policy.space.stop_id]
+    ]
+
+
+@pytest.mark.parametrize("lora", [None, LORA], ids=["full", "lora"])
+def test_exported_files_obey_the_umask(make_policy: Any, tmp_path: Path, lora: Any) -> None:
+    make_policy("llama").save_pretrained(tmp_path / "base")
+    before = os.umask(0o027)
+    try:
+        reload(tmp_path / "base", lora=lora).save_pretrained(tmp_path / "model")
+    finally:
+        os.umask(before)
+    modes = {file.name: file.stat().st_mode & 0o777 for file in (tmp_path / "model").iterdir()}
+    assert len(modes) > 3 and set(modes.values()) == {0o640}, modes
+
+
+TARGETS = {
+    "output layer": ["q_proj", "lm_head"],
+    "embedding": ["q_proj", "embed_tokens"],
+    "both": ["q_proj", "embed_tokens", "lm_head"],
+}
+
+
+@pytest.mark.parametrize("targets", TARGETS.values(), ids=TARGETS)
+@pytest.mark.parametrize("name", ["llama", "llama_biases_tied"])
+@pytest.mark.parametrize("as_adapter", [False, True], ids=["whole", "adapter"])
+def test_adapters_of_tied_layers_are_saved_as_they_were_trained(
+    make_policy: Any, kit: Any, tmp_path: Path, name: str, targets: list[str], as_adapter: bool
+) -> None:
+    lora = LoraSettings(rank=4, target_modules=targets)
+    if as_adapter:
+        make_policy(name).save_pretrained(tmp_path / "base")
+        policy = reload(tmp_path / "base", lora=lora)
+        kit.randomise(policy)
+    else:
+        policy = make_policy(name, lora=lora)
+    trained = score_of(policy, kit).detach()
+    sampled = policy.sample([policy.encode_prompt("x")], torch.rand(1, 11))
+    rows = kit.rows_of(policy, sampled, ("x",))
+    assert kit.largest_difference(sampled.scores, kit.plain_log_probs(policy, rows)) < 1e-4
+    policy.save_pretrained(tmp_path / "first")
+    for settings in ({}, {"lora": LORA}, {"lora": lora, "previous_adapter": "freeze"}, {"lora": lora}):
+        stage = reload(tmp_path / "first", **settings)
+        torch.testing.assert_close(score_of(stage, kit), trained, atol=1e-4, rtol=0)
+        kit.randomise(stage)
+        now = score_of(stage, kit).detach()
+        stage.save_pretrained(tmp_path / "second")
+        torch.testing.assert_close(score_of(reload(tmp_path / "second"), kit), now, atol=1e-4, rtol=0)
+        shutil.rmtree(tmp_path / "second")
+
+
+def test_a_stage_without_lora_trains_the_merged_weights(make_policy: Any, kit: Any, tmp_path: Path) -> None:
+    make_policy("llama").save_pretrained(tmp_path / "base")
+    first = reload(tmp_path / "base", lora=LORA)
+    kit.randomise(first)
+    first.save_pretrained(tmp_path / "first")
+    stage = reload(tmp_path / "first")
+    assert all(parameter.requires_grad for parameter in stage.parameters())
+    before = score_of(stage, kit).detach()
+    train_a_little(stage, kit)
+    assert not torch.allclose(score_of(stage, kit), before, atol=1e-3)
 
 
 # -------------------------------------------------------------------- state

@@ -11,12 +11,13 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from lightning_gfn.policies import encoder_decoder, fused_t5_encoder
-from lightning_gfn.policies.architectures import DecoderOnly
 from lightning_gfn.policies.causal_lm import CausalLM
 from lightning_gfn.policies.critic import Critic
-from lightning_gfn.policies.encoder_decoder import EncoderDecoder, split_by_length
-from lightning_gfn.policies.log_probs import OutputLayer
+from lightning_gfn.policies.fused import t5_encoder
+from lightning_gfn.policies.models import encoder_decoder
+from lightning_gfn.policies.models.architectures import DecoderOnly
+from lightning_gfn.policies.models.encoder_decoder import EncoderDecoder, split_by_length
+from lightning_gfn.policies.models.output_layer import OutputLayer
 from lightning_gfn.policies.seq2seq_lm import Seq2SeqLM
 from lightning_gfn.types import Problem, Rollouts
 
@@ -83,11 +84,11 @@ def test_a_released_byt5_is_read_as_it_is(
     rows = kit.rows_of(policy, sampled)
     plain = kit.plain_log_probs(policy, rows)
     assert kit.largest_difference(sampled.scores, plain) < 1e-5
-    assert kit.largest_difference(policy.score(*rows.arguments), plain) < 1e-5
+    assert kit.largest_difference(policy.score(rows), plain) < 1e-5
     policy.save_pretrained(tmp_path / "again")
     again = Seq2SeqLM(pretrained=str(tmp_path / "again"), max_prompt_tokens=24, max_new_tokens=8)
     again.build([])
-    assert kit.largest_difference(again.eval().score(*rows.arguments), plain) < 1e-5
+    assert kit.largest_difference(again.eval().score(rows), plain) < 1e-5
     assert again.encode_prompt("a b") == policy.encode_prompt("a b")
 
 
@@ -113,7 +114,7 @@ def test_states_of_contexts_are_those_of_one_context_alone(
         monkeypatch.setattr(encoder_decoder, "PASS_OVERHEAD", 0)
         states, right = backbone.encode(ids, mask)
     else:
-        states, right = fused_t5_encoder.encode(policy.decoders.fused_weights(policy.hugging_face), ids, mask)
+        states, right = t5_encoder.encode(policy.decoders.fused_weights(policy.hugging_face), ids, mask)
     assert right.sum(1).tolist() == mask.sum(1).tolist() and not states[~right].any()
     for row in range(len(ids)):
         context = ids[row][mask[row]]
@@ -138,7 +139,7 @@ def test_equal_contexts_are_encoded_once_in_scoring(
     monkeypatch.setattr(
         encoder, "forward", lambda *a, **k: sizes.append(len(k["input_ids"])) or plain(*a, **k), raising=True
     )
-    policy.score(*rows_of_pairs(policy, kit).arguments)
+    policy.score(rows_of_pairs(policy, kit))
     assert sum(sizes) == 2
 
 
@@ -165,7 +166,7 @@ def test_gradients_of_encoder_and_decoder_match_plain_autograd(
     make_policy: Maker, kit: SimpleNamespace, name: str
 ) -> None:
     policy = make_policy(name)
-    scores = policy.score(*rows_of_pairs(policy, kit).arguments)
+    scores = policy.score(rows_of_pairs(policy, kit))
     (scores.log_pf_NT.sum() + scores.log_pstop_NT1.sum()).backward()
     given = {name: p.grad.clone() for name, p in policy.model.named_parameters()}
     assert any("encoder" in name for name in given) and any("EncDecAttention" in name for name in given)
@@ -185,11 +186,11 @@ def test_gradients_of_encoder_and_decoder_match_plain_autograd(
 def test_dropout_is_on_in_training_alone(make_policy: Maker, kit: SimpleNamespace) -> None:
     policy = make_policy("t5")
     policy.freeze_reference()
-    rows = rows_of_pairs(policy, kit).arguments
-    still = policy.score(*rows).log_pf_NT
+    rows = rows_of_pairs(policy, kit)
+    still = policy.score(rows).log_pf_NT
     policy.train()
-    assert not torch.allclose(policy.score(*rows).log_pf_NT, still, atol=1e-3)
-    torch.testing.assert_close(policy.score(*rows, reference=True).log_pf_NT, still)
+    assert not torch.allclose(policy.score(rows).log_pf_NT, still, atol=1e-3)
+    torch.testing.assert_close(policy.score(rows, reference=True).log_pf_NT, still)
     contexts, uniforms = [policy.encode_prompt("x")] * 3, torch.rand(3, 11)
     first, second = (policy.sample(contexts, uniforms).scores.log_pf_NT for _ in range(2))
     assert torch.equal(first, second)
@@ -199,8 +200,8 @@ def test_dropout_is_on_in_training_alone(make_policy: Maker, kit: SimpleNamespac
 def test_pooled_states_are_means_over_the_context(make_policy: Maker, kit: SimpleNamespace, name: str) -> None:
     policy = make_policy(name)
     rows = rows_of_pairs(policy, kit)
-    scores = policy.score(*rows.arguments, hidden=True)
-    assert policy.score(*rows.arguments).pooled_NH is None
+    scores = policy.score(rows, hidden=True)
+    assert policy.score(rows).pooled_NH is None
     assert scores.pooled_NH is not None and scores.hidden_NT1H is not None
     model = policy.hugging_face
     for row, (prompt, _) in enumerate(PAIRS):
@@ -218,13 +219,13 @@ def test_a_critic_reads_what_the_policy_reads(make_policy: Maker, kit: SimpleNam
         problems=(Problem(id="p", prompt=""),),
         problem_index_B=torch.zeros(3, dtype=torch.int64),
         trajectory_index_N=torch.arange(3),
-        **vars(rows),
+        steps=rows,
         completions=("",) * 3,
         sources=("on_policy",) * 3,
     )
     critic = Critic()
     critic.build_for(policy)
-    scores = policy.score(*rows.arguments, hidden=True)
+    scores = policy.score(rows, hidden=True)
     assert scores.hidden_NT1H is not None
     exists = torch.arange(rows.action_ids_NT.shape[1] + 1) <= rows.action_mask_NT.sum(1, keepdim=True)
     torch.testing.assert_close(critic.hidden_states(scores, rollouts)[exists], scores.hidden_NT1H[exists])
@@ -289,10 +290,10 @@ def test_the_small_byt5_of_the_experiments_begins_near_uniform(kit: SimpleNamesp
 
     parser = ArgumentParser()
     parser.add_subclass_arguments(Policy, "policy")
-    file = Path(__file__).parents[2] / "experiments" / "_base" / "tiny_byt5.yaml"
+    file = Path(__file__).parents[2] / "experiments" / "_base" / "policy" / "tiny_byt5.yaml"
     policy = parser.instantiate(parser.parse_args(["--policy", str(file)])).policy
     assert isinstance(policy, Seq2SeqLM)
     policy.build([])
     policy.eval()
-    entropy = policy.score(*rows_of_pairs(policy, kit).arguments, entropy=True).entropy_NT1
+    entropy = policy.score(rows_of_pairs(policy, kit), entropy=True).entropy_NT1
     assert entropy is not None and 4.5 < entropy[:, 0].mean() < 5.55  # log 257 = 5.55

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 
 from lightning_gfn.policies.causal_lm import CausalLM
-from lightning_gfn.policies.tokenizers import TokenizerSettings
+from lightning_gfn.policies.text.tokenizers import TokenizerSettings
 
 LLAMA = {
     "model_type": "llama", "hidden_size": 16, "intermediate_size": 16, "num_hidden_layers": 1,

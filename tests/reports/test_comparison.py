@@ -14,7 +14,7 @@ import pytest
 from lightning_gfn.commands.compare import main
 from lightning_gfn.reports.comparison import Options, compare_runs
 from lightning_gfn.reports.files import write_comparison
-from lightning_gfn.reports.markdown import comparison_markdown
+from lightning_gfn.reports.rendering.markdown import comparison_markdown
 from lightning_gfn.reports.runs import load_run
 
 MakeRun = Callable[..., Path]

@@ -12,16 +12,16 @@ import numpy as np
 import pytest
 
 from lightning_gfn.commands.compare import main, named_folder
-from lightning_gfn.reports import sentences, tables
-from lightning_gfn.reports.bootstrap import HierarchicalBootstrap
 from lightning_gfn.reports.comparison import Comparison, Options, compare_runs
-from lightning_gfn.reports.cube import Cube
 from lightning_gfn.reports.curves import histories, learning_curves, running_mean
-from lightning_gfn.reports.markdown import comparison_markdown
+from lightning_gfn.reports.rendering import sentences, tables
+from lightning_gfn.reports.rendering.markdown import comparison_markdown
+from lightning_gfn.reports.rendering.sensitivity import sensitivity_table
 from lightning_gfn.reports.runs import find_runs, load_run
-from lightning_gfn.reports.sensitivity import sensitivity_table
-from lightning_gfn.reports.spending import spending
-from lightning_gfn.reports.strata import partitions
+from lightning_gfn.reports.statistics.bootstrap import HierarchicalBootstrap
+from lightning_gfn.reports.statistics.cube import Cube
+from lightning_gfn.reports.statistics.spending import spending
+from lightning_gfn.reports.statistics.strata import partitions
 
 MakeStudy = Callable[..., Path]
 DISTINCT = "distinct_correct_rouge_0.7"

@@ -11,7 +11,7 @@ from types import ModuleType
 import pytest
 import torch
 
-from lightning_gfn.types import Problem, Rollouts
+from lightning_gfn.types import Problem, Rollouts, StepBatch
 
 
 def load_helper(name: str) -> ModuleType:
@@ -53,10 +53,12 @@ def make_rollouts() -> Callable[..., Rollouts]:
             problems=tuple(problems),
             problem_index_B=torch.tensor(index),
             trajectory_index_N=torch.arange(len(completions)),
-            context_ids_NC=context_ids,
-            context_mask_NC=context_mask,
-            action_ids_NT=action_ids,
-            action_mask_NT=action_mask,
+            steps=StepBatch(
+                context_ids,
+                context_mask,
+                action_ids,
+                action_mask,
+            ),
             completions=tuple(completions),
             sources=("on_policy",) * len(completions),
         )

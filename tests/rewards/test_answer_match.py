@@ -60,7 +60,7 @@ def test_terms_hold_one_value_a_prefix_and_the_verdict_on_the_whole_text(policy,
     )
     assert terms["correct"][1].nonzero().flatten().tolist() == [17]
     assert terms["correct"][2].sum() == 0
-    log_reward = AnswerMatch().combine(terms, rollouts, step=0)
+    log_reward = AnswerMatch().combine(terms, rollouts, optimizer_step=0)
     assert torch.equal(log_reward.terminal_B, correct_B.float())
     assert log_reward.prefix_BT1 is terms["correct"]
 
@@ -70,7 +70,7 @@ def test_terminal_terms_alone_are_the_reward_of_a_reward_maximiser(policy, make_
         [Problem("a", "Q?", answer="1/2", answer_style="math")], ["so \\boxed{0.5}", "\\boxed{5}"], [0, 0]
     )
     terms, correct_B = AnswerMatch().terms(rollouts, policy, prefixes=False)
-    log_reward = AnswerMatch().combine(terms, rollouts, step=3)
+    log_reward = AnswerMatch().combine(terms, rollouts, optimizer_step=3)
     assert log_reward.terminal_B.tolist() == [1.0, 0.0] and log_reward.prefix_BT1 is None
     assert correct_B is not None and correct_B.tolist() == [True, False]
     assert policy.decode_calls == 0

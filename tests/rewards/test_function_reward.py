@@ -58,6 +58,7 @@ def test_columns_reach_the_function_as_lists(rollouts, policy) -> None:
         "prompts": ["Q0?", "Q1?", "Q1?"],
         "answer": ["4", "5", "5"],
         "id": ["p0", "p1", "p1"],
+        "completion_ids": rollouts.action_lists(),
         "level": [1, 2, 2],
         "type": ["algebra", None, None],
     }
@@ -86,7 +87,7 @@ def test_reserved_columns_are_not_shadowed_by_metadata(make_rollouts, policy) ->
 def test_none_counts_as_zero_and_arrays_are_fine(result, rollouts, policy) -> None:
     reward = FunctionReward(lambda completions, **kwargs: result)
     terms, _ = reward.terms(rollouts, policy, prefixes=False)
-    assert reward.combine(terms, rollouts, step=0).terminal_B.tolist() == [1.0, 0.0, 3.0]
+    assert reward.combine(terms, rollouts, optimizer_step=0).terminal_B.tolist() == [1.0, 0.0, 3.0]
 
 
 @pytest.mark.parametrize(
@@ -175,7 +176,7 @@ def test_prefix_values_come_from_one_call_on_every_prefix_text(rollouts, policy)
     terms, _ = reward.terms(rollouts, policy, prefixes=True)
     assert terms["length"].tolist() == [[40, 41, 42, 42, 42], [50, 51, 52, 53, 54], [50, 51, 51, 51, 51]]
     assert len(calls) == 1 and calls[0][0][:4] == ["", "a", "ab", ""]
-    log_reward = reward.combine(terms, rollouts, step=0)
+    log_reward = reward.combine(terms, rollouts, optimizer_step=0)
     assert log_reward.terminal_B.tolist() == [42, 54, 51]
     assert reward.terms(rollouts, policy, prefixes=False)[0]["length"].tolist() == [42, 54, 51]
 

@@ -12,7 +12,7 @@ import torch
 from lightning_gfn.interfaces import RewardNetwork
 from lightning_gfn.rewards.answer_match import AnswerMatch
 from lightning_gfn.rewards.learned import AGGREGATES, LearnedReward
-from lightning_gfn.rewards.tempered import SumReward, WeightedReward
+from lightning_gfn.rewards.weighted_sum import SumReward, WeightedReward
 from lightning_gfn.types import Problem, Rollouts
 
 PROBLEM = Problem(id="p", prompt="1 + 1?\n", answer="2")
@@ -74,7 +74,7 @@ def test_aggregates_against_probabilities(aggregate: Any, rollouts: Rollouts, po
 
 def test_planted_errors_are_noticed(rollouts: Rollouts, policy: Any) -> None:
     """Another aggregate, a missing sigmoid or a shifted step would give other numbers."""
-    values = {name: terminal(LearnedReward(FakeNetwork(), aggregate=name), rollouts, policy)[0] for name in AGGREGATES}  # type: ignore[arg-type]
+    values = {name: terminal(LearnedReward(FakeNetwork(), aggregate=name), rollouts, policy)[0] for name in AGGREGATES}
     assert len({round(value, 3) for value in values.values()}) == 4
     assert terminal(LearnedReward(FakeNetwork(False), aggregate="last"), rollouts, policy)[0] == pytest.approx(
         score_of(PROBLEM.prompt, [TEXTS[0]]), abs=1e-5
@@ -151,3 +151,57 @@ def test_bad_settings_are_named(settings: dict[str, Any], message: str) -> None:
 def test_preferences_have_no_product() -> None:
     with pytest.raises(ValueError, match="trained on preferences.*set aggregate: last"):
         LearnedReward(FakeNetwork(is_calibrated=False))
+
+
+def test_a_token_that_spans_the_separator(make_policy: Any, make_rollouts: MakeRollouts) -> None:
+    """A prefix has the steps of its own text, though they are no beginning of those of the whole solution."""
+
+    class Spanning(make_policy):  # type: ignore[misc]
+        def decode(self, ids: Sequence[int]) -> str:
+            return super().decode(ids).replace("N", "\n\nSo").replace("E", ".\n\n")
+
+    policy, network = Spanning(max_new_tokens=60), FakeNetwork()
+    reward = LearnedReward(network, separator="\n\n", floor=-50.0, empty=-1.0)
+    rollouts = make_rollouts([PROBLEM], ["aNbNcEd", "aE", "N"], [0, 0, 0])
+    terms, _ = reward.terms(rollouts, policy, prefixes=True)
+    known = {
+        (0, 0): [], (0, 2): ["a\n\n", "So"], (0, 4): ["a\n\n", "Sob\n\n", "So"], (1, 0): [], (2, 0): [],
+        (0, 6): ["a\n\n", "Sob\n\n", "Soc.\n\n"], (0, 7): ["a\n\n", "Sob\n\n", "Soc.\n\n", "d"],
+        (1, 2): ["a.\n\n"], (2, 1): ["\n\nSo"],
+    }  # fmt: skip
+    for b, text in enumerate(("aNbNcEd", "aE", "N")):
+        for end in range(len(text) + 1):
+            steps = known.get((b, end))
+            value = -50.0 if steps is None else written(steps, "product") if steps else -1.0
+            assert terms["learned"][b, end].item() == pytest.approx(value, abs=1e-5), (b, end)
+    (call,) = network.calls
+    assert len(call) == 5, "three solutions, and the two prefixes that begin a step with their last token"
+    whole, _ = reward.terms(rollouts, policy, prefixes=False)
+    torch.testing.assert_close(whole["learned"], rollouts.at_last_prefix(terms["learned"]))
+
+
+def test_another_policy_has_other_tokens(make_policy: Any, make_rollouts: MakeRollouts) -> None:
+    class Swapped(make_policy):  # type: ignore[misc]
+        def decode(self, ids: Sequence[int]) -> str:
+            return super().decode(ids).replace("a", "\n")
+
+    reward = LearnedReward(FakeNetwork())
+    assert reward.cut(make_policy().encode_completion("xay"), make_policy()) == [3]
+    assert reward.cut(make_policy().encode_completion("xay"), Swapped()) == [2, 3]
+
+
+def test_the_separator_is_the_networks() -> None:
+    network = FakeNetwork()
+    assert LearnedReward(network).separator == "\n"
+    network.separator = "\n\n"
+    assert LearnedReward(network).separator == LearnedReward(network, separator="\n\n").separator == "\n\n"
+    with pytest.raises(ValueError, match=r"reward.separator is '\\n', but the reward network was trained on.*'\\n\\n'"):
+        LearnedReward(network, separator="\n")
+
+
+def test_a_sum_has_one_separator() -> None:
+    one, two = (WeightedReward(LearnedReward(FakeNetwork(), separator=text)) for text in ("\n", "\n\n"))
+    assert SumReward({"a": WeightedReward(AnswerMatch()), "b": two}).separator == "\n\n"
+    assert SumReward({"a": WeightedReward(AnswerMatch())}).separator is None
+    with pytest.raises(ValueError, match=r"SumReward: terms judge steps that end differently.*give all one separator"):
+        SumReward({"a": one, "b": two})

@@ -8,9 +8,9 @@ import torch
 from lightning_gfn.answers.noise import flipped
 from lightning_gfn.rewards.answer_match import AnswerMatch
 from lightning_gfn.rewards.noisy import NoisyAnswerMatch
-from lightning_gfn.rewards.tempered import SumReward, WeightedReward
+from lightning_gfn.rewards.weighted_sum import SumReward, WeightedReward
 from lightning_gfn.rollouts.batching import select_trajectories
-from lightning_gfn.rollouts.rewarding import evaluate_rewards
+from lightning_gfn.rollouts.rewarded_sampler import evaluate_rewards
 from lightning_gfn.types import Problem
 
 PROBLEMS = [Problem("a", "Q?", answer="4"), Problem("b", "R??", answer="42")]

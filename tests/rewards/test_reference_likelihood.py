@@ -31,10 +31,7 @@ def test_prefix_values_equal_a_written_loop(make_policy, make_rollouts) -> None:
     assert terms["log_p_ref"][3, 10] == pytest.approx(
         float(
             policy.score(
-                rollouts.context_ids_NC,
-                rollouts.context_mask_NC,
-                rollouts.action_ids_NT,
-                rollouts.action_mask_NT,
+                rollouts.steps,
                 reference=True,
             )
             .log_pf_NT[3]
@@ -61,9 +58,11 @@ def test_terminal_values_are_the_last_prefix_values(policy, make_rollouts) -> No
     rollouts = make_rollouts([Problem("p", "What?")], TEXTS, [0] * 4)
     prefix_terms, _ = ReferenceLikelihood().terms(rollouts, policy, prefixes=True)
     terms, _ = ReferenceLikelihood().terms(rollouts, policy, prefixes=False)
-    from_prefixes = ReferenceLikelihood().combine(prefix_terms, rollouts, step=0)
+    from_prefixes = ReferenceLikelihood().combine(prefix_terms, rollouts, optimizer_step=0)
     assert torch.allclose(terms["log_p_ref"], from_prefixes.terminal_B)
-    assert torch.allclose(ReferenceLikelihood().combine(terms, rollouts, step=9).terminal_B, from_prefixes.terminal_B)
+    assert torch.allclose(
+        ReferenceLikelihood().combine(terms, rollouts, optimizer_step=9).terminal_B, from_prefixes.terminal_B
+    )
 
 
 def test_steps_of_one_trajectory_add_up(policy, make_rollouts) -> None:

@@ -9,12 +9,12 @@ from lightning_gfn.interfaces import Buffer, Reward
 from lightning_gfn.rewards.function import FunctionReward
 from lightning_gfn.rewards.likelihood import ReferenceLikelihood
 from lightning_gfn.rewards.schedules import Cosine
-from lightning_gfn.rewards.tempered import SumReward
+from lightning_gfn.rewards.weighted_sum import SumReward
 from lightning_gfn.rollouts.behaviour import BehaviourMix
 
 SUM = """
 reward:
-  class_path: lightning_gfn.rewards.tempered.SumReward
+  class_path: lightning_gfn.rewards.weighted_sum.SumReward
   init_args:
     terms:
       likelihood:

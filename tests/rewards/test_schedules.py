@@ -30,6 +30,12 @@ def test_a_plain_number_is_constant() -> None:
 
 
 @pytest.mark.parametrize("kind", [Linear, Cosine])
+def test_a_schedule_that_never_moves_is_refused(kind: type[Linear] | type[Cosine]) -> None:
+    with pytest.raises(ValueError, match=rf"{kind.__name__}: start and end are both 0.5.*Constant"):
+        kind(0.5, 0.5, 100)
+
+
+@pytest.mark.parametrize("kind", [Linear, Cosine])
 def test_no_steps_is_refused(kind: type[Linear] | type[Cosine]) -> None:
     with pytest.raises(ValueError, match=r"steps=0 .*Constant"):
         kind(1.0, 2.0, 0)

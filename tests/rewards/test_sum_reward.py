@@ -10,7 +10,7 @@ from lightning_gfn.rewards.answer_match import AnswerMatch
 from lightning_gfn.rewards.function import FunctionReward
 from lightning_gfn.rewards.likelihood import ReferenceLikelihood
 from lightning_gfn.rewards.schedules import Linear
-from lightning_gfn.rewards.tempered import SumReward, WeightedReward
+from lightning_gfn.rewards.weighted_sum import SumReward, WeightedReward
 from lightning_gfn.types import LogReward, Problem, Rollouts
 
 PROBLEMS = [Problem("p", "What?", answer="4")]
@@ -102,8 +102,8 @@ def test_a_summand_may_combine_as_it_likes(rollouts, policy) -> None:
         def terms(self, rollouts, policy, *, prefixes):
             return {"value": torch.tensor([1.0, 2.0, 3.0])}, None
 
-        def combine(self, terms: Mapping[str, torch.Tensor], rollouts: Rollouts, step: int) -> LogReward:
-            return LogReward(terminal_B=2.0 * terms["value"] + step)
+        def combine(self, terms: Mapping[str, torch.Tensor], rollouts: Rollouts, optimizer_step: int) -> LogReward:
+            return LogReward(terminal_B=2.0 * terms["value"] + optimizer_step)
 
     reward = SumReward({"d": WeightedReward(Doubled(), temperature=4.0)})
     terms, correct_B = reward.terms(rollouts, policy, prefixes=False)
@@ -114,12 +114,12 @@ def test_a_summand_may_combine_as_it_likes(rollouts, policy) -> None:
 def test_wrong_settings_are_named(rollouts, policy) -> None:
     with pytest.raises(ValueError, match="'terms' is empty"):
         SumReward({})
-    with pytest.raises(ValueError, match="temperature 0.0 at step 0 must be above 0"):
+    with pytest.raises(ValueError, match="temperature 0.0 at optimiser step 0 must be above 0"):
         WeightedReward(AnswerMatch(), temperature=0.0)
     falling = SumReward({"a": WeightedReward(AnswerMatch(), temperature=Linear(1.0, 0.0, 10))})
     terms, _ = falling.terms(rollouts, policy, prefixes=False)
     falling.combine(terms, rollouts, 9)
-    with pytest.raises(ValueError, match="temperature 0.0 at step 10"):
+    with pytest.raises(ValueError, match="temperature 0.0 at optimiser step 10"):
         falling.combine(terms, rollouts, 10)
 
 

@@ -48,7 +48,7 @@ class CountingReward(Reward):
         verdicts_B = rollouts.action_mask_NT.sum(1) % 2 == 0
         return {self.name: values}, verdicts_B if self.checks_answers else None
 
-    def combine(self, terms: Mapping[str, Tensor], rollouts: Rollouts, step: int) -> LogReward:
+    def combine(self, terms: Mapping[str, Tensor], rollouts: Rollouts, optimizer_step: int) -> LogReward:
         values = terms[self.name]
         if values.dim() == 1:
             return LogReward(values)

@@ -14,7 +14,7 @@ MIX = BehaviourMix(
 
 def test_problems_draw_sources_in_the_stated_shares() -> None:
     count = 20_000
-    drawn = Counter(MIX.source(f"p{i % 100}", seed=0, step=i // 100) for i in range(count))
+    drawn = Counter(MIX.source(f"p{i % 100}", seed=0, rollout_step=i // 100) for i in range(count))
     observed = [drawn[source] for source in MIX.shares]
     assert stats.chisquare(observed, [share * count for share in MIX.shares.values()]).pvalue > 1e-3
     swapped = [0.2, 0.25, 0.4, 0.1, 0.05]
@@ -22,22 +22,22 @@ def test_problems_draw_sources_in_the_stated_shares() -> None:
 
 
 def test_temperatures_are_uniform_in_their_range() -> None:
-    drawn = [MIX.temperature(f"p{i}", seed=1, step=3) for i in range(5000)]
+    drawn = [MIX.temperature(f"p{i}", seed=1, rollout_step=3) for i in range(5000)]
     assert stats.kstest(drawn, stats.uniform(0.5, 1.5).cdf).pvalue > 1e-3
     assert min(drawn) >= 0.5 and max(drawn) < 2.0
 
 
 def test_decisions_depend_on_seed_step_and_problem_only() -> None:
-    decisions = [MIX.source(f"p{i}", seed=5, step=9) for i in range(50)]
-    assert decisions == [MIX.source(f"p{i}", seed=5, step=9) for i in range(50)]
-    assert decisions != [MIX.source(f"p{i}", seed=5, step=10) for i in range(50)]
-    assert decisions != [MIX.source(f"p{i}", seed=6, step=9) for i in range(50)]
+    decisions = [MIX.source(f"p{i}", seed=5, rollout_step=9) for i in range(50)]
+    assert decisions == [MIX.source(f"p{i}", seed=5, rollout_step=9) for i in range(50)]
+    assert decisions != [MIX.source(f"p{i}", seed=5, rollout_step=10) for i in range(50)]
+    assert decisions != [MIX.source(f"p{i}", seed=6, rollout_step=9) for i in range(50)]
 
 
 def test_a_share_of_zero_never_happens_and_the_default_is_on_policy() -> None:
     only = BehaviourMix(on_policy=0.0, tempered=0.0, replay=0.0, reference=1.0)
-    assert {only.source(f"p{i}", seed=0, step=i) for i in range(500)} == {"reference"}
-    assert {BehaviourMix().source(f"p{i}", seed=0, step=i) for i in range(500)} == {"on_policy"}
+    assert {only.source(f"p{i}", seed=0, rollout_step=i) for i in range(500)} == {"reference"}
+    assert {BehaviourMix().source(f"p{i}", seed=0, rollout_step=i) for i in range(500)} == {"on_policy"}
 
 
 @pytest.mark.parametrize(

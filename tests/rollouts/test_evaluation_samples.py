@@ -88,6 +88,6 @@ def test_wrong_settings_are_named(policy, problems, setting) -> None:
 
 
 def test_training_and_evaluation_draw_from_different_streams(policy, problems) -> None:
-    assert evaluation.keyed_uniforms("evaluation", seed=0, step=0, problem_ids=["p"], samples=[0], length=1) != (
-        evaluation.keyed_uniforms("action", seed=0, step=0, problem_ids=["p"], samples=[0], length=1)
-    )
+    assert evaluation.keyed_uniforms(
+        "evaluation", seed=0, rollout_step=0, problem_ids=["p"], samples=[0], length=1
+    ) != (evaluation.keyed_uniforms("action", seed=0, rollout_step=0, problem_ids=["p"], samples=[0], length=1))

@@ -9,7 +9,7 @@ from scipy import stats
 from lightning_gfn.rollouts.keyed_random import _key, keyed_uniform, keyed_uniforms
 
 WORD = 2**64 - 1
-KEY = {"seed": 3, "step": 17}
+KEY = {"seed": 3, "rollout_step": 17}
 
 
 def splitmix64(state: int, count: int) -> list[int]:
@@ -51,14 +51,14 @@ def test_a_row_depends_on_its_key_alone() -> None:
 def test_every_part_of_the_key_matters() -> None:
     def draw(stream="action", seed=3, step=17, problem="a", sample=0, turn=0):
         return keyed_uniforms(
-            stream, seed=seed, step=step, problem_ids=[problem], samples=[sample], turns=[turn], length=2
+            stream, seed=seed, rollout_step=step, problem_ids=[problem], samples=[sample], turns=[turn], length=2
         )[0].tolist()
 
     variants = [draw(), draw(stream="evaluation"), draw(seed=4), draw(step=18), draw(problem="b"), draw(sample=1)]
     variants += [draw(turn=1), draw(turn=2), draw(sample=1, turn=1)]
     variants += [draw(problem="a "), draw(seed=17, step=3), draw(step=-1), draw()[::-1]]
     assert len({tuple(variant) for variant in variants}) == len(variants)
-    assert keyed_uniform("source", seed=3, step=17, problem_id="a") == draw("source")[0]
+    assert keyed_uniform("source", seed=3, rollout_step=17, problem_id="a") == draw("source")[0]
 
 
 @pytest.mark.parametrize("axis", ["positions", "samples", "problems", "steps"])
@@ -73,7 +73,7 @@ def test_uniform_and_independent_along_every_axis(axis: str) -> None:
             "action", **KEY, problem_ids=[f"train/{i}" for i in range(count)], samples=[0] * count, length=1
         )[:, 0],
         "steps": lambda: numpy.array(
-            [keyed_uniform("source", seed=0, step=step, problem_id="p") for step in range(count)]
+            [keyed_uniform("source", seed=0, rollout_step=step, problem_id="p") for step in range(count)]
         ),
     }
     values = draws[axis]()

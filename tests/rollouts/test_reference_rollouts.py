@@ -4,10 +4,11 @@ from collections import Counter
 from dataclasses import replace
 
 import pytest
+import torch
+from torch import Tensor
 
-from lightning_gfn.rollouts import reference
 from lightning_gfn.rollouts.reference import reference_rollouts, with_reference_scores
-from lightning_gfn.types import EvalRecord, Problem
+from lightning_gfn.types import EvalRecord, Problem, Scores
 
 
 def test_each_problem_gets_one_of_its_solutions(policy, problems) -> None:
@@ -67,6 +68,9 @@ def test_reference_scores_equal_a_written_loop(make_policy, problems, max_rows) 
 
 
 def test_a_forgotten_stop_would_be_noticed(make_policy, problems, monkeypatch) -> None:
-    monkeypatch.setattr(reference, "append_stop", lambda tokens, stops, mask, forced: (tokens, mask))
+    def without_stop(scores: Scores, mask_NT: Tensor, *, dtype: torch.dtype | None = None) -> Tensor:
+        return scores.log_pf_NT.masked_fill(~mask_NT, 0.0).sum(1, dtype=dtype)
+
+    monkeypatch.setattr(Scores, "log_prob_N", without_stop)
     with pytest.raises(AssertionError):
         test_reference_scores_equal_a_written_loop(make_policy, problems, 100)

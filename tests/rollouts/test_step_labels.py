@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from datamodules.synthetic import SyntheticWordProblems
-from lightning_gfn.rollouts.step_labels import Attempt, Completions, ExactArithmetic, ExactSolutions, attempt_of
+from lightning_gfn.rollouts.step_labels import Completions, ExactArithmetic, ExactSolutions, SteppedSolution, attempt_of
 from lightning_gfn.types import Problem
 
 SOLUTIONS = {"3 + 4 = 7.\nThe answer is: 7": "sum", "4 + 3 = 7.\nSo 7.\nThe answer is: 7": "turned"}
@@ -30,7 +30,7 @@ CASES = [
 ]
 
 
-def attempts(*texts: str, problem: Problem = PROBLEM) -> list[Attempt]:
+def attempts(*texts: str, problem: Problem = PROBLEM) -> list[SteppedSolution]:
     found = [attempt_of(problem, f"1/{n}", text, "\n") for n, text in enumerate(texts)]
     assert all(found)
     return [attempt for attempt in found if attempt is not None]
@@ -87,7 +87,7 @@ def completing(make_policy: Any) -> Any:
     return policy
 
 
-def answer_attempts(*texts: str) -> list[Attempt]:
+def answer_attempts(*texts: str) -> list[SteppedSolution]:
     """Attempts in two steps: all up to the answer mark, and the answer."""
     problem = Problem(id="p", prompt="? ", answer="7", answer_style="gsm8k")
     found = [attempt_of(problem, f"1/{n}", text, "#### ") for n, text in enumerate(texts)]

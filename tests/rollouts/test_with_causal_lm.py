@@ -7,15 +7,15 @@ import torch
 
 from lightning_gfn.buffers.replay import ReplayBuffer
 from lightning_gfn.policies.causal_lm import CausalLM
-from lightning_gfn.policies.tokenizers import TokenizerSettings
+from lightning_gfn.policies.text.tokenizers import TokenizerSettings
 from lightning_gfn.rewards.answer_match import AnswerMatch
 from lightning_gfn.rewards.likelihood import ReferenceLikelihood
-from lightning_gfn.rewards.tempered import SumReward, WeightedReward
+from lightning_gfn.rewards.weighted_sum import SumReward, WeightedReward
 from lightning_gfn.rollouts.batching import to_trajectories
 from lightning_gfn.rollouts.behaviour import BehaviourMix
+from lightning_gfn.rollouts.completion_sampler import RolloutSampler
 from lightning_gfn.rollouts.evaluation import sample_completions
-from lightning_gfn.rollouts.rewarding import evaluate_rewards
-from lightning_gfn.rollouts.sampler import RolloutSampler
+from lightning_gfn.rollouts.rewarded_sampler import evaluate_rewards
 from lightning_gfn.types import Problem, Rollouts, Scores
 
 LLAMA = {
@@ -50,10 +50,7 @@ def language_model() -> CausalLM:
 def score(model: CausalLM, rollouts: Rollouts, **options: bool) -> Scores:
     with torch.no_grad():
         return model.score(
-            rollouts.context_ids_NC,
-            rollouts.context_mask_NC,
-            rollouts.action_ids_NT,
-            rollouts.action_mask_NT,
+            rollouts.steps,
             **options,
         )
 
@@ -70,7 +67,7 @@ def test_a_training_loop_of_rollouts(language_model: CausalLM) -> None:
     buffer = ReplayBuffer(replacement=False, duplicates="edit_distance")
     seen: set[str] = set()
     for step in range(4):
-        rollouts = sampler.collect(language_model, PROBLEMS, step=step, buffer=buffer, device="cpu")
+        rollouts = sampler.collect(language_model, PROBLEMS, rollout_step=step, buffer=buffer, device="cpu").rollouts
         rollouts, calls = evaluate_rewards(rollouts, reward, language_model, prefixes=True)
         seen.update(rollouts.sources)
         assert calls == rollouts.num_trajectories - rollouts.sources.count("replay")
@@ -83,21 +80,21 @@ def test_a_training_loop_of_rollouts(language_model: CausalLM) -> None:
         for b, source in enumerate(rollouts.sources):
             if source == "reference":
                 assert bool(rollouts.correct_B[b]) and rollouts.completions[b] in rollouts.problem_of(b).solutions
-        buffer.add(to_trajectories(rollouts, log_reward, step=step))
+        buffer.add(to_trajectories(rollouts, log_reward, optimizer_step=step))
     assert seen == {"on_policy", "tempered", "replay", "reference"}
 
 
 def test_samples_do_not_depend_on_the_batch(language_model: CausalLM) -> None:
     sampler = RolloutSampler(num_samples=4, behaviour=BehaviourMix(on_policy=0.5, tempered=0.5), seed=1)
-    whole = sampler.collect(language_model, PROBLEMS, step=2, buffer=None, device="cpu")
-    alone = sampler.collect(language_model, PROBLEMS[3:4], step=2, buffer=None, device="cpu")
+    whole = sampler.collect(language_model, PROBLEMS, rollout_step=2, buffer=None, device="cpu").rollouts
+    alone = sampler.collect(language_model, PROBLEMS[3:4], rollout_step=2, buffer=None, device="cpu").rollouts
     assert alone.completions == whole.completions[12:16]
     assert len(set(whole.completions)) > 20
 
 
 def test_on_policy_behaviour_is_the_policy_itself(language_model: CausalLM) -> None:
     sampler = RolloutSampler(num_samples=2, behaviour=BehaviourMix(), seed=1)
-    rollouts = sampler.collect(language_model, PROBLEMS, step=0, buffer=None, device="cpu")
+    rollouts = sampler.collect(language_model, PROBLEMS, rollout_step=0, buffer=None, device="cpu").rollouts
     assert rollouts.behaviour_log_pf_NT is not None
     assert torch.allclose(rollouts.behaviour_log_pf_NT, score(language_model, rollouts).log_pf_NT, atol=1e-4)
 

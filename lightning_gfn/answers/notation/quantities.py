@@ -29,9 +29,9 @@ _OUT_OF = re.compile(r"^([0-9]+) (?:out of|in) ([0-9]+)$")
 _COMPOUND = re.compile(r"([0-9]+(?:\.[0-9]+)?)\s*([A-Za-z]+)\.?(?:,?\s+(?:and\s+)?|$)")
 _SCALES = {"hundred": 2, "thousand": 3, "million": 6, "billion": 9, "trillion": 12}
 _PARTS = {
-    "half": 2, "quarter": 4, "halves": 2, "third": 3, "thirds": 3, "fourth": 4, "fourths": 4, "fifth": 5,
-    "fifths": 5, "sixth": 6, "sixths": 6, "seventh": 7, "sevenths": 7, "eighth": 8, "eighths": 8, "ninth": 9,
-    "ninths": 9, "tenth": 10, "tenths": 10, "hundredths": 100, "thousandths": 1000,
+    "half": 2, "quarter": 4, "halves": 2, "third": 3, "thirds": 3, "fourth": 4, "fourths": 4, "fifth": 5, "fifths": 5,
+    "sixth": 6, "sixths": 6, "seventh": 7, "sevenths": 7, "eighth": 8, "eighths": 8, "ninth": 9, "ninths": 9,
+    "tenth": 10, "tenths": 10, "hundredths": 100, "thousandths": 1000,
 }  # fmt: skip
 _SINGLE_LETTER_UNITS = frozenset("mgshlL")
 _OPERATIONS = frozenset([

@@ -1,0 +1,164 @@
+"""Records of JSON, JSON lines, CSV and Parquet files, one at a time, each with its line."""
+
+from __future__ import annotations
+
+import csv
+import gzip
+import io
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Any
+
+CONTAINERS = (".jsonl", ".json", ".csv", ".parquet")
+COMPRESSED = ".gz"
+SUFFIXES = (*CONTAINERS, *(name + COMPRESSED for name in CONTAINERS if name != ".parquet"))
+"""Endings of the files that can be read; Parquet has a compression of its own."""
+LARGEST_CELL = 2**31 - 1
+BATCH = 1024
+
+
+@dataclass(frozen=True)
+class BadRecord:
+    """A record that cannot be read, though those after it can.
+
+    Args:
+        reason: what is wrong with it.
+    """
+
+    reason: str
+
+
+class BrokenFile(ValueError):
+    """A file whose further records cannot be read.
+
+    Args:
+        line: where it breaks.
+        reason: what is wrong with it.
+    """
+
+    def __init__(self, line: int, reason: str) -> None:
+        super().__init__(reason)
+        self.line = line
+
+
+def suffix_of(file: Path) -> str | None:
+    """Which of ``SUFFIXES`` a file has; None if none."""
+    return next((suffix for suffix in sorted(SUFFIXES, key=len, reverse=True) if file.name.endswith(suffix)), None)
+
+
+def records(file: Path) -> Iterator[tuple[int, Any]]:
+    """(line, value) of each record of a file, line by line where the container allows it.
+
+    A value is a ``BadRecord`` where one record alone is broken. The lines of a Parquet file are its rows. Cells of a
+    CSV file are texts, empty ones None.
+
+    Raises:
+        BrokenFile: the file cannot be read any further.
+    """
+    suffix = suffix_of(file)
+    if suffix is None:
+        raise BrokenFile(1, f"the name must end in {', '.join(SUFFIXES)}")
+    if suffix == ".parquet":
+        yield from _parquet(file)
+        return
+    try:
+        with gzip.open(file, "rb") if suffix.endswith(COMPRESSED) else file.open("rb") as stream:
+            container = suffix.removesuffix(COMPRESSED)
+            yield from {".csv": _csv, ".json": _json, ".jsonl": _lines}[container](stream)  # type: ignore[arg-type]
+    except (gzip.BadGzipFile, EOFError) as error:
+        raise BrokenFile(1, f"not a whole gzip file: {error}") from error
+
+
+def _parquet(file: Path) -> Iterator[tuple[int, Any]]:
+    from pyarrow import ArrowException
+    from pyarrow.parquet import ParquetFile
+
+    line = 1
+    try:
+        with ParquetFile(file) as table:
+            for batch in table.iter_batches(batch_size=BATCH):
+                for record in batch.to_pylist():
+                    yield line, record
+                    line += 1
+    except (ArrowException, OSError) as error:
+        raise BrokenFile(line, f"not a Parquet file that can be read: {error}") from error
+
+
+def _csv(stream: IO[bytes]) -> Iterator[tuple[int, Any]]:
+    csv.field_size_limit(LARGEST_CELL)
+    reader = csv.reader(io.TextIOWrapper(stream, encoding="utf-8-sig", newline=""), strict=True)
+    line = 1
+    try:
+        header = next(reader, [])
+        if len(set(header)) < len(header) or "" in header:
+            raise BrokenFile(1, f"the first line must name each column, and each once, found {header!r:.200}")
+        line = reader.line_num + 1
+        for cells in reader:
+            if len(cells) == len(header):
+                yield line, {name: cell if cell else None for name, cell in zip(header, cells, strict=True)}
+            elif cells:
+                yield line, BadRecord(f"has {len(cells)} cells, the first line names {len(header)} columns")
+            line = reader.line_num + 1
+    except (csv.Error, UnicodeDecodeError) as error:
+        raise BrokenFile(line, f"not CSV in UTF-8: {error}") from error
+
+
+def _json(stream: IO[bytes]) -> Iterator[tuple[int, Any]]:
+    """An array, one object, or (under the wrong name) JSON lines."""
+    content = stream.read()
+    try:
+        text = content.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise BrokenFile(1, f"not UTF-8: {error}") from error
+    start = text.lstrip()[:1]
+    if start == "[":
+        yield from _array(text)
+        return
+    if start == "{":
+        try:
+            value = json.loads(text)
+        except json.JSONDecodeError:
+            pass  # several objects: JSON lines under the suffix .json
+        else:
+            yield 1, value
+            return
+    yield from _lines(io.BytesIO(content))
+
+
+def _lines(stream: IO[bytes]) -> Iterator[tuple[int, Any]]:
+    for line, content in enumerate(stream, start=1):
+        if not content.strip():
+            continue
+        try:
+            yield line, json.loads(content.decode("utf-8-sig" if line == 1 else "utf-8"))
+        except (json.JSONDecodeError, UnicodeDecodeError) as error:
+            yield line, BadRecord(f"not a line of JSON: {error}")
+
+
+def _array(text: str) -> Iterator[tuple[int, Any]]:
+    """The elements of a JSON array with the line that each begins in."""
+    decoder = json.JSONDecoder()
+    position, line, counted = text.index("[") + 1, 1, 0
+    while True:
+        position = _skip_space(text, position)
+        line, counted = line + text.count("\n", counted, position), position
+        if text[position : position + 1] == "]":
+            return
+        try:
+            value, position = decoder.raw_decode(text, position)
+            position = _skip_space(text, position)
+            if text[position : position + 1] not in (",", "]"):
+                raise json.JSONDecodeError("expected ',' or ']' after an element", text, position)
+        except json.JSONDecodeError as error:
+            reason = f"the JSON array is broken here ({error.msg}), so rows after it cannot be read"
+            raise BrokenFile(error.lineno, reason) from error
+        yield line, value
+        position += text[position] == ","
+
+
+def _skip_space(text: str, position: int) -> int:
+    while position < len(text) and text[position] in " \t\r\n":
+        position += 1
+    return position

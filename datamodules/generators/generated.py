@@ -1,0 +1,157 @@
+"""Problems that are made from a seed: levels of difficulty, splits that share no numbers, every solution known."""
+
+from __future__ import annotations
+
+import json
+from abc import abstractmethod
+from collections.abc import Collection, Mapping
+from random import Random
+from typing import Any, ClassVar, Protocol
+
+from datamodules.common.base import ProblemDataModule, Split
+from datamodules.common.order import keyed_hash
+from lightning_gfn.answers import check_style
+from lightning_gfn.types import AnswerStyle, Problem
+
+SHARES: dict[Split, tuple[float, float]] = {"test": (0.0, 0.2), "val": (0.2, 0.3), "train": (0.3, 1.0)}
+"""Which part of the hash range of a problem's numbers each split draws from, in every family."""
+MAX_VAIN_DRAWS = 20_000
+"""Draws in a row without a new problem after which a level counts as exhausted."""
+
+
+class GeneratedProblem(Protocol):
+    """One drawn problem."""
+
+    @property
+    def level(self) -> int:
+        """Level of difficulty."""
+
+    @property
+    def question(self) -> str:
+        """The question in words."""
+
+    @property
+    def answer(self) -> int:
+        """The right answer."""
+
+    @property
+    def numbers(self) -> tuple[Any, ...]:
+        """The numbers of a problem, without words and order; those that share them are the same problem to a solver."""
+
+    @property
+    def metadata(self) -> Mapping[str, Any]:
+        """Strata of reports."""
+
+    def solutions(self) -> dict[str, str]:
+        """Every correct completion, mapped to the label of its path."""
+
+
+class GeneratedProblems(ProblemDataModule):
+    """Problems drawn by ``sample`` until each level has its share of different ones.
+
+    The numbers of a problem decide its split by one rule for all families, so training problems of one family share no
+    numbers with test problems of another.
+
+    Args:
+        levels: share of each level of difficulty.
+        num_train: training problems.
+        num_val: validation problems.
+        num_test: test problems.
+        generator_seed: key of the problems; independent of the training order, so that runs of several seeds share
+            their test problems.
+        answer_style: how completions write their answer, as in ``RowDataModule``; the reference solutions end in
+            ``The answer is: ANSWER``.
+        settings: arguments of ``ProblemDataModule``.
+
+    Raises:
+        ValueError: a level does not exist, shares are not positive, or a level has too few different problems.
+    """
+
+    id_prefix: ClassVar[str]
+    """Prefix of the problem ids."""
+    known_levels: ClassVar[Collection[int]]
+    """Levels that ``sample`` can draw."""
+
+    def __init__(
+        self,
+        *,
+        levels: dict[int, float],
+        num_train: int = 4000,
+        num_val: int = 64,
+        num_test: int = 128,
+        generator_seed: int = 0,
+        answer_style: AnswerStyle = "metamath",
+        **settings: Any,
+    ) -> None:
+        super().__init__(**settings)
+        self.levels = levels
+        unknown = sorted(set(levels) - set(self.known_levels))
+        if unknown or not levels or min(levels.values()) <= 0:
+            raise ValueError(
+                f"data.levels must map levels out of {sorted(self.known_levels)} to positive shares, got {levels}"
+            )
+        self.sizes: dict[Split, int] = {"train": num_train, "val": num_val, "test": num_test}
+        self.generator_seed = generator_seed
+        check_style(answer_style)
+        self.answer_style = answer_style
+
+    @abstractmethod
+    def sample(self, random: Random, level: int) -> GeneratedProblem:
+        """Draw a problem of a level."""
+
+    def load_split(self, split: Split) -> list[Problem]:
+        """The problems of a split, levels mixed."""
+        drawn = [
+            generated
+            for level, count in self._counts(self.sizes[split]).items()
+            for generated in self._draw(split, level, count)
+        ]
+        Random(f"{self.generator_seed}/{split}").shuffle(drawn)
+        return [self._problem(generated) for generated in drawn]
+
+    def _counts(self, total: int) -> dict[int, int]:
+        """How many problems of each level, by cumulative rounding so that they add up."""
+        whole, cumulated, given = sum(self.levels.values()), 0.0, 0
+        counts = {}
+        for level, share in self.levels.items():
+            cumulated += share
+            counts[level] = round(total * cumulated / whole) - given
+            given += counts[level]
+        return counts
+
+    def _draw(self, split: Split, level: int, count: int) -> list[GeneratedProblem]:
+        random = Random(f"{self.generator_seed}/{split}/{level}")
+        low, high = SHARES[split]
+        drawn: dict[object, GeneratedProblem] = {}
+        vain = 0
+        while len(drawn) < count and vain < MAX_VAIN_DRAWS:
+            generated = self.sample(random, level)
+            key = generated.question if split == "train" else generated.numbers
+            if key in drawn or not low <= keyed_hash("numbers", json.dumps(generated.numbers)) / 2**64 < high:
+                vain += 1
+                continue
+            drawn[key] = generated
+            vain = 0
+        if len(drawn) < count:
+            raise ValueError(
+                f"level {level} has only {len(drawn)} different {split} problems, {count} are asked "
+                f"for. Lower data.num_{split}, or the "
+                f"share of level {level} in data.levels."
+            )
+        return list(drawn.values())
+
+    def _problem(self, generated: GeneratedProblem) -> Problem:
+        question = generated.question
+        key = f"{keyed_hash('question', question):016x}"
+        paths = generated.solutions()
+        texts = list(paths)
+        Random(key).shuffle(texts)
+        return Problem(
+            id=f"{self.id_prefix}/{generated.level}/{key}",
+            prompt=self.prompt(question),
+            answer=str(generated.answer),
+            solutions=tuple(texts),
+            solution_set=paths,
+            answer_style=self.answer_style,
+            metadata=generated.metadata,
+        )

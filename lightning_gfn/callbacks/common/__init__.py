@@ -1,0 +1,1 @@
+"""Parts that several callbacks share: rows of results, files of a run, and costs."""

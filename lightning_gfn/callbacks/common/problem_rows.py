@@ -1,0 +1,175 @@
+"""Rows, identity and summaries of evaluation results."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from statistics import fmean
+from typing import TYPE_CHECKING, Any
+
+from lightning_gfn.answers import extract_answer
+from lightning_gfn.callbacks.common.run_files import ResultRow
+from lightning_gfn.metrics.functional.estimates import bootstrap_ci
+from lightning_gfn.prompts.chat import prompt_identity
+from lightning_gfn.types import EvalRecord, Problem
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from lightning_gfn.module_interfaces import EvaluatedModule
+
+HEADLINE = re.compile(r"solve_rate|pass_at_\d+|maj_at_\d+|distinct_correct_rouge_[\d.]+|coverage")
+NOT_DECODING = ("max_rows", "score_references")
+PLAIN = (str, int, float, bool, type(None))
+LEVEL = 0.95
+EXPLAINING = ("answered_share", "truncated_share")
+"""Metrics that are printed with the headline ones: a row of zeros is understood from them."""
+
+
+@dataclass(frozen=True)
+class Measured:
+    """A metric over problems with its bootstrap interval.
+
+    Args:
+        value: mean over problems.
+        low: lower bound of the 95% interval.
+        high: upper bound of the 95% interval.
+    """
+
+    value: float
+    low: float
+    high: float
+
+    def to_json(self) -> dict[str, Any]:
+        """The form of the results file."""
+        return {"value": self.value, "ci95": [self.low, self.high]}
+
+
+def is_headline(name: str) -> bool:
+    """True for the metrics whose intervals are logged and printed, too."""
+    return HEADLINE.fullmatch(name) is not None
+
+
+def problem_row(record: EvalRecord, *, keep_completions: bool) -> ResultRow:
+    """Make the row that is kept of one problem at one temperature; ``metrics`` is filled by the metrics.
+
+    ``metadata`` holds the problem's columns that are a text, a number, a truth value or nothing: strata of reports.
+    Attempts at a theorem also have their outcome and their number of tactics.
+    """
+    problem = record.problem
+    row: ResultRow = {
+        "problem_id": problem.id,
+        "temperature": record.temperature,
+        "num_samples": len(record.completions),
+        "num_correct": sum(record.correct),
+        "metrics": {},
+        "correct": list(record.correct),
+        "answers": [extract_answer(text, problem.answer_style) for text in record.completions],
+        "lengths": list(record.lengths),
+        "log_probs": list(record.log_probs),
+        "entropies": list(record.entropies),
+        "truncated": list(record.truncated),
+        "content": problem_digest(problem),
+        "metadata": {name: value for name, value in problem.metadata.items() if isinstance(value, PLAIN)},
+    }
+    if record.episodes:
+        row["outcomes"] = [episode.outcome for episode in record.episodes]
+        row["num_tactics"] = [len(episode.tactics) for episode in record.episodes]
+    if keep_completions:
+        row |= {"prompt": problem.prompt, "answer": problem.answer, "completions": list(record.completions)}
+    return row
+
+
+def problem_digest(problem: Problem) -> str:
+    """A digest of what decides how a problem is answered and judged."""
+    known = sorted(problem.solution_set.items()) if problem.solution_set is not None else None
+    content = [problem.id, prompt_identity(problem.prompt), problem.answer, problem.answer_style, known]
+    if problem.theorem is not None:
+        content += [problem.theorem.statement, *problem.theorem.context, *problem.theorem.imports]
+    return hashlib.sha256(json.dumps(content).encode()).hexdigest()[:16]
+
+
+def merge_rows(rows: Iterable[ResultRow], temperatures: Sequence[float]) -> list[ResultRow]:
+    """Rows of all ranks, each (problem, temperature) once, sorted by problem id and then in the grid's order."""
+    unique: dict[tuple[str, float], ResultRow] = {}
+    for row in rows:
+        unique.setdefault((row["problem_id"], row["temperature"]), row)
+    return [unique[key] for key in sorted(unique, key=lambda key: (key[0], temperatures.index(key[1])))]
+
+
+def decoding_settings(
+    module: EvaluatedModule, rows: Sequence[ResultRow], temperatures: Sequence[float]
+) -> dict[str, Any]:
+    """The decoding settings: the module's evaluation settings, the policy's lengths, and what the rows show."""
+    decoding = {name: value for name, value in module.decoding().items() if name not in NOT_DECODING}
+    counts = sorted({row["num_samples"] for row in rows})
+    return {**decoding, "num_samples": counts[0] if len(counts) == 1 else counts, "temperatures": list(temperatures)}
+
+
+def run_seed() -> int | None:
+    """The seed given to ``seed_everything``."""
+    value = os.environ.get("PL_GLOBAL_SEED")
+    return int(value) if value is not None else None
+
+
+def num_parameters(module: nn.Module) -> int:
+    """Weights of a module, those of a frozen reference left out."""
+    return sum(p.numel() for name, p in module.named_parameters() if ".reference." not in f".{name}")
+
+
+def run_identity(
+    module: EvaluatedModule, rows: Sequence[ResultRow], temperatures: Sequence[float], step: int
+) -> dict[str, Any]:
+    """Who was evaluated, on what, and how samples were drawn.
+
+    Args:
+        module: what was evaluated.
+        rows: of all problems and temperatures.
+        temperatures: the grid, the compared one first.
+        step: optimiser steps of the weights.
+    """
+    environment = module.environment_record()
+    digests = sorted({(row["problem_id"], row["content"]) for row in rows})
+    return {
+        "method": module.method,
+        "seed": run_seed(),
+        "step": step,
+        "decoding": decoding_settings(module, rows, temperatures),
+        **({"environment": environment} if environment else {}),
+        "problems": {"count": len(digests), "fingerprint": hashlib.sha256(repr(digests).encode()).hexdigest()[:16]},
+    }
+
+
+def measure(rows: Sequence[ResultRow], *, num_resamples: int, seed: int) -> dict[str, Measured]:
+    """Mean and interval over problems of each per-problem metric; problems without a value are left out."""
+    values: dict[str, list[float]] = {}
+    for row in rows:
+        for name, value in row["metrics"].items():
+            values.setdefault(name, []).append(value)
+    return {
+        name: Measured(fmean(found), *bootstrap_ci(found, LEVEL, num_resamples=num_resamples, seed=seed))
+        for name, found in values.items()
+    }
+
+
+def temperature_suffix(temperature: float, temperatures: Sequence[float]) -> str:
+    """Nothing for the first temperature of the grid, ``_t0.6`` for another one."""
+    return "" if temperature == temperatures[0] else f"_t{temperature:g}"
+
+
+def console_table(measured: Mapping[float, Mapping[str, Measured]], title: str) -> str:
+    """The headline numbers as aligned plain text, one column a temperature."""
+    first = next(iter(measured.values()))
+    names = [name for name in first if is_headline(name)]
+    names += [name for name in EXPLAINING if name in first and name not in names]
+    lines = [["metric", *(f"temperature {temperature:g}" for temperature in measured)]]
+    for name in names:
+        cells = [column[name] for column in measured.values()]
+        lines.append([name, *(f"{x.value:.3f} [{x.low:.3f}, {x.high:.3f}]" for x in cells)])
+    widths = [max(len(line[i]) for line in lines) for i in range(len(lines[0]))]
+    table = ["  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip() for line in lines]
+    return "\n".join([title, table[0], "-" * (sum(widths) + 2 * len(widths) - 2), *table[1:]])

@@ -1,0 +1,1 @@
+"""Sub-commands of lightning-gfn lean; each file is one."""

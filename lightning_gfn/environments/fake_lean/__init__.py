@@ -1,0 +1,1 @@
+"""A small propositional Lean in Python, for tests and trials."""

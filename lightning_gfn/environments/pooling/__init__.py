@@ -1,0 +1,1 @@
+"""Work shared among Lean processes."""

@@ -1,0 +1,174 @@
+"""What every module of a policy does: build it, and evaluate it by sampling."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import asdict
+from typing import Any, ClassVar, Literal
+
+from torch import Tensor
+
+from lightning_gfn.interfaces import Policy
+from lightning_gfn.module_interfaces import EvaluatedModule
+from lightning_gfn.modules.base import TrainedModule
+from lightning_gfn.modules.settings import EvaluationSettings, OptimizerSettings
+from lightning_gfn.modules.text_check import check_texts
+from lightning_gfn.policies.heads import Head
+from lightning_gfn.rollouts.evaluation import sample_completions
+from lightning_gfn.rollouts.proofs.proof_evaluation import sample_proofs
+from lightning_gfn.rollouts.proofs.proving import Proving, check_data_prompt
+from lightning_gfn.rollouts.reference import with_reference_scores
+from lightning_gfn.types import EvalRecord, LossOutput, Problem
+
+
+class PolicyModule(TrainedModule, EvaluatedModule):
+    """A policy in training; subclasses give ``training_step``.
+
+    Args:
+        policy: the language model; its weights are loaded in ``configure_model``, after every check has passed.
+        optimizer: AdamW settings.
+        evaluation: how completions are drawn in validation, test and prediction.
+        method: the name under which results are compared; the class of the objective if None.
+        proving: environment and prompt, where problems are theorems.
+    """
+
+    overlong_targets: ClassVar[Literal["unused", "cut"]] = "unused"
+    """What becomes of overlong texts that the module trains on."""
+    trains_with_dropout: ClassVar[bool] = False
+    """With dropout, the policy that is trained is not the one that sampled: ratios are noise before any update."""
+
+    def __init__(
+        self,
+        policy: Policy,
+        *,
+        optimizer: OptimizerSettings | None = None,
+        evaluation: EvaluationSettings | None = None,
+        method: str | None = None,
+        proving: Proving | None = None,
+    ) -> None:
+        super().__init__(optimizer=optimizer, method=method)
+        self.proving: Proving | None = proving
+        self.environment_totals: dict[str, float] = {}
+        self.policy = policy
+        self.evaluation = evaluation if evaluation is not None else EvaluationSettings()
+        self.head: Head | None = None
+
+    # ---------------------------------------------------------------- building and data
+
+    def setup(self, stage: str) -> None:
+        """Refuse data that were written with another prompt than the policy will be asked with.
+
+        Raises:
+            ValueError: names both settings.
+        """
+        if self.proving is not None:
+            check_data_prompt(self.proving, getattr(self.trainer, "datamodule", None))
+
+    def configure_model(self) -> None:
+        """Load or create tokenizer and weights, once; the policy as it is now becomes the reference of this stage."""
+        datamodule = getattr(self.trainer, "datamodule", None)
+        if self.is_built:
+            check_texts(self.policy, datamodule, self.stage, targets=self.overlong_targets)
+            return
+        if self.proving is not None:
+            self.proving.environment.setup()
+        self.policy.build(datamodule.training_texts() if datamodule is not None else ())
+        check_texts(self.policy, datamodule, self.stage, targets=self.overlong_targets)
+        self.policy.set_dropout(self.trains_with_dropout)
+        if self.needs_reference:
+            self.policy.freeze_reference()
+        if self.head is not None:
+            self.head.build_for(self.policy)
+        self.is_built = True
+
+    @property
+    def needs_reference(self) -> bool:
+        """True if this stage scores under the policy as it was at its start."""
+        return False
+
+    # ---------------------------------------------------------------- environment
+
+    def teardown(self, stage: str) -> None:
+        """End the workers of the environment; they start again where they are needed."""
+        if self.proving is not None:
+            self.proving.environment.close()
+
+    def log_output(self, output: LossOutput, **values: float | Tensor) -> None:
+        """Log a loss, and what the environment did since the last one."""
+        super().log_output(output, **values, **self.environment_metrics())
+
+    def on_validation_end(self) -> None:
+        """What validation asked of the environment is no part of the next training step's metrics."""
+        self.environment_metrics()
+
+    def environment_metrics(self) -> dict[str, float]:
+        """What the environment's counters have gained since the last call, as ``env_<name>``."""
+        if self.proving is None:
+            return {}
+        totals = {name: float(value) for name, value in self.proving.environment.counters().items()}
+        before, self.environment_totals = self.environment_totals, totals
+        return {f"env_{name}": value - before.get(name, 0.0) for name, value in totals.items()}
+
+    def environment_record(self) -> dict[str, Any]:
+        """Backend, version and limits of the environment, for results; empty without one."""
+        if self.proving is None:
+            return {}
+        limits = {"max_steps": self.proving.steps_in_evaluation}
+        return {**self.proving.environment.describe(), **limits}
+
+    # ---------------------------------------------------------------- evaluation
+
+    def decoding(self) -> dict[str, Any]:
+        """Evaluation settings and the policy's lengths, by name."""
+        lengths = {"max_new_tokens": self.policy.max_new_tokens, "min_new_tokens": self.policy.min_new_tokens}
+        return {**asdict(self.evaluation), **lengths}
+
+    def sample_records(self, problems: list[Problem]) -> list[EvalRecord]:
+        """Completions of these problems at every temperature of the evaluation grid."""
+        settings = self.evaluation
+        temperatures = settings.temperatures
+        if settings.fit_temperatures is not None and self.trainer.state.fn == "fit":
+            temperatures = settings.fit_temperatures
+        records: list[EvalRecord] = []
+        for temperature in temperatures:
+            records += self.records_at(problems, temperature)
+        if settings.score_references:
+            records = with_reference_scores(self.policy, records, max_rows=settings.max_rows, device=self.device)
+        return records
+
+    def records_at(self, problems: list[Problem], temperature: float) -> list[EvalRecord]:
+        """Completions at one temperature: whole proofs of those problems that are theorems; in the order of problems.
+
+        Raises:
+            ValueError: a problem is a theorem and there is no environment.
+        """
+        settings = self.evaluation
+        how: dict[str, Any] = {
+            "num_samples": settings.num_samples,
+            "temperature": temperature,
+            "top_k": settings.top_k,
+            "top_p": settings.top_p,
+            "seed": settings.seed,
+            "max_rows": settings.max_rows,
+        }
+        theorems = [problem for problem in problems if problem.theorem is not None]
+        others = [problem for problem in problems if problem.theorem is None]
+        if theorems and self.proving is None:
+            raise ValueError(f"problem {theorems[0].id!r} is a theorem: set model.proving.environment")
+        proofs: Iterator[EvalRecord] = iter(())
+        if self.proving is not None and theorems:
+            proofs = iter(sample_proofs(self.policy, theorems, self.proving, device=self.device, **how))
+        completions = iter(sample_completions(self.policy, others, **how) if others else ())
+        return [next(completions if problem.theorem is None else proofs) for problem in problems]
+
+    def validation_step(self, batch: list[Problem], batch_idx: int) -> list[EvalRecord]:  # type: ignore[override]
+        """Sample; callbacks turn the records into metrics."""
+        return self.sample_records(batch)
+
+    def test_step(self, batch: list[Problem], batch_idx: int) -> list[EvalRecord]:  # type: ignore[override]
+        """Sample; callbacks turn the records into metrics."""
+        return self.sample_records(batch)
+
+    def predict_step(self, batch: list[Problem], batch_idx: int) -> list[EvalRecord]:
+        """Sample; the prediction writer stores the records."""
+        return self.sample_records(batch)

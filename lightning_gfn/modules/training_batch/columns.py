@@ -1,0 +1,283 @@
+"""From scores and rewards to the columns that objectives read."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor
+
+from lightning_gfn.answers.steps import StepEnds, check_separator
+from lightning_gfn.interfaces import Objective, Policy, Reward
+from lightning_gfn.modules.training_batch.trajectory_layout import JoinedLayout
+from lightning_gfn.prompts.question_template import known_template
+from lightning_gfn.rewards.learned import LearnedReward
+from lightning_gfn.types import LogReward, Rollouts, Scores
+
+SCORE_COLUMNS = frozenset(
+    {
+        "log_pf_BT", "log_pstop_BT1", "log_pf_B", "mask_BT", "stop_mask_BT1", "step_mask_BT1", "group_B",
+        "forced_stop_B", "max_length", "old_log_pf_BT", "old_log_pstop_BT1", "entropy_BT1",
+    }
+)  # fmt: skip
+REFERENCE_COLUMNS = frozenset({"ref_log_pf_BT", "ref_log_pstop_BT1", "ref_log_pf_B"})
+HEADS = {"log_z_B": "LogZScalar or LogZHead", "log_f_BT1": "FlowHead", "value_BT1": "ValueHead"}
+
+
+def check_columns(
+    objective: Objective,
+    reward: Reward | None,
+    head_provides: frozenset[str] | None,
+    *,
+    given: frozenset[str] = frozenset(),
+) -> None:
+    """Refuse an objective whose columns nobody gives, and a head that no objective reads.
+
+    Args:
+        objective: the loss.
+        reward: gives log rewards; None if the module has none.
+        head_provides: columns of the head; None if there is none.
+        given: further columns that the module itself gives.
+
+    Raises:
+        ValueError: names the objective, the missing column and what would provide it.
+    """
+    name = type(objective).__name__
+    reward_columns = reward.provides if reward is not None else frozenset()
+    heads = head_provides or frozenset()
+    if "value_BT1" in heads:
+        heads |= {"old_value_BT1"}
+    missing = objective.requires - SCORE_COLUMNS - reward_columns - heads - given
+    for column, head in HEADS.items():
+        if column in missing:
+            raise ValueError(f"objective {name} needs {column}: set model.head to lightning_gfn.policies.heads.{head}")
+    if "log_reward_BT1" in missing:
+        raise ValueError(
+            f"objective {name} needs log_reward_BT1 (a log reward for stopping at every prefix), but reward "
+            f"{type(reward).__name__} gives only {sorted(reward_columns)}: choose a reward with prefix values "
+            "(ReferenceLikelihood, AnswerMatch, or SumReward over such), or an objective of finished trajectories "
+            "(VarGrad, TrajectoryBalance)"
+        )
+    if "kl_coefficient" in missing:
+        raise ValueError(f"objective {name} needs kl_coefficient: set model.kl.coefficient, or objective.kl to none")
+    if missing:
+        raise ValueError(
+            f"objective {name} needs {sorted(missing)}, which neither this module nor its reward gives: choose a "
+            "module of the objective's data regime"
+        )
+    if head_provides is not None and not head_provides & objective.requires:
+        raise ValueError(
+            f"objective {name} does not read {sorted(head_provides)}: remove model.head, it would never train"
+        )
+
+
+def trajectory_sum(values_N: Tensor, rollouts: Rollouts) -> Tensor:
+    """Sum of step values within each trajectory, (B,)."""
+    return values_N.new_zeros(rollouts.num_trajectories).index_add(0, rollouts.trajectory_index_N, values_N)
+
+
+def trajectory_log_prob(scores: Scores, rollouts: Rollouts) -> Tensor:
+    """log q of each whole trajectory, all tokens and final stops, (B,), nats."""
+    return trajectory_sum(scores.log_prob_N(rollouts.action_mask_NT), rollouts)
+
+
+def step_separator(separator: str | None, objective: Objective, reward: Reward) -> str:
+    """What ends a reasoning step in this run: the module's setting, else the reward's, else a line break.
+
+    Args:
+        separator: ``model.separator``; None if it is not set.
+        objective: must read steps if the module's setting is given.
+        reward: its own separator counts if it judges steps.
+
+    Raises:
+        ValueError: module and reward differ, the separator is empty, or nothing reads it.
+    """
+    if separator is not None:
+        check_separator(separator, "model.separator")
+        if "step_mask_BT1" not in objective.requires:
+            raise ValueError(
+                f"objective {type(objective).__name__} reads no ends of steps: set its level to step, or remove "
+                "model.separator"
+            )
+    judged = reward.separator
+    if None not in (separator, judged) and judged != separator:
+        raise ValueError(
+            f"model.separator is {separator!r}, but model.reward ({type(reward).__name__}) judges steps that end in "
+            f"{judged!r}: the objective would use prefixes that were never judged. Remove model.separator, then the "
+            "reward's holds for both, or set the reward's separator to the same text"
+        )
+    return separator or judged or "\n"
+
+
+def check_reward_template(reward: Reward, data: object) -> None:
+    """Refuse data whose prompts are not those that a reward network was trained on, where both are known.
+
+    Args:
+        reward: may hold a reward network.
+        data: a datamodule.
+
+    Raises:
+        ValueError: the prompts differ.
+    """
+    asked = known_template(data)
+    for part in reward.parts():
+        learned = part.network.prompt_template if isinstance(part, LearnedReward) else None
+        if None not in (asked, learned) and asked != learned:
+            raise ValueError(
+                f"data.prompt_template ({type(data).__name__}) is {asked!r}, but the network of model.reward was "
+                f"trained on prompts {learned!r}: set data.init_args.prompt_template to that one, or train the reward "
+                "network on this one"
+            )
+
+
+def sampling_mismatch(scores: Scores, rollouts: Rollouts) -> dict[str, float]:
+    """How far the sampler and the scoring pass of one policy disagree about log q of sampled tokens, nats.
+
+        mean and maximum over the tokens of on-policy trajectories of |log q_sampled - log q_scored|
+
+    Args:
+        scores: of the policy that sampled.
+        rollouts: the trajectories.
+
+    Returns:
+        ``sampling_mismatch_mean`` and ``sampling_mismatch_max``; nothing where no log-probability of the sampler is at
+        hand: for batches with replayed or given trajectories, and without on-policy tokens.
+    """
+    if rollouts.behaviour_log_pf_NT is None:
+        return {}
+    fresh_B = torch.tensor([source == "on_policy" for source in rollouts.sources], device=scores.log_pf_NT.device)
+    mask_NT = rollouts.action_mask_NT & fresh_B[rollouts.trajectory_index_N][:, None]
+    if not bool(mask_NT.any()):
+        return {}
+    difference_M = (rollouts.behaviour_log_pf_NT - scores.log_pf_NT.detach())[mask_NT].abs()
+    return {
+        "sampling_mismatch_mean": float(difference_M.mean()),
+        "sampling_mismatch_max": float(difference_M.max()),
+    }
+
+
+class StepBoundaries:
+    """Finds the prefixes that end a reasoning step: those that end a separator, the empty one and the whole action.
+
+    Args:
+        policy: decodes tokens.
+        separator: what ends a step.
+    """
+
+    def __init__(self, policy: Policy, separator: str = "\n") -> None:
+        self.separator = separator
+        self.ends = StepEnds(policy.decode, separator)
+
+    def __call__(self, action_ids_NT: Tensor, action_mask_NT: Tensor) -> Tensor:
+        """bool (N, T + 1)."""
+        lengths = action_mask_NT.sum(1).tolist()
+        boundary_NT1 = torch.zeros(len(lengths), action_ids_NT.shape[1] + 1, dtype=torch.bool)
+        for n, (row, length) in enumerate(zip(action_ids_NT.tolist(), lengths, strict=True)):
+            boundary_NT1[n, [0, *self.ends(row[:length]), length]] = True
+        return boundary_NT1.to(action_mask_NT.device)
+
+
+def constant_columns(
+    objective: Objective,
+    policy: Policy,
+    rollouts: Rollouts,
+    layout: JoinedLayout,
+    scores: Scores,
+    log_reward: LogReward | None,
+    boundaries: StepBoundaries,
+    further: Mapping[str, Tensor],
+    *,
+    max_steps: int = 1,
+) -> dict[str, Tensor]:
+    """The columns of a rollout batch that no update changes, and what ``prepare`` derives from them.
+
+    Trajectories of several steps are read in the ``JoinedLayout``; the reasoning steps of a proof are its tactics.
+
+    Args:
+        objective: says which are needed.
+        policy: knows the maximum length.
+        rollouts: the whole rollout batch.
+        layout: of these rollouts.
+        scores: of the policy that updates begin with; they become the "old" log-probabilities.
+        log_reward: tempered log rewards, if there are any.
+        boundaries: finds the ends of reasoning steps.
+        further: constant columns from elsewhere (reference, old values, coefficients).
+        max_steps: the most steps that a trajectory may have.
+
+    Returns:
+        Those that the objective requires, what ``prepare`` made of them, and ``log_reward_B`` if there is one.
+    """
+    columns: dict[str, Tensor] = {
+        "mask_BT": layout.mask_BT,
+        "stop_mask_BT1": layout.stop_mask(scores),
+        "group_B": rollouts.problem_index_B,
+        "old_log_pf_BT": layout.log_pf(scores).detach(),
+        "old_log_pstop_BT1": layout.log_pstop(scores).detach(),
+        "forced_stop_B": layout.lengths_N[layout.last_step_B] >= policy.max_new_tokens,
+        "max_length": torch.tensor((policy.max_new_tokens + 1) * max_steps - 1, device=layout.mask_BT.device),
+        **further,
+    }
+    if "step_mask_BT1" in objective.requires:
+        columns["step_mask_BT1"] = (
+            layout.starts_step_BT1
+            if layout.is_joined
+            else boundaries(rollouts.action_ids_NT, rollouts.action_mask_NT) & scores.stop_mask_NT1
+        )
+    if log_reward is not None:
+        columns["log_reward_B"] = log_reward.terminal_B
+        if log_reward.prefix_BT1 is not None:
+            columns["log_reward_BT1"] = log_reward.prefix_BT1
+    required = {name: column for name, column in columns.items() if name in objective.requires}
+    terminal = {"log_reward_B": columns["log_reward_B"]} if log_reward is not None else {}
+    return {**terminal, **required, **objective.prepare(required)}
+
+
+def live_columns(rollouts: Rollouts, layout: JoinedLayout, scores: Scores) -> dict[str, Tensor]:
+    """The columns that carry the policy's gradient."""
+    columns = {
+        "log_pf_BT": layout.log_pf(scores),
+        "log_pstop_BT1": layout.log_pstop(scores),
+        "log_pf_B": trajectory_log_prob(scores, rollouts),
+    }
+    return columns if scores.entropy_NT1 is None else {**columns, "entropy_BT1": layout.prefixes(scores.entropy_NT1)}
+
+
+def joined_columns(columns_N: Mapping[str, Tensor], layout: JoinedLayout) -> dict[str, Tensor]:
+    """Columns of a head, those per prefix read in the ``JoinedLayout``."""
+    return {name: layout.prefixes(column) if name.endswith("_BT1") else column for name, column in columns_N.items()}
+
+
+def build_columns(
+    objective: Objective,
+    policy: Policy,
+    rollouts: Rollouts,
+    scores: Scores,
+    log_reward: LogReward | None,
+    head_columns: Mapping[str, Tensor],
+    boundaries: StepBoundaries,
+) -> dict[str, Tensor]:
+    """Every column that the objective reads, where a batch is used for one update and scored once.
+
+    The "old" log-probabilities are then the present ones, detached.
+
+    Args:
+        objective: says which columns.
+        policy: whose lengths and tokens count.
+        rollouts: the trajectories.
+        scores: of one pass with gradient.
+        log_reward: tempered, nats; None if no column needs it.
+        head_columns: what the head gives.
+        boundaries: finds the ends of reasoning steps.
+    """
+    layout = JoinedLayout(rollouts)
+    constants = constant_columns(objective, policy, rollouts, layout, scores, log_reward, boundaries, {})
+    return {**constants, **live_columns(rollouts, layout, scores), **head_columns}
+
+
+def reference_columns(scores: Scores, rollouts: Rollouts, layout: JoinedLayout) -> dict[str, Tensor]:
+    """The columns of the frozen reference from its scores."""
+    return {
+        "ref_log_pf_BT": layout.log_pf(scores),
+        "ref_log_pstop_BT1": layout.log_pstop(scores),
+        "ref_log_pf_B": trajectory_log_prob(scores, rollouts),
+    }

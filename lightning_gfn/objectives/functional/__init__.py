@@ -1,0 +1,1 @@
+"""Parts that several objectives share: advantages, potentials, surrogates, checks."""

@@ -1,0 +1,140 @@
+"""Which decoder samples from a model, and the working copy of the weights that it may need."""
+
+from __future__ import annotations
+
+from contextlib import AbstractContextManager, nullcontext
+from typing import TYPE_CHECKING, Any, Literal
+
+import torch
+
+from lightning_gfn.policies.models.adapters import has_adapters
+from lightning_gfn.policies.models.architectures import DecoderOnly, keeps_recurrent_state
+from lightning_gfn.policies.models.encoder_decoder import EncoderDecoder
+from lightning_gfn.policies.models.output_layer import output_layer_of
+from lightning_gfn.policies.models.weight_state import WeightState
+from lightning_gfn.policies.sampling.generation import Decoder
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
+    from lightning_gfn.policies.fused.llama_weights import FusedWeights
+    from lightning_gfn.policies.fused.t5_weights import FusedT5Weights
+
+DTypeName = Literal["float32", "bfloat16"]
+DecoderName = Literal["auto", "hugging_face", "fused"]
+MAX_WORKING_COPY_BYTES = 4 * 2**30
+"""``auto`` makes no working copy of the weights larger than this."""
+
+
+class DecoderFactory:
+    """Makes decoders for one model and keeps its working copy up to date.
+
+    Args:
+        decoder: ``fused``, ``hugging_face`` or ``auto``.
+        dtype: of the model's weights.
+        sampling_dtype: of the working copy; None to choose.
+
+    Raises:
+        ValueError: if the two contradict each other.
+    """
+
+    def __init__(self, *, decoder: DecoderName, dtype: DTypeName, sampling_dtype: DTypeName | None) -> None:
+        if sampling_dtype is not None and decoder == "hugging_face":
+            raise ValueError(
+                "sampling_dtype needs the working copy of the fused decoder; leave it out or set decoder: fused"
+            )
+        self.decoder, self.dtype, self.sampling_dtype = decoder, dtype, sampling_dtype
+        self.working_copy: tuple[WeightState, FusedWeights | FusedT5Weights] | None = None
+
+    def make(self, model: PreTrainedModel) -> tuple[Decoder, AbstractContextManager[Any]]:
+        """A decoder for one batch, and the context that it runs in."""
+        weights = self.fused_weights(model)
+        if weights is not None:
+            return fused_decoder(weights), torch.autocast(model.device.type, enabled=False)
+        output_layer = output_layer_of(model)
+        if model.config.is_encoder_decoder:
+            from lightning_gfn.policies.sampling.hugging_face_decoders import HuggingFaceSeq2SeqDecoder
+
+            backbone = EncoderDecoder().backbone(model)
+            return HuggingFaceSeq2SeqDecoder(backbone, output_layer, decoder_layers(model)), nullcontext()
+        from lightning_gfn.policies.sampling.hugging_face_decoders import HuggingFaceDecoder
+
+        num_layers = int(model.config.get_text_config().num_hidden_layers)
+        decoder = HuggingFaceDecoder(
+            DecoderOnly().backbone(model), output_layer, num_layers, recurrent=keeps_recurrent_state(model)
+        )
+        return decoder, nullcontext()
+
+    def fused_weights(self, model: PreTrainedModel) -> FusedWeights | FusedT5Weights | None:
+        """The up-to-date working copy; None if the model decodes through its own forward pass.
+
+        Raises:
+            ValueError: if the fused decoder is asked for and cannot run this model.
+        """
+        if self.decoder == "hugging_face":
+            return None
+        from lightning_gfn.policies.fused import llama_weights, t5_weights
+
+        seq2seq = model.config.is_encoder_decoder
+        reason = (t5_weights if seq2seq else llama_weights).unsupported_reason(model)
+        if reason is not None and (self.decoder == "fused" or self.sampling_dtype is not None):
+            raise ValueError(
+                f"the fused decoder cannot run this model: {reason}; set decoder: hugging_face without sampling_dtype"
+            )
+        dtype = self.copy_dtype(model)
+        too_large = llama_weights.copy_bytes(model, dtype) > MAX_WORKING_COPY_BYTES
+        if reason is not None or (self.decoder == "auto" and too_large):
+            return None
+        state = WeightState(dtype, model)
+        if self.working_copy is None or not self.working_copy[0].equals(state):
+            self.working_copy = None
+            self.working_copy = (state, copy_weights(model, dtype))
+        return self.working_copy[1]
+
+    def copy_dtype(self, model: PreTrainedModel) -> torch.dtype:
+        """What the working copy is kept in: as asked, else as the model computes, where the processor can.
+
+        An adapter is added to the copy, and the steps between narrow weights would swallow it: float32 then.
+        """
+        if self.sampling_dtype is not None:
+            return getattr(torch, self.sampling_dtype)
+        device_type = model.device.type
+        if has_adapters(model):
+            return torch.float32
+        autocast = torch.is_autocast_enabled(device_type)
+        dtype = torch.get_autocast_dtype(device_type) if autocast else getattr(torch, self.dtype)
+        return torch.float32 if device_type == "cpu" and not cpu_has_bfloat16() else dtype
+
+
+def copy_weights(model: PreTrainedModel, dtype: torch.dtype) -> FusedWeights | FusedT5Weights:
+    """A working copy of a model that a fused decoder supports."""
+    if not model.config.is_encoder_decoder:
+        from lightning_gfn.policies.fused.llama_weights import FusedWeights
+
+        return FusedWeights(model, dtype)
+    from lightning_gfn.policies.fused.t5_weights import FusedT5Weights
+
+    scale = output_layer_of(model).scale
+    return FusedT5Weights(model, EncoderDecoder().backbone(model), scale, dtype)
+
+
+def fused_decoder(weights: FusedWeights | FusedT5Weights) -> Decoder:
+    """A decoder for one batch from a working copy."""
+    from lightning_gfn.policies.fused.llama_decoder import FusedDecoder
+    from lightning_gfn.policies.fused.t5_decoder import FusedT5Decoder, FusedT5Weights
+
+    return FusedT5Decoder(weights) if isinstance(weights, FusedT5Weights) else FusedDecoder(weights)
+
+
+def decoder_layers(model: PreTrainedModel) -> int:
+    """Layers of the decoder of an encoder-decoder model."""
+    for name in ("num_decoder_layers", "decoder_layers"):
+        layers = getattr(model.config, name, None)
+        if layers is not None:
+            return int(layers)
+    return int(model.config.get_text_config(decoder=True).num_hidden_layers)
+
+
+def cpu_has_bfloat16() -> bool:
+    """True if the processor multiplies bfloat16 in hardware; without, float32 is faster and more exact."""
+    return torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()

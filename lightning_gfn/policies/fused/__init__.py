@@ -1,0 +1,1 @@
+"""Decoders with their own working copy of the weights."""

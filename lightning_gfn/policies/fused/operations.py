@@ -1,0 +1,53 @@
+"""Operations of fused decoders that write into memory of their own."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+
+def linear_(out_MO: Tensor, x_MI: Tensor, weight_IO: Tensor, bias_O: Tensor | None) -> None:
+    """out = x W + b."""
+    if bias_O is None:
+        torch.mm(x_MI, weight_IO, out=out_MO)
+    else:
+        torch.addmm(bias_O, x_MI, weight_IO, out=out_MO)
+
+
+def add_linear_(y_MO: Tensor, x_MI: Tensor, weight_IO: Tensor, bias_O: Tensor | None) -> None:
+    """y += x W + b."""
+    y_MO.addmm_(x_MI, weight_IO)
+    if bias_O is not None:
+        y_MO += bias_O
+
+
+class Normaliser:
+    """RMS norms of M positions.
+
+    Args:
+        like: gives dtype and device.
+        width: H.
+        num_rows: M.
+        epsilon: added to the mean square.
+    """
+
+    def __init__(self, like: Tensor, width: int, num_rows: int, epsilon: float) -> None:
+        self.inverse_H, self.epsilon = 1 / width, epsilon
+        self.epsilon_1 = like.new_empty(1, dtype=torch.float32).fill_(epsilon)
+        self.scale_M1 = like.new_empty(num_rows, 1, dtype=torch.float32)
+        self.normed_MH = like.new_empty(num_rows, width)
+
+    def normalise(self, x_MH: Tensor) -> Tensor:
+        """RMS norm without a weight: x / sqrt(mean(x²) + ε). The library's own runs as six operations on CPU."""
+        torch.linalg.vector_norm(x_MH, dim=1, keepdim=True, dtype=torch.float32, out=self.scale_M1)
+        scale_M1 = torch.addcmul(self.epsilon_1, self.scale_M1, self.scale_M1, value=self.inverse_H).rsqrt_()
+        if x_MH.dtype == torch.float32:
+            return torch.mul(x_MH, scale_M1, out=self.normed_MH)
+        return self.normed_MH.copy_(x_MH * scale_M1)
+
+    def normalise_wide(self, x_MH: Tensor) -> Tensor:
+        """The same in float32."""
+        if x_MH.dtype == torch.float32:
+            return self.normalise(x_MH)
+        width = x_MH.shape[1:]
+        return torch.nn.functional.rms_norm(x_MH.float(), width, eps=self.epsilon)

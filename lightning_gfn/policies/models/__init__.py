@@ -1,0 +1,1 @@
+"""Hugging Face models, tokenizers and adapters: loading, checking and running them."""

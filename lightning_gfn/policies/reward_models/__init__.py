@@ -1,0 +1,1 @@
+"""Networks that judge completions, and trained models read as judges."""

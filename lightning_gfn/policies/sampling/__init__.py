@@ -1,0 +1,1 @@
+"""Drawing actions from a model, one token after another."""

@@ -1,0 +1,254 @@
+"""The sampling loop: one prefill per distinct prompt, then one token a step by inverse-CDF sampling."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from lightning_gfn.policies.action_space import ActionSpace
+from lightning_gfn.policies.sampling.inverse_cdf import InverseCDF, cdf_dtype
+from lightning_gfn.policies.sampling.truncation import behaviour_logits, check_behaviour
+from lightning_gfn.types import SampledActions, Scores
+
+ACCELERATOR_CHECK_INTERVAL = 8
+"""Steps between two looks at which rows have finished; each look waits for the accelerator. On CPU it is free."""
+
+
+class Decoder(ABC):
+    """Incremental forward passes of a language model over a batch of rows; one object serves one batch."""
+
+    @abstractmethod
+    def prefill(self, ids_PC: Tensor, mask_PC: Tensor | None) -> Tensor:
+        """Read left-padded prompts (mask None: no padding); float32 logits after each, (P, V), free to overwrite."""
+
+    @abstractmethod
+    def expand(self, rows_N: Tensor, num_steps: int) -> None:
+        """Make N rows, row i a copy of prompt ``rows_N[i]``, with room for ``num_steps`` more tokens."""
+
+    @abstractmethod
+    def step(self, tokens_R: Tensor) -> Tensor:
+        """Append one token to every row; float32 logits after it, (R, V), free to overwrite."""
+
+    @abstractmethod
+    def move_rows(self, target_R: Tensor, source_R: Tensor, num_rows: int) -> None:
+        """Copy rows ``source_R`` over rows ``target_R`` and keep the first ``num_rows``."""
+
+
+@dataclass(frozen=True)
+class Draw:
+    """One action for each of R rows, with its log-probabilities."""
+
+    action_R: Tensor
+    log_pf_R: Tensor
+    log_pstop_R: Tensor
+    behaviour_log_p_R: Tensor
+
+
+def draw(
+    inverse_cdf: InverseCDF,
+    action_logits_RV: Tensor,
+    uniforms_R1: Tensor,
+    stop_id: int,
+    *,
+    temperature_R1: Tensor | None,
+    top_k: int | None,
+    top_p: float | None,
+) -> Draw:
+    """Sample one action a row: the first whose cumulative probability exceeds the uniform number.
+
+    Args:
+        inverse_cdf: workspace of the sampler.
+        action_logits_RV: logits of q.
+        uniforms_R1: in [0, 1), (R, 1).
+        stop_id: column of the stop action.
+        temperature_R1: (R, 1); None for 1.
+        top_k: actions that the behaviour keeps.
+        top_p: probability mass that the behaviour keeps.
+
+    Returns:
+        actions and their log-probabilities under q and under the behaviour.
+    """
+    action_R1, log_z_R1 = inverse_cdf(action_logits_RV, uniforms_R1)
+    plain = temperature_R1 is None and top_k is None and top_p is None
+    if not plain:
+        logits_RV = behaviour_logits(action_logits_RV, temperature_R1, top_k, top_p)
+        action_R1, behaviour_log_z_R1 = inverse_cdf(logits_RV, uniforms_R1)
+    log_pf_R1 = (action_logits_RV.gather(1, action_R1) - log_z_R1).float()
+    log_pstop_R1 = (action_logits_RV[:, stop_id, None] - log_z_R1).float()
+    behaviour_R1 = log_pf_R1 if plain else (logits_RV.gather(1, action_R1) - behaviour_log_z_R1).float()
+    return Draw(action_R1[:, 0], log_pf_R1[:, 0], log_pstop_R1[:, 0], behaviour_R1[:, 0])
+
+
+def pack_contexts(
+    contexts: Sequence[Sequence[int]], pad_id: int, device: torch.device
+) -> tuple[Tensor, Tensor | None, Tensor]:
+    """Distinct contexts, padded on the left.
+
+    Args:
+        contexts: N token id sequences, none empty.
+        pad_id: filler.
+        device: where the tensors are made.
+
+    Returns:
+        ids (P, C), mask (P, C) bool or None if nothing is padded, and the distinct context of each row (N,).
+
+    Raises:
+        ValueError: if a context is empty.
+    """
+    distinct: dict[tuple[int, ...], int] = {}
+    rows = [distinct.setdefault(tuple(context), len(distinct)) for context in contexts]
+    if () in distinct:
+        raise ValueError(
+            f"context {rows.index(distinct[()])} is empty: begin it with the tokenizer's begin or end token"
+        )
+    width = max(map(len, distinct))
+    ids = torch.tensor([[pad_id] * (width - len(context)) + list(context) for context in distinct], device=device)
+    lengths_P1 = torch.tensor([[len(context)] for context in distinct], device=device)
+    padded = any(len(context) < width for context in distinct)
+    mask = torch.arange(width, device=device) >= width - lengths_P1 if padded else None
+    return ids, mask, torch.tensor(rows, device=device)
+
+
+def keep_live(live_R: Tensor) -> tuple[Tensor, Tensor, int]:
+    """How to drop finished rows by few copies: live rows from the end go into the gaps.
+
+    Args:
+        live_R: bool.
+
+    Returns:
+        gaps to fill, rows to fill them with, and the number of live rows.
+    """
+    num_live = int(live_R.sum())
+    gaps = (~live_R[:num_live]).nonzero().squeeze(1)
+    movers = live_R[num_live:].nonzero().squeeze(1) + num_live
+    return gaps, movers, num_live
+
+
+def check_arguments(num_rows: int, num_steps: int, uniforms_NT1: Tensor, temperature_N: Tensor | None) -> None:
+    """Refuse random numbers or temperatures that do not fit the rows.
+
+    Raises:
+        ValueError: naming the argument, its shape and the shape that it needs.
+    """
+    if uniforms_NT1.ndim != 2 or uniforms_NT1.shape[0] != num_rows or uniforms_NT1.shape[1] < num_steps:
+        raise ValueError(
+            f"uniforms_NT1 has shape {tuple(uniforms_NT1.shape)}; {num_rows} contexts with max_new_tokens={num_steps} "
+            f"need ({num_rows}, {num_steps + 1})"
+        )
+    if temperature_N is not None and temperature_N.shape != (num_rows,):
+        raise ValueError(f"temperature_N has shape {tuple(temperature_N.shape)}, expected ({num_rows},)")
+
+
+@torch.no_grad()
+def generate(
+    decoder: Decoder,
+    space: ActionSpace,
+    contexts: Sequence[Sequence[int]],
+    uniforms_NT1: Tensor,
+    *,
+    pad_id: int,
+    device: torch.device,
+    temperature_N: Tensor | None = None,
+    top_k: int | None = None,
+    top_p: float | None = None,
+) -> SampledActions:
+    """Sample one action for each context.
+
+    Args:
+        decoder: a fresh decoder.
+        space: the actions of q.
+        contexts: N token id sequences; equal ones share one prefill.
+        uniforms_NT1: numbers in [0, 1), one per row and prefix, at least ``max_new_tokens`` columns.
+        pad_id: filler of the result.
+        device: where the model is.
+        temperature_N: behaviour temperature of each row; None for 1.
+        top_k: actions that the behaviour keeps.
+        top_p: probability mass that the behaviour keeps.
+
+    Returns:
+        N actions with their log-probabilities.
+
+    Raises:
+        ValueError: if arguments do not fit each other.
+    """
+    num_rows, num_steps = len(contexts), space.max_new_tokens
+    check_arguments(num_rows, num_steps, uniforms_NT1, temperature_N)
+    check_behaviour(temperature_N, top_k, top_p)
+    uniforms_TN = uniforms_NT1.to(cdf_dtype(device)).to(device).t().contiguous()
+    temperature_N1 = None if temperature_N is None else temperature_N.to(device=device, dtype=torch.float32)[:, None]
+    ids_PC, mask_PC, prompt_N = pack_contexts(contexts, pad_id, device)
+    actions_TN = torch.full((num_steps, num_rows), space.stop_id, device=device)
+    values_T3N = torch.zeros(num_steps, 3, num_rows, dtype=torch.float32, device=device)
+    interval = 1 if device.type == "cpu" else ACCELERATOR_CHECK_INTERVAL
+    rows_R = torch.arange(num_rows, device=device)
+    live_R = torch.ones(num_rows, dtype=torch.bool, device=device)
+    logits_RV = decoder.prefill(ids_PC, mask_PC).index_select(0, prompt_N)
+    decoder.expand(prompt_N, num_steps - 1)
+    inverse_cdf = InverseCDF(num_rows, logits_RV.shape[1], device)
+    for t in range(num_steps):
+        space.restrict_(logits_RV, t >= space.min_new_tokens)
+        drawn = draw(
+            inverse_cdf,
+            logits_RV,
+            uniforms_TN[t].index_select(0, rows_R)[:, None],
+            space.stop_id,
+            temperature_R1=None if temperature_N1 is None else temperature_N1.index_select(0, rows_R),
+            top_k=top_k,
+            top_p=top_p,
+        )
+        tokens_R = drawn.action_R
+        actions_TN[t].index_copy_(0, rows_R, tokens_R)
+        values = torch.stack((drawn.log_pf_R, drawn.log_pstop_R, drawn.behaviour_log_p_R))
+        values_T3N[t].index_copy_(1, rows_R, values)
+        live_R &= tokens_R != space.stop_id
+        if t + 1 == num_steps:
+            break
+        if (t + 1) % interval == 0 and not bool(live_R.all()):
+            gaps, movers, num_live = keep_live(live_R)
+            if num_live == 0:
+                break
+            decoder.move_rows(gaps, movers, num_live)
+            for state_R in (rows_R, tokens_R):
+                state_R[gaps] = state_R[movers]
+            rows_R, tokens_R, live_R = rows_R[:num_live], tokens_R[:num_live], live_R.new_ones(num_live)
+        logits_RV = decoder.step(tokens_R)
+    return assemble(actions_TN, values_T3N, space, pad_id)
+
+
+def assemble(actions_TN: Tensor, values_T3N: Tensor, space: ActionSpace, pad_id: int) -> SampledActions:
+    """Cut time-major records at the first stop of each row.
+
+    Args:
+        actions_TN: sampled actions, stop included.
+        values_T3N: log q(action), log q(stop) and behaviour log-probability of the action.
+        space: the actions of q.
+        pad_id: filler.
+
+    Returns:
+        row-major actions, at least one column wide.
+    """
+    before_stop_TN = (actions_TN == space.stop_id).cumsum(0) == 0
+    lengths_N = before_stop_TN.sum(0)
+    width = max(1, int(lengths_N.max()))
+    action_mask_NT = before_stop_TN[:width].t().contiguous()
+    forced_N = lengths_N == space.max_new_tokens
+    padded_TN = torch.nn.functional.pad(values_T3N, (0, 0, 0, 0, 0, 1))[: width + 1]
+    log_pf_NT1, log_pstop_NT1, behaviour_NT1 = padded_TN.permute(1, 2, 0)
+    stop_mask_NT1 = space.stop_mask(lengths_N, width + 1)
+    chosen_stop_N1 = behaviour_NT1.gather(1, lengths_N[:, None])
+    scores = Scores(
+        log_pf_NT=torch.where(action_mask_NT, log_pf_NT1[:, :width], 0.0),
+        log_pstop_NT1=torch.where(stop_mask_NT1, log_pstop_NT1, 0.0),
+        stop_mask_NT1=stop_mask_NT1,
+    )
+    return SampledActions(
+        action_ids_NT=torch.where(action_mask_NT, actions_TN[:width].t(), pad_id),
+        action_mask_NT=action_mask_NT,
+        scores=scores,
+        behaviour_log_pf_NT=torch.where(action_mask_NT, behaviour_NT1[:, :width], 0.0),
+        behaviour_log_pstop_N=torch.where(forced_N, 0.0, chosen_stop_N1[:, 0]),
+    )

@@ -1,0 +1,114 @@
+"""Log-probabilities of actions from hidden states, without ever holding all logits of a large vocabulary."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.utils.checkpoint import checkpoint
+
+from lightning_gfn.policies.action_space import ActionSpace
+from lightning_gfn.policies.models.output_layer import OutputLayer
+
+LARGE_VOCABULARY = 2**13
+"""Where the normaliser is corrected: softmax adds up one by one, and of 49,152 probabilities the sum is 2e-5 off."""
+
+
+class _ActionLogProbs(torch.autograd.Function):
+    """Token, stop and entropy from one softmax; the softmax takes the place of the logits and is all that is kept."""
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        logits_MV: Tensor,
+        token_M: Tensor,
+        may_stop_M: Tensor,
+        space: ActionSpace,
+        with_entropy: bool,
+        overwrite: bool,
+    ) -> tuple[Tensor, Tensor, Tensor | None]:
+        x_MV = logits_MV.detach().float()
+        if not overwrite and x_MV.data_ptr() == logits_MV.data_ptr():
+            x_MV = x_MV.clone()
+        ctx.end_share_ME = x_MV.index_select(1, space.end_ids).softmax(1) if space.num_end_tokens > 1 else None
+        space.restrict_(x_MV, may_stop_M)
+        token_logit_M = x_MV.gather(1, token_M[:, None]).squeeze(1)
+        stop_logit_M = x_MV[:, space.stop_id].clone()
+        largest_M = x_MV.amax(1)
+        p_MV = torch.softmax(x_MV, 1, out=x_MV)
+        log_z_M = largest_M - p_MV.amax(1).log()
+        if p_MV.shape[1] >= LARGE_VOCABULARY:
+            log_z_M += p_MV.sum(1).log()
+        entropy_M = torch.special.entr(p_MV).sum(1) if with_entropy else None
+        ctx.save_for_backward(p_MV, token_M, may_stop_M, entropy_M)
+        ctx.space, ctx.dtype = space, logits_MV.dtype
+        log_stop_M = torch.where(may_stop_M, stop_logit_M - log_z_M, 0.0)
+        return token_logit_M - log_z_M, log_stop_M, entropy_M
+
+    @staticmethod
+    def backward(ctx: Any, *grad_outputs: Any) -> tuple[Tensor | None, ...]:
+        grad_token_M, grad_stop_M, grad_entropy_M = grad_outputs
+        p_MV, token_M, may_stop_M, entropy_M = ctx.saved_tensors
+        grad_stop_M = torch.where(may_stop_M, grad_stop_M, 0.0)
+        factor_M = grad_token_M + grad_stop_M
+        if entropy_M is not None:
+            factor_M = factor_M + grad_entropy_M * entropy_M
+        grad_MV = p_MV * -factor_M[:, None]
+        if entropy_M is not None:
+            grad_MV.addcmul_(torch.special.xlogy(p_MV, p_MV), grad_entropy_M[:, None], value=-1)
+        grad_MV.scatter_add_(1, token_M[:, None], grad_token_M[:, None])
+        grad_MV[:, ctx.space.stop_id] += grad_stop_M
+        if ctx.end_share_ME is not None:
+            grad_MV[:, ctx.space.end_ids] = grad_MV[:, ctx.space.stop_id, None] * ctx.end_share_ME
+        return grad_MV.to(ctx.dtype), None, None, None, None, None
+
+
+def action_log_probs(
+    hidden_MH: Tensor,
+    output_layer: OutputLayer,
+    token_M: Tensor,
+    may_stop_M: Tensor,
+    space: ActionSpace,
+    *,
+    vocab_size: int,
+    with_entropy: bool,
+    max_logits: int,
+) -> tuple[Tensor, Tensor, Tensor | None]:
+    """Log-probability of one token and of stop at each of M prefixes, and the entropy over actions.
+
+        log q(a) = l_a - log Σ_b exp(l_b),    H = -Σ_a q(a) log q(a)        (nats, float32)
+
+    When M · V exceeds ``max_logits`` the prefixes are worked off in chunks, and the backward pass computes the logits
+    of a chunk again, so that at most ``max_logits`` of them exist at a time.
+
+    Args:
+        hidden_MH: hidden states after the final norm.
+        output_layer: hidden states to logits.
+        token_M: int64, the token whose probability is wanted; an allowed one.
+        may_stop_M: bool, whether stop is an action at the prefix.
+        space: which actions exist.
+        vocab_size: V.
+        with_entropy: also return H.
+        max_logits: the most logits to hold at a time.
+
+    Returns:
+        log q(token) (M,), log q(stop) (M,) with 0 where the prefix may not stop, and H (M,) or None.
+    """
+
+    def chunk(hidden: Tensor, token: Tensor, may_stop: Tensor) -> tuple[Tensor, Tensor, Tensor | None]:
+        logits = output_layer(hidden)
+        overwrite = not output_layer.keeps_logits
+        return _ActionLogProbs.apply(logits, token, may_stop, space, with_entropy, overwrite)
+
+    rows = max(1, max_logits // vocab_size)
+    if hidden_MH.shape[0] <= rows:
+        return chunk(hidden_MH, token_M, may_stop_M)
+    parts: list[tuple[Tensor, Tensor, Tensor | None]] = []
+    for inputs in zip(hidden_MH.split(rows), token_M.split(rows), may_stop_M.split(rows), strict=True):
+        if torch.is_grad_enabled():
+            parts.append(checkpoint(chunk, *inputs, use_reentrant=False, preserve_rng_state=False))
+        else:
+            parts.append(chunk(*inputs))
+    log_token, log_stop, entropy = zip(*parts, strict=True)
+    return torch.cat(log_token), torch.cat(log_stop), torch.cat(entropy) if with_entropy else None

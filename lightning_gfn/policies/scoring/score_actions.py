@@ -1,0 +1,146 @@
+"""Scoring given actions by one teacher-forced forward pass."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from lightning_gfn.policies.action_space import ActionSpace
+from lightning_gfn.policies.models.forward_pass import ForwardPass
+from lightning_gfn.policies.models.output_layer import OutputLayer
+from lightning_gfn.policies.scoring.log_probs import action_log_probs
+from lightning_gfn.types import Scores, StepBatch
+
+
+def check_actions(space: ActionSpace, steps: StepBatch, describe: Callable[[int], str]) -> None:
+    """Refuse actions that q gives probability zero, since their log-probability has no gradient.
+
+    Args:
+        space: the actions of q.
+        steps: contexts and actions.
+        describe: names a token in an error.
+
+    Raises:
+        ValueError: naming the row and the token.
+    """
+    lengths_N, mask_NT = steps.lengths_N, steps.action_mask_NT
+    impossible_NT = ~space.allowed_V[steps.action_ids_NT.masked_fill(~mask_NT, 0)] & mask_NT
+    no_context_N = ~steps.context_mask_NC.any(1)
+    problems = torch.stack([impossible_NT.any(), (lengths_N > space.max_new_tokens).any(), no_context_N.any()]).tolist()
+    if problems[0]:
+        row, column = impossible_NT.nonzero()[0].tolist()
+        token = int(steps.action_ids_NT[row, column])
+        raise ValueError(
+            f"action row {row} holds token {token} ({describe(token)}), which the policy cannot produce: "
+            "it is an end token, a special token or missing from allowed_tokens"
+        )
+    if problems[1]:
+        row = int((lengths_N > space.max_new_tokens).nonzero()[0])
+        raise ValueError(
+            f"action row {row} has {int(lengths_N[row])} tokens, max_new_tokens is {space.max_new_tokens}: "
+            "raise it or cut the action"
+        )
+    if problems[2]:
+        raise ValueError("a context is empty: begin it with the tokenizer's begin or end token")
+
+
+@dataclass(frozen=True)
+class PrefixStates:
+    """A teacher-forced pass, and the prefixes of N actions at which an action is decided.
+
+    Args:
+        reading: hidden states and where each prefix is read.
+        stop_mask_NT1: bool, True on prefixes that may stop.
+        index_M: the M prefixes, in a flattened (N, T + 1), at which an action is decided.
+    """
+
+    reading: ForwardPass
+    stop_mask_NT1: Tensor
+    index_M: Tensor
+
+    def decided_MH(self) -> Tensor:
+        """Hidden states of the M prefixes."""
+        return self.reading.hidden_SH.index_select(0, self.reading.flat_NT1.reshape(-1)[self.index_M])
+
+    def may_stop_M(self) -> Tensor:
+        """Whether stop is an action at each of the M prefixes."""
+        return self.stop_mask_NT1.reshape(-1)[self.index_M]
+
+    def spread(self, values_M: Tensor) -> Tensor:
+        """(M, …) values as (N, T + 1, …), 0 elsewhere."""
+        shape = self.stop_mask_NT1.shape
+        empty = values_M.new_zeros(shape.numel(), *values_M.shape[1:])
+        return empty.index_copy(0, self.index_M, values_M).view(*shape, *values_M.shape[1:])
+
+
+def prefix_states(reading: ForwardPass, space: ActionSpace, lengths_N: Tensor, *, with_last: bool) -> PrefixStates:
+    """The prefixes of a pass at which an action is decided.
+
+    Args:
+        reading: the pass.
+        space: the actions of q.
+        lengths_N: tokens of each action.
+        with_last: an action is decided at the last prefix too, unless its stop is forced.
+    """
+    num_prefixes = reading.flat_NT1.shape[1]
+    prefix_T1 = torch.arange(num_prefixes, device=lengths_N.device)
+    last_N1 = lengths_N[:, None] if with_last else lengths_N[:, None] - 1
+    decided_NT1 = (prefix_T1 <= last_N1) & (prefix_T1 < space.max_new_tokens)
+    return PrefixStates(
+        reading=reading,
+        stop_mask_NT1=space.stop_mask(lengths_N, num_prefixes),
+        index_M=decided_NT1.reshape(-1).nonzero().squeeze(1),
+    )
+
+
+def score_actions(
+    states: PrefixStates,
+    output_layer: OutputLayer,
+    space: ActionSpace,
+    steps: StepBatch,
+    *,
+    vocab_size: int,
+    max_logits: int,
+    stop: bool,
+    entropy: bool,
+    hidden: bool,
+) -> Scores:
+    """Scores of N actions; see ``LanguagePolicy.score``.
+
+    Args:
+        states: hidden states and prefixes, the last ones among them if ``stop`` or ``entropy`` is asked for.
+        output_layer: hidden states to logits.
+        space: the actions of q.
+        steps: contexts and actions.
+        vocab_size: V.
+        max_logits: the most logits to hold at a time.
+        stop: return log q(stop).
+        entropy: return entropies.
+        hidden: return hidden states at the prefixes, and their mean over each context.
+
+    Returns:
+        scores, float32.
+    """
+    token_NT1 = functional.pad(steps.action_ids_NT.masked_fill(~steps.action_mask_NT, 0), (0, 1))
+    log_token_M, log_stop_M, entropy_M = action_log_probs(
+        states.decided_MH(),
+        output_layer,
+        token_NT1.reshape(-1)[states.index_M],
+        states.may_stop_M(),
+        space,
+        vocab_size=vocab_size,
+        with_entropy=entropy,
+        max_logits=max_logits,
+    )
+    return Scores(
+        log_pf_NT=torch.where(steps.action_mask_NT, states.spread(log_token_M)[:, :-1], 0.0),
+        log_pstop_NT1=states.spread(log_stop_M) if stop else None,
+        stop_mask_NT1=states.stop_mask_NT1,
+        entropy_NT1=states.spread(entropy_M) if entropy_M is not None else None,
+        hidden_NT1H=states.reading.hidden_SH[states.reading.flat_NT1] if hidden else None,
+        pooled_NH=states.reading.pooled_NH() if hidden else None,
+    )

@@ -1,0 +1,1 @@
+"""Texts to tokens and back: tokenizers, chat templates, lengths of prompts."""

@@ -1,0 +1,1 @@
+"""Pretrained models that a fresh machine can have without a model hub."""

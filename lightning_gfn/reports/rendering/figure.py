@@ -1,0 +1,119 @@
+"""The comparison as one figure: accuracy against diversity, diversity by threshold, and each metric by method."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from lightning_gfn.reports.comparison import Comparison
+from lightning_gfn.reports.rendering.canvas import new_figure, save_figure
+from lightning_gfn.reports.statistics.bootstrap import Interval
+from lightning_gfn.reports.titles import metric_title
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+COLOURS = (
+    "#4c72b0",
+    "#dd8452",
+    "#55a868",
+    "#c44e52",
+    "#8172b3",
+    "#937860",
+    "#da8bc3",
+    "#8c8c8c",
+    "#ccb974",
+    "#64b5cd",
+    "#2f2f2f",
+    "#1b7837",
+)
+DIVERSITY = "distinct_correct_rouge_0.7"
+THRESHOLD = re.compile(r"distinct_correct_rouge_([\d.]+)")
+
+
+def spread(x: Interval) -> list[list[float]]:
+    """Lengths of the two arms of an error bar; a percentile interval may leave out its mean: then 0."""
+    return [[max(0.0, x.value - x.low)], [max(0.0, x.high - x.value)]]
+
+
+def draw_plane(axes: Axes, comparison: Comparison, colours: dict[str, str], metrics: tuple[str, str]) -> None:
+    """One point a method with both intervals."""
+    across, up = metrics
+    for name, row in comparison.headline.items():
+        x, y = row[across], row[up]
+        axes.errorbar(
+            x.value, y.value, xerr=spread(x), yerr=spread(y), fmt="o", ms=8, capsize=3, color=colours[name], label=name
+        )
+    axes.set_xlabel(metric_title(across))
+    axes.set_ylabel(metric_title(up))
+    axes.set_title("Accuracy against diversity")
+    axes.margins(0.12)
+
+
+def threshold_curve(comparison: Comparison, name: str) -> list[tuple[float, Interval]]:
+    """Greedy distinct-correct of a method at each ROUGE-L threshold."""
+    known = {**comparison.headline[name], **comparison.further[name]}
+    matches = ((THRESHOLD.fullmatch(metric), x) for metric, x in known.items())
+    return sorted(((float(match[1]), x) for match, x in matches if match), key=lambda point: point[0])
+
+
+def draw_thresholds(axes: Axes, comparison: Comparison, colours: dict[str, str]) -> None:
+    """Distinct-correct against the threshold below which two solutions count as different."""
+    for name in comparison.headline:
+        curve = threshold_curve(comparison, name)
+        thresholds = [threshold for threshold, _ in curve]
+        axes.plot(thresholds, [x.value for _, x in curve], marker="o", color=colours[name], label=name)
+        axes.fill_between(
+            thresholds,
+            [x.low for _, x in curve],
+            [x.high for _, x in curve],
+            color=colours[name],
+            alpha=0.15,
+            linewidth=0,
+        )
+    axes.set_xlabel("ROUGE-L threshold (different if below)")
+    axes.set_ylabel(f"distinct correct of {comparison.decoding['num_samples']}")
+    axes.set_title("Diversity by threshold")
+    axes.legend(frameon=False, loc="center left", bbox_to_anchor=(1.0, 0.5))
+
+
+def draw_bars(axes: Axes, comparison: Comparison, colours: dict[str, str], metric: str) -> None:
+    """A bar a method with its interval and its value."""
+    names = list(comparison.headline)
+    for position, name in enumerate(names):
+        x = comparison.headline[name][metric]
+        axes.barh(position, x.value, xerr=spread(x), color=colours[name], height=0.7, capsize=3, ecolor="#333333")
+        axes.annotate(
+            f"{x.value:.2f}", (max(x.high, x.value), position), xytext=(4, 0), textcoords="offset points", va="center"
+        )
+    highest = max(row[metric].high for row in comparison.headline.values())
+    axes.set_xlim(0, max(highest, 1e-6) * 1.25)
+    axes.set_yticks(range(len(names)), names)
+    axes.invert_yaxis()
+    axes.set_title(metric_title(metric).replace(" (", "\n("), fontsize="medium")
+
+
+def draw_comparison(comparison: Comparison, path: Path) -> None:
+    """Draw the figure and save it as PNG.
+
+    Args:
+        comparison: what was found.
+        path: file to write.
+    """
+    metrics = list(next(iter(comparison.headline.values())))
+    colours = {name: COLOURS[i % len(COLOURS)] for i, name in enumerate(comparison.headline)}
+    figure = new_figure(2.9 * max(len(metrics), 4), 4.6 + 1.4 + 0.34 * len(colours))
+    halves = figure.add_gridspec(2, 1, height_ratios=[4.6, 1.4 + 0.34 * len(colours)])
+    plane, curve = figure.add_subfigure(halves[0]).subplots(1, 2)
+    up = DIVERSITY if DIVERSITY in metrics else metrics[-1]
+    draw_plane(plane, comparison, colours, (metrics[0], up))
+    draw_thresholds(curve, comparison, colours)
+    panels = figure.add_subfigure(halves[1]).subplots(1, len(metrics), squeeze=False)[0]
+    for axes, metric in zip(panels, metrics, strict=True):
+        draw_bars(axes, comparison, colours, metric)
+    for axes in (plane, curve, *panels):
+        axes.spines[["top", "right"]].set_visible(False)
+        axes.grid(alpha=0.25)
+        axes.set_axisbelow(True)
+    save_figure(figure, path)

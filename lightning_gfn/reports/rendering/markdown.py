@@ -1,0 +1,97 @@
+"""The comparison as a Markdown page."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from lightning_gfn.reports.comparison import Comparison
+from lightning_gfn.reports.rendering import sentences, tables
+from lightning_gfn.reports.rendering.sensitivity import sensitivity_table
+from lightning_gfn.reports.rendering.tables import TextTable
+
+
+def markdown_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """An aligned Markdown table; the first column is text, the others are numbers."""
+    widths = [max(len(row[i]) for row in (header, *rows)) for i in range(len(header))]
+
+    def line(cells: Sequence[str]) -> str:
+        numbers = [cell.rjust(width) for cell, width in zip(cells[1:], widths[1:], strict=True)]
+        return "| " + " | ".join([cells[0].ljust(widths[0]), *numbers]) + " |"
+
+    rule = ["-" * w if i == 0 else "-" * (w - 1) + ":" for i, w in enumerate(widths)]
+    return "\n".join([line(header), line(rule), *(line(row) for row in rows)])
+
+
+def with_title(table: TextTable, level: int = 3) -> str:
+    """A table under its title, with its notes."""
+    title = [f"{'#' * level} {table.title}"] if table.title else []
+    return "\n\n".join([*title, markdown_table(table.header, table.rows), *table.notes])
+
+
+def bullets(lines: Sequence[str]) -> str:
+    """Sentences as a list."""
+    return "\n".join(f"- {line}" for line in lines)
+
+
+def section(title: str, *parts: str) -> list[str]:
+    """A heading with what stands below it; nothing if that is nothing."""
+    known = [part for part in parts if part]
+    return [f"## {title}", *known] if known else []
+
+
+def findings_text(c: Comparison) -> str:
+    """The lead sentences, each with the differences to the baseline below it."""
+    lines = []
+    for lead, differences in sentences.findings(c):
+        lines += [f"- {lead}", *(f"  - {line}" for line in differences)]
+    return "\n".join(lines)
+
+
+def summary_markdown(c: Comparison) -> str:
+    """What the command prints: the headline table, the claims, how far they reach, and what training spent."""
+    spent = tables.spending_table(c)
+    parts = [with_title(tables.headline_table(c)), bullets(sentences.claims(c)), sentences.reach_sentence(c)]
+    parts.append(with_title(spent) if spent is not None else "")
+    return "\n\n".join(part for part in parts if part)
+
+
+def comparison_markdown(c: Comparison, *, image: str | None = None) -> str:
+    """The whole page.
+
+    Args:
+        c: what was found.
+        image: file name of the figure, relative to the page.
+    """
+    parts = [
+        "# Comparison of " + ", ".join(c.methods),
+        with_title(tables.headline_table(c)),
+        sentences.reach_sentence(c),
+    ]
+    if image is not None:
+        parts.append(f"![Accuracy against diversity, and each metric by method]({image})")
+    optional = {
+        "matched": tables.matched_table(c),
+        "best": tables.best_table(c),
+        "grid": tables.grid_table(c),
+        "sensitivity": sensitivity_table(c),
+        "ranks": tables.ranking_table(c),
+        "spent": tables.spending_table(c),
+    }
+    shown = {name: with_title(table) if table is not None else "" for name, table in optional.items()}
+    matched = sentences.matched_sentences(c)
+    parts += section(f"Distinct solutions against {c.baseline}", bullets(sentences.claims(c)))
+    parts += section("What happened", findings_text(c))
+    parts += section("Tests", with_title(tables.difference_table(c)))
+    parts += section("At matched accuracy", bullets(matched), shown["matched"]) if matched else []
+    parts += section("Each method at its best temperature", sentences.best_sentence(c), shown["best"])
+    parts += section("By temperature", shown["grid"])
+    parts += section("By threshold and temperature", shown["sensitivity"])
+    parts += section("Does the ranking hold for other measures of diversity?", shown["ranks"])
+    for name, found in tables.strata_tables(c).items():
+        parts += section(f"By {name}", *(with_title(table) for table in found))
+    parts += section("What training spent", shown["spent"], bullets(sentences.spending_sentences(c)))
+    parts += section(
+        "How it was measured", bullets(sentences.setting_sentences(c)), with_title(tables.settings_table(c))
+    )
+    parts += section("Further metrics", *(with_title(table) for table in tables.further_tables(c)))
+    return "\n\n".join(parts) + "\n"

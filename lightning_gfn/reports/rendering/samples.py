@@ -1,0 +1,80 @@
+"""The samples that the page's browser shows: distinct right ones, and wrong ones, of each run."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from lightning_gfn.metrics.functional.rouge import Tokenizer
+from lightning_gfn.metrics.functional.similarity import similarities
+from lightning_gfn.reports.comparison import Comparison
+from lightning_gfn.reports.statistics.cube import DISTINCT
+
+MAX_BYTES = 6_000_000
+THRESHOLD = 0.7
+
+
+def kept_in_order(texts: Sequence[str], threshold: float, tokenizer: Tokenizer = "rouge") -> list[list[Any]]:
+    """Each text that is similar to no kept one before it, with the number of texts that it stands for.
+
+    The same greedy rule as the metric: a text joins the first kept one whose ROUGE-L F1 with it reaches the threshold.
+    """
+    similar = similarities(texts, tokenizer) >= threshold
+    kept: list[int] = []
+    counts: Counter[int] = Counter()
+    for text in range(len(texts)):
+        home = next((other for other in kept if similar[text, other]), None)
+        if home is None:
+            kept.append(text)
+            home = text
+        counts[home] += 1
+    return [[texts[text], counts[text]] for text in kept]
+
+
+def cell(row: Mapping[str, Any], threshold: float, tokenizer: Tokenizer = "rouge") -> dict[str, Any]:
+    """The samples of one run on one problem."""
+    pairs = list(zip(row["completions"], row["correct"], strict=True))
+    right = [text for text, correct in pairs if correct]
+    wrong = Counter(text for text, correct in pairs if not correct)
+    return {
+        "n": len(pairs),
+        "right": len(right),
+        "distinct": kept_in_order(right, threshold, tokenizer),
+        "wrong": [[text, count] for text, count in wrong.most_common()],
+    }
+
+
+def sample_data(c: Comparison, *, max_bytes: int = MAX_BYTES) -> dict[str, Any] | None:
+    """What the browser shows; None if the runs kept no completions.
+
+    Args:
+        c: the comparison.
+        max_bytes: problems are added, in order, until they take so much room; at least one is shown.
+    """
+    runs = [run for group in c.cube.groups.values() for run in group]
+    if not all("completions" in row and "correct" in row for run in runs for row in run.samples.values()):
+        return None
+    match = DISTINCT.fullmatch(c.diversity) if c.diversity is not None else None
+    threshold = float(match[1]) if match else THRESHOLD
+    tokenizer: Tokenizer = c.first_run.identity["metric_settings"].get("tokenizer", "rouge")
+    shown: list[dict[str, Any]] = []
+    room = max_bytes
+    for problem in c.cube.problems:
+        first = runs[0].samples[problem]
+        entry = {
+            "id": problem,
+            "prompt": first.get("prompt", ""),
+            "answer": first.get("answer", ""),
+            "metadata": {name: first.get("metadata", {}).get(name) for name in c.strata.fields},
+            "runs": {
+                name: {str(run.seed): cell(run.samples[problem], threshold, tokenizer) for run in group}
+                for name, group in c.cube.groups.items()
+            },
+        }
+        room -= len(json.dumps(entry))
+        if room < 0 and shown:
+            break
+        shown.append(entry)
+    return {"methods": c.methods, "threshold": threshold, "total": len(c.cube.problems), "problems": shown}

@@ -1,0 +1,1 @@
+"""Attempts at theorems, one tactic after another."""

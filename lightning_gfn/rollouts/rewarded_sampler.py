@@ -1,0 +1,135 @@
+"""Rollout batches with their log rewards, where groups of equal rewards may be sampled again."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+
+from lightning_gfn.interfaces import Buffer, Policy, Reward
+from lightning_gfn.rollouts.batching import select_trajectories
+from lightning_gfn.rollouts.dynamic_sampling import ResampleSettings, equal_groups, refilled
+from lightning_gfn.rollouts.group_sampler import GroupSampler
+from lightning_gfn.rollouts.rollout_batch import RolloutBatch, environment_steps, sampled_tokens
+from lightning_gfn.types import Problem, Rollouts
+
+
+@dataclass(frozen=True)
+class RewardedSampler:
+    """Collects rollout batches and their log rewards; needs no other rank, however many rounds it makes.
+
+    Args:
+        sampler: draws the trajectories.
+        reward: judges them.
+        prefixes: reward terms per prefix.
+        resample: draw groups of equal rewards again; never if None.
+    """
+
+    sampler: GroupSampler
+    reward: Reward
+    prefixes: bool
+    resample: ResampleSettings | None = None
+
+    def collect(
+        self,
+        policy: Policy,
+        problems: Sequence[Problem],
+        *,
+        rollout_step: int,
+        optimizer_step: int,
+        buffer: Buffer | None,
+        device: torch.device | str,
+    ) -> RolloutBatch:
+        """Sample and reward, again where it is asked for.
+
+        Args:
+            policy: samples.
+            problems: P problems with different ids.
+            rollout_step: rollout batch counter, part of the random key.
+            optimizer_step: optimiser step, for rewards that change with it.
+            buffer: to replay from.
+            device: of the returned tensors.
+
+        Returns:
+            P · num_samples trajectories, grouped by problem.
+        """
+
+        def draw(chosen: Sequence[Problem], attempt: int) -> RolloutBatch:
+            drawn = self.sampler.collect(
+                policy, chosen, rollout_step=rollout_step, buffer=buffer, device=device, attempt=attempt
+            )
+            tokens = sampled_tokens(drawn.rollouts) + drawn.costs.get("generated_tokens", 0)
+            tactics = environment_steps(drawn.rollouts) + drawn.costs.get("environment_steps", 0)
+            rollouts, calls = evaluate_rewards(drawn.rollouts, self.reward, policy, prefixes=self.prefixes)
+            log_reward = self.reward.combine(rollouts.terms, rollouts, optimizer_step)
+            return RolloutBatch(rollouts, log_reward, tokens, calls, tactics, dict(drawn.metrics))
+
+        batch = draw(problems, 0)
+        if self.resample is None:
+            return batch
+        equal = waiting = equal_groups(batch)
+        rounds = 0
+        while waiting and rounds < self.resample.max_rounds:
+            rounds += 1
+            again = draw([problems[p] for p in waiting], rounds)
+            batch, waiting = refilled(batch, again, waiting)
+        return replace(
+            batch,
+            log_reward=self.reward.combine(batch.rollouts.terms, batch.rollouts, optimizer_step),
+            metrics={
+                **batch.metrics,
+                "resample_rounds": float(rounds),
+                "share_groups_refilled": (len(equal) - len(waiting)) / len(problems),
+                "share_groups_left_equal": len(waiting) / len(problems),
+            },
+        )
+
+
+@torch.no_grad()
+def evaluate_rewards(rollouts: Rollouts, reward: Reward, policy: Policy, *, prefixes: bool) -> tuple[Rollouts, int]:
+    """Compute the reward terms of every trajectory that does not carry stored ones.
+
+    Args:
+        rollouts: as a sampler collected them.
+        reward: computes terms.
+        policy: handed to the reward.
+        prefixes: terms per prefix, (B, T + 1), instead of (B,).
+
+    Returns:
+        The rollouts with all terms and verdicts, and the number of trajectories that the reward was asked about.
+
+    Raises:
+        ValueError: if replayed trajectories carry other terms than the reward gives.
+    """
+    fresh = [b for b, source in enumerate(rollouts.sources) if source != "replay"]
+    if len(fresh) == rollouts.num_trajectories:
+        terms, correct_B = reward.terms(rollouts, policy, prefixes=prefixes)
+        return rollouts.with_terms(terms, correct_B), len(fresh)
+    merged = {name: _shaped(name, values, rollouts, prefixes) for name, values in rollouts.terms.items()}
+    correct_B = rollouts.correct_B
+    if fresh:
+        part = select_trajectories(rollouts, fresh)
+        terms, verdicts_B = reward.terms(part, policy, prefixes=prefixes)
+        if set(terms) != set(merged) or (correct_B is None) != (verdicts_B is None):
+            raise ValueError(
+                f"replayed trajectories carry the reward terms {sorted(merged)}, but {type(reward).__name__} gives "
+                f"{sorted(terms)}: the buffer was filled under another reward; start with an empty one"
+            )
+        index = torch.tensor(fresh, device=rollouts.problem_index_B.device)
+        merged = {name: values.index_copy(0, index, terms[name].to(values)) for name, values in merged.items()}
+        if correct_B is not None and verdicts_B is not None:
+            correct_B = correct_B.index_copy(0, index, verdicts_B.to(correct_B))
+    return rollouts.with_terms(merged, correct_B), len(fresh)
+
+
+def _shaped(name: str, values: Tensor, rollouts: Rollouts, prefixes: bool) -> Tensor:
+    if values.dim() == 2:
+        return values if prefixes else rollouts.at_last_prefix(values)
+    if prefixes:
+        raise ValueError(
+            f"replayed trajectories carry '{name}' for finished trajectories only, but the objective needs it for "
+            "every prefix: the buffer was filled under another objective; start with an empty one"
+        )
+    return values

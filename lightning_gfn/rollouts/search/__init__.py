@@ -1,0 +1,1 @@
+"""Proof search over tactics that a policy proposes."""

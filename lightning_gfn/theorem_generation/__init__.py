@@ -1,0 +1,1 @@
+"""Generation of Lean statements with proofs: arithmetic and propositional logic."""

@@ -1,0 +1,43 @@
+"""The installed models, loaded once a session; a test that needs one is skipped, with the reason, where it is not."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+if TYPE_CHECKING:
+    from lightning_gfn.policies.causal_lm import CausalLM
+
+
+def installed_folder(name: str) -> Path:
+    """The folder of an installed model."""
+    from lightning_gfn.pretrained.catalogue import resolve
+
+    try:
+        return Path(resolve(name))
+    except FileNotFoundError as error:
+        pytest.skip(str(error))
+
+
+@pytest.fixture(scope="session")
+def smollm2_folder() -> Path:
+    """Folder of the installed SmolLM2-135M-Instruct."""
+    return installed_folder("smollm2-135m")
+
+
+@pytest.fixture(scope="session")
+def minilm_folder() -> Path:
+    """Folder of the installed all-MiniLM-L6-v2."""
+    return installed_folder("sentence-minilm")
+
+
+@pytest.fixture(scope="session")
+def smollm2(smollm2_folder: Path) -> CausalLM:
+    """SmolLM2-135M-Instruct as a policy in float32; tests must leave it as it is."""
+    from lightning_gfn.policies.causal_lm import CausalLM
+
+    policy = CausalLM(pretrained="smollm2-135m", max_prompt_tokens=192, max_new_tokens=24)
+    policy.build(())
+    return policy.eval()
