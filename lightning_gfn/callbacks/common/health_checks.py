@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from lightning.pytorch import Trainer
@@ -49,7 +49,8 @@ def last_batch(trainer: Trainer) -> float:
 
 def monitors(trainer: Trainer) -> list[str]:
     """What callbacks watch of validation, as ``EarlyStopping watches val/loss``."""
-    watched = [(type(callback).__name__, getattr(callback, "monitor", None)) for callback in trainer.callbacks]  # type: ignore[attr-defined]
+    callbacks: list[Any] = trainer.callbacks  # type: ignore[attr-defined]
+    watched = [(type(callback).__name__, getattr(callback, "monitor", None)) for callback in callbacks]
     return [f"{name} watches {key}" for name, key in watched if isinstance(key, str) and key.startswith("val/")]
 
 
