@@ -49,7 +49,8 @@ def last_batch(trainer: Trainer) -> float:
 
 def monitors(trainer: Trainer) -> list[str]:
     """What callbacks watch of validation, as ``EarlyStopping watches val/loss``."""
-    watched = [(type(callback).__name__, getattr(callback, "monitor", None)) for callback in trainer.callbacks]  # type: ignore[attr-defined]
+    callbacks = trainer.callbacks  # type: ignore[attr-defined]
+    watched = [(type(callback).__name__, getattr(callback, "monitor", None)) for callback in callbacks]
     return [f"{name} watches {key}" for name, key in watched if isinstance(key, str) and key.startswith("val/")]
 
 
