@@ -67,13 +67,31 @@ class TrainedModule(L.LightningModule):
         self.window_weight = weight if self.window_weight is None else self.window_weight + weight
         return output.sum * self.trainer.accumulate_grad_batches
 
+    def empty_loss(self) -> Tensor:
+        """The loss of a training batch without anything to learn from: no weight, and gradient 0 of every parameter.
+
+        Every rank must reduce the gradients of the same parameters.
+        """
+        weight = torch.zeros((), device=self.device)
+        trained = [p.flatten()[0].float() for p in self.parameters() if p.requires_grad]
+        return self.window_loss(LossOutput(0.0 * torch.stack(trained).sum(), weight))
+
     def on_before_optimizer_step(self, optimizer: torch.optim.Optimizer) -> None:
-        """Divide the accumulated gradients by the weight of the whole window, over all ranks."""
+        """Divide the accumulated gradients by the weight of the whole window, over all ranks.
+
+        Without any weight there is nothing to follow: gradients are dropped, so that neither momentum nor weight decay
+        moves the weights, on no rank.
+        """
         weight = self.window_weight if self.window_weight is not None else torch.ones((), device=self.device)
         self.window_weight = None
         total = self.trainer.strategy.reduce(weight.clone(), reduce_op="sum")
-        scale = self.trainer.world_size / total.clamp_min(1e-12)
-        gradients = [p.grad for group in optimizer.param_groups for p in group["params"] if p.grad is not None]
+        parameters = [p for group in optimizer.param_groups for p in group["params"]]
+        if not total:
+            optimizer.zero_grad(set_to_none=True)
+            self.log("train/grad_norm", 0.0)
+            return
+        scale = self.trainer.world_size / total
+        gradients = [p.grad for p in parameters if p.grad is not None]
         torch._foreach_mul_(gradients, scale)
         self.log("train/grad_norm", torch.nn.utils.get_total_norm(gradients))
 
