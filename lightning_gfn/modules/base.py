@@ -6,6 +6,13 @@ from typing import Any, ClassVar
 
 import lightning as L
 import torch
+from lightning.pytorch.strategies import (
+    DDPStrategy,
+    DeepSpeedStrategy,
+    SingleDeviceStrategy,
+    Strategy,
+    XLAStrategy,
+)
 from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
 from torch import Tensor
 from torch.optim.lr_scheduler import LambdaLR
@@ -15,6 +22,24 @@ from lightning_gfn.modules.settings import OptimizerSettings
 from lightning_gfn.types import LossOutput
 
 STATE_KEY = "lightning_gfn"
+
+
+def check_strategy(strategy: Strategy) -> None:
+    """Refuse strategies that cut a model into shards: sampling, scoring and checkpoints need it whole on each device.
+
+    Args:
+        strategy: of the trainer.
+
+    Raises:
+        ValueError: it is neither one device nor data parallel with whole copies.
+    """
+    whole = isinstance(strategy, (SingleDeviceStrategy, DDPStrategy))
+    if not whole or isinstance(strategy, (DeepSpeedStrategy, XLAStrategy)):
+        raise ValueError(
+            f"trainer.strategy is {type(strategy).__name__}, but every device must hold the whole model (FSDP, "
+            "DeepSpeed and tensor parallelism are not supported): set trainer.strategy to ddp, and fit the model in "
+            "memory by policy.lora, a smaller data.batch_size or more trainer.accumulate_grad_batches"
+        )
 
 
 class TrainedModule(L.LightningModule):
@@ -46,6 +71,10 @@ class TrainedModule(L.LightningModule):
         """The model whose tokenizer and weights a checkpoint keeps."""
         model: TextModel = getattr(self, self.model_name)
         return model
+
+    def setup(self, stage: str) -> None:
+        """Refuse a strategy that would run into an error only after the model is loaded."""
+        check_strategy(self.trainer.strategy)
 
     def transfer_batch_to_device(self, batch: Any, device: torch.device, dataloader_idx: int) -> Any:
         """Batches are text; they stay where they are."""

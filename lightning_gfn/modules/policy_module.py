@@ -53,6 +53,7 @@ class PolicyModule(TrainedModule):
         Raises:
             ValueError: names both settings.
         """
+        super().setup(stage)
         if self.proving is not None:
             check_data_prompt(self.proving, getattr(self.trainer, "datamodule", None))
 
