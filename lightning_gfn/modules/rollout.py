@@ -249,6 +249,8 @@ class RolloutModule(PolicyModule):
             The window; scores with gradient if they serve the only update; what sampling and rewarding cost.
         """
         number = self.num_rollout_batches
+        if self.buffer is not None:
+            self.buffer.rank_by(self.reward, self.global_step)
         drawn = self.collector.collect(
             self.policy,
             batch,
