@@ -85,9 +85,9 @@ class PreferenceDataModule(WrappedProblems):
 
     def setup(self, stage: str) -> None:
         """Load the splits of a stage, and the examples to fit."""
-        super().setup(stage)
         if stage == "fit" and not self.examples:
             self.examples = self.load_examples()
+        super().setup(stage)
 
     def train_dataloader(self) -> TrainLoader:
         """Resumable batches of the examples."""

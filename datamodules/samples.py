@@ -111,7 +111,7 @@ class SampledSolutions(WrappedProblems):
     def setup(self, stage: str) -> None:
         """Load what a stage needs; sampling needs no completions."""
         if stage == "predict":
-            self.to_sample()
+            self.predict_dataloader()
         else:
             super().setup(stage)
 

@@ -255,6 +255,8 @@ class Reward(ABC):
     """True if ``terms`` scores under the frozen reference, so that the module must keep one."""
     separator: str | None = None
     """What ends a reasoning step, if the reward judges steps."""
+    is_constant: bool = False
+    """True if ``combine`` gives the same at every optimiser step."""
 
     def parts(self) -> tuple[Reward, ...]:
         """The rewards that it is made of; itself where it is one."""
@@ -270,7 +272,15 @@ class Reward(ABC):
 
     @abstractmethod
     def combine(self, terms: Mapping[str, Tensor], rollouts: Rollouts, optimizer_step: int) -> LogReward:
-        """The tempered log reward at an optimiser step."""
+        """The tempered log reward at an optimiser step.
+
+        To rank a replay buffer it is asked with the terms of finished trajectories, (B,), and rollouts that hold
+        problem ids, completions and sources alone.
+        """
+
+    def schedule_values(self, optimizer_step: int) -> tuple[float, ...]:
+        """Numbers through which ``combine`` depends on the optimiser step: where they are equal, so is its result."""
+        return () if self.is_constant else (float(optimizer_step),)
 
 
 class RewardNetwork(ABC):
@@ -299,6 +309,13 @@ class Buffer(ABC):
     @abstractmethod
     def add(self, trajectories: Iterable[Trajectory]) -> int:
         """Offer trajectories; returns how many were taken."""
+
+    def rank_by(self, reward: Reward, optimizer_step: int) -> None:
+        """From now on order trajectories by the reward as it combines their terms at this optimiser step.
+
+        A buffer that compares no rewards has nothing to do.
+        """
+        return
 
     @abstractmethod
     def sample(self, problem_id: str | None, num_samples: int, uniforms: Sequence[float]) -> list[Trajectory]:

@@ -63,6 +63,10 @@ class Step:
     action: tuple[int, ...]
 
 
+CORRECT = "correct_B"
+"""Name under which a stored trajectory keeps the verdict on its answer, beside its reward terms."""
+
+
 @dataclass(frozen=True)
 class Trajectory:
     """One finished attempt at a problem, as a replay buffer keeps it.
@@ -72,7 +76,7 @@ class Trajectory:
         steps: its model calls in order.
         completion: the produced text.
         terms: untempered reward terms by name: one value, or one per prefix (number of action tokens + 1).
-        log_reward: tempered log reward when it was added (nats); orders evictions and reward-proportional sampling.
+        log_reward: tempered log reward when it was added (nats).
         born: optimiser step at which it was sampled.
     """
 

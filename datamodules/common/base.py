@@ -136,9 +136,15 @@ class ProblemDataModule(LightningDataModule, ABC):
                 raise ValueError(f"the problem id {id_!r} occurs more than once ({split} split); ids must be unique")
 
     def setup(self, stage: str) -> None:
-        """Load the splits of a stage."""
+        """Load the splits of a stage.
+
+        Raises:
+            ValueError: a process would get no problems of a batch or of a split.
+        """
         for split in self.splits_of(stage):
             self.problems(split)
+            if split != "val" or self.trainer is None or self.trainer.limit_val_batches:
+                getattr(self, f"{'predict' if stage == 'predict' else split}_dataloader")()  # refuses sizes
 
     def splits_of(self, stage: str) -> tuple[Split, ...]:
         """The splits that a stage uses."""
@@ -170,6 +176,11 @@ class ProblemDataModule(LightningDataModule, ABC):
         for problem in self.problems("train"):
             for solution in problem.solutions if problem.solutions else ("",):
                 yield problem.prompt + solution
+
+    @property
+    def problems_per_process(self) -> int:
+        """The fewest problems that a process gets of a full training batch."""
+        return min(self.batch_size, len(self.problems("train"))) // self._ranks()[1]
 
     def train_dataloader(self) -> TrainLoader:
         """Resumable batches of the training split, each as often as the module makes updates on it."""

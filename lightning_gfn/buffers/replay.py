@@ -10,7 +10,8 @@ from itertools import accumulate
 from typing import Any, Literal, get_args
 
 from lightning_gfn.buffers.packing import PackedTrajectory, from_state, pack, to_state, unpack
-from lightning_gfn.interfaces import Buffer
+from lightning_gfn.buffers.ranks import Ranks
+from lightning_gfn.interfaces import Buffer, Reward
 from lightning_gfn.types import Trajectory
 
 DuplicateRule = Literal["exact", "edit_distance", "none"]
@@ -32,8 +33,8 @@ class ReplayBuffer(Buffer):
 
     **Adding.** Trajectories are offered one after the other. A *duplicate* has the same problem and
 
-    - ``exact``: the same action tokens. The newcomer takes the held copy's place, so that log reward and birth are
-      those of the latest visit.
+    - ``exact``: the same action tokens. The newcomer takes the held copy's place, so that terms and birth are those of
+      the latest visit.
     - ``edit_distance``: an exact duplicate as above; or a Levenshtein distance over action tokens below
       ``tolerance · (len_a + len_b)``. The newcomer enters only if its log reward is higher than that of *every*
       held near-duplicate, and then all of them leave; else it is refused. So no two held trajectories are ever near.
@@ -50,6 +51,10 @@ class ReplayBuffer(Buffer):
     - ``uniform``: 1,
     - ``reward``: exp(log_reward / temperature),
     - ``recency``: 2^(-age / half_life), age in optimiser steps behind the youngest candidate.
+
+    **Log rewards** that are compared in all of this are those that the reward of ``rank_by`` makes of the stored terms
+    at its optimiser step, so that a schedule of weights or temperatures moves held and new trajectories alike; without
+    it, and where the reward has no schedule, they are those at which trajectories were added.
 
     The i-th draw inverts the cumulative weights, in order of arrival, at the i-th given uniform; nothing else is
     random.
@@ -102,6 +107,7 @@ class ReplayBuffer(Buffer):
         self.temperature = temperature
         self.half_life = half_life
         self.replacement = replacement
+        self._ranks = Ranks()
         self._shelves: dict[str, dict[int, _Entry]] = {}
         self._next_serial = 0
         self._size = 0
@@ -122,6 +128,10 @@ class ReplayBuffer(Buffer):
             ValueError: if a log reward is not finite.
         """
         return sum(self._offer(pack(trajectory)) for trajectory in trajectories)
+
+    def rank_by(self, reward: Reward, optimizer_step: int) -> None:
+        """Compare trajectories by the reward as it combines their terms at this optimiser step; see the class."""
+        self._ranks.rank_by(reward, optimizer_step)
 
     def sample(self, problem_id: str | None, num_samples: int, uniforms: Sequence[float]) -> list[Trajectory]:
         """Draw trajectories.
@@ -163,6 +173,7 @@ class ReplayBuffer(Buffer):
         """
         restored = from_state(state)
         self._shelves, self._size, self._next_serial = {}, 0, 0
+        self._ranks.forget()
         for packed in restored:
             self._insert(packed, _key(packed))
 
@@ -176,7 +187,9 @@ class ReplayBuffer(Buffer):
         if self.duplicates != "none":
             same = [entry for entry in shelf.values() if entry.key == key]
             near = [] if same or self.duplicates == "exact" else self._near(key, shelf.values())
-            if any(entry.packed.log_reward >= packed.log_reward for entry in near):
+            own, *others = self._ranks.log_rewards([packed, *(entry.packed for entry in near)])
+            if any(other >= own for other in others):
+                self._ranks.forget(packed)
                 return False
             for entry in same + near:
                 self._remove(entry)
@@ -197,7 +210,7 @@ class ReplayBuffer(Buffer):
         held = len(self._shelves.get(packed.problem_id, {})) if self.per_problem else self._size
         if held >= self.capacity:
             rivals = self._entries(packed.problem_id if self.per_problem else None)
-            self._remove(min(rivals, key=self._eviction_order))
+            self._remove(rivals[self._first_to_leave(rivals)])
         self._shelves.setdefault(packed.problem_id, {})[self._next_serial] = _Entry(self._next_serial, key, packed)
         self._next_serial += 1
         self._size += 1
@@ -205,6 +218,7 @@ class ReplayBuffer(Buffer):
     def _remove(self, entry: _Entry) -> None:
         shelf = self._shelves[entry.packed.problem_id]
         del shelf[entry.serial]
+        self._ranks.forget(entry.packed)
         if not shelf:
             del self._shelves[entry.packed.problem_id]
         self._size -= 1
@@ -216,13 +230,18 @@ class ReplayBuffer(Buffer):
         held = [entry for shelf in self._shelves.values() for entry in shelf.values()]
         return sorted(held, key=lambda entry: entry.serial)
 
-    def _eviction_order(self, entry: _Entry) -> tuple[float, int]:
-        return (entry.packed.log_reward if self.eviction == "lowest_reward" else 0.0, entry.serial)
+    def _first_to_leave(self, rivals: Sequence[_Entry]) -> int:
+        """Index of the one that eviction chooses among rivals in order of arrival."""
+        if self.eviction == "oldest":
+            return 0
+        log_rewards = self._ranks.log_rewards([entry.packed for entry in rivals])
+        return log_rewards.index(min(log_rewards))
 
     def _weights(self, candidates: Sequence[_Entry]) -> list[float]:
         if self.sampling == "reward":
-            best = max(entry.packed.log_reward for entry in candidates)
-            return [math.exp((entry.packed.log_reward - best) / self.temperature) for entry in candidates]
+            log_rewards = self._ranks.log_rewards([entry.packed for entry in candidates])
+            best = max(log_rewards)
+            return [math.exp((value - best) / self.temperature) for value in log_rewards]
         if self.sampling == "recency":
             youngest = max(entry.packed.born for entry in candidates)
             return [2.0 ** ((entry.packed.born - youngest) / self.half_life) for entry in candidates]

@@ -6,6 +6,13 @@ from typing import Any, ClassVar
 
 import lightning as L
 import torch
+from lightning.pytorch.strategies import (
+    DDPStrategy,
+    DeepSpeedStrategy,
+    SingleDeviceStrategy,
+    Strategy,
+    XLAStrategy,
+)
 from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
 from torch import Tensor
 from torch.optim.lr_scheduler import LambdaLR
@@ -16,6 +23,24 @@ from lightning_gfn.modules.settings import OptimizerSettings
 from lightning_gfn.types import LossOutput
 
 STATE_KEY = "lightning_gfn"
+
+
+def check_strategy(strategy: Strategy) -> None:
+    """Refuse strategies that cut a model into shards: sampling, scoring and checkpoints need it whole on each device.
+
+    Args:
+        strategy: of the trainer.
+
+    Raises:
+        ValueError: it is neither one device nor data parallel with whole copies.
+    """
+    whole = isinstance(strategy, (SingleDeviceStrategy, DDPStrategy))
+    if not whole or isinstance(strategy, (DeepSpeedStrategy, XLAStrategy)):
+        raise ValueError(
+            f"trainer.strategy is {type(strategy).__name__}, but every device must hold the whole model (FSDP, "
+            "DeepSpeed and tensor parallelism are not supported): set trainer.strategy to ddp, and fit the model in "
+            "memory by policy.lora, a smaller data.batch_size or more trainer.accumulate_grad_batches"
+        )
 
 
 class TrainedModule(L.LightningModule, MethodModule):
@@ -53,6 +78,10 @@ class TrainedModule(L.LightningModule, MethodModule):
         """What the trainer does: fit, validate, test or predict."""
         return str(getattr(self.trainer.state.fn, "value", "fit"))
 
+    def setup(self, stage: str) -> None:
+        """Refuse a strategy that would run into an error only after the model is loaded."""
+        check_strategy(self.trainer.strategy)
+
     def transfer_batch_to_device(self, batch: Any, device: torch.device, dataloader_idx: int) -> Any:
         """Batches are text; they stay where they are."""
         return batch
@@ -73,13 +102,31 @@ class TrainedModule(L.LightningModule, MethodModule):
         self.window_weight = weight if self.window_weight is None else self.window_weight + weight
         return output.sum * self.trainer.accumulate_grad_batches
 
+    def empty_loss(self) -> Tensor:
+        """The loss of a training batch without anything to learn from: no weight, and gradient 0 of every parameter.
+
+        Every rank must reduce the gradients of the same parameters.
+        """
+        weight = torch.zeros((), device=self.device)
+        trained = [p.flatten()[0].float() for p in self.parameters() if p.requires_grad]
+        return self.window_loss(LossOutput(0.0 * torch.stack(trained).sum(), weight))
+
     def on_before_optimizer_step(self, optimizer: torch.optim.Optimizer) -> None:
-        """Divide the accumulated gradients by the weight of the whole window, over all ranks."""
+        """Divide the accumulated gradients by the weight of the whole window, over all ranks.
+
+        Without any weight there is nothing to follow: gradients are dropped, so that neither momentum nor weight decay
+        moves the weights, on no rank.
+        """
         weight = self.window_weight if self.window_weight is not None else torch.ones((), device=self.device)
         self.window_weight = None
         total = self.trainer.strategy.reduce(weight.clone(), reduce_op="sum")
-        scale = self.trainer.world_size / total.clamp_min(1e-12)
-        gradients = [p.grad for group in optimizer.param_groups for p in group["params"] if p.grad is not None]
+        parameters = [p for group in optimizer.param_groups for p in group["params"]]
+        if not total:
+            optimizer.zero_grad(set_to_none=True)
+            self.log("train/grad_norm", 0.0)
+            return
+        scale = self.trainer.world_size / total
+        gradients = [p.grad for p in parameters if p.grad is not None]
         torch._foreach_mul_(gradients, scale)
         self.log("train/grad_norm", torch.nn.utils.get_total_norm(gradients))
 

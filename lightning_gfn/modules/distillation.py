@@ -240,8 +240,8 @@ class DistillationModule(PolicyModule):
     def compare(self, rollouts: Rollouts, contexts: dict[int, list[int]]) -> tuple[dict[str, Tensor], dict[str, int]]:
         """Columns of the trajectories with feedback, and the tokens of both passes.
 
-        Without any, the first trajectory passes through under an empty mask: every rank of a parallel run must touch
-        the same parameters.
+        The prefixes of a trajectory are those of its steps one after the other. Without any feedback the first step
+        passes through under an empty mask: every rank of a parallel run must touch the same parameters.
         """
         chosen = sorted(contexts) if contexts else [0]
         index = torch.tensor(chosen, device=rollouts.action_ids_NT.device)
@@ -259,7 +259,27 @@ class DistillationModule(PolicyModule):
             "distil_mask_BT1": teacher.mask_NT1 if contexts else torch.zeros_like(teacher.mask_NT1),
         }
         num_actions = int(seen.action_mask_NT.sum())
+        columns = by_trajectory(columns, rollouts.trajectory_index_N[index])
         return columns, {
             "teacher_tokens": num_actions + int(told.context_mask_NC.sum()),
             "gradient_tokens": num_actions + int(seen.context_mask_NC.sum()),
         }
+
+
+def by_trajectory(columns: dict[str, Tensor], trajectory_N: Tensor) -> dict[str, Tensor]:
+    """Columns of N steps as columns of B trajectories, the T + 1 prefixes of each step after those of the one before.
+
+    Args:
+        columns: (N, T + 1, …).
+        trajectory_N: int64, ascending, the trajectory of each step.
+
+    Returns:
+        (B, S · (T + 1), …) with at most S steps a trajectory; 0 or False where a trajectory has fewer.
+    """
+    _, row_N, count_B = torch.unique_consecutive(trajectory_N, return_inverse=True, return_counts=True)
+    step_N = torch.arange(len(row_N), device=row_N.device) - (count_B.cumsum(0) - count_B)[row_N]
+    shape = (len(count_B), int(count_B.max()))
+    return {
+        name: values.new_zeros(*shape, *values.shape[1:]).index_put((row_N, step_N), values).flatten(1, 2)
+        for name, values in columns.items()
+    }

@@ -61,6 +61,7 @@ class PolicyModule(TrainedModule, EvaluatedModule):
         Raises:
             ValueError: names both settings.
         """
+        super().setup(stage)
         if self.proving is not None:
             check_data_prompt(self.proving, getattr(self.trainer, "datamodule", None))
 

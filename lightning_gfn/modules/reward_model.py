@@ -100,6 +100,7 @@ class RewardModelModule(TrainedModule):
         Raises:
             ValueError: the data's separator is another one than the module's.
         """
+        super().setup(stage)
         data = getattr(self.trainer, "datamodule", None)
         own = getattr(data, "separator", None)
         if None not in (own, self.given_separator) and own != self.given_separator:

@@ -24,7 +24,7 @@ from lightning_gfn.modules.training_batch.columns import (
     trajectory_log_prob,
 )
 from lightning_gfn.modules.training_batch.rollout_statistics import rollout_statistics, score_statistics
-from lightning_gfn.modules.training_batch.rollout_window import RolloutWindow
+from lightning_gfn.modules.training_batch.rollout_window import RolloutWindow, has_idle_step
 from lightning_gfn.modules.training_batch.trajectory_layout import JoinedLayout
 from lightning_gfn.objectives.regimes import GFLOWNET, POLICY_GRADIENT, check_regime
 from lightning_gfn.policies.heads import Head
@@ -156,15 +156,49 @@ class RolloutModule(PolicyModule):
         """How often the data loader must hand out each batch."""
         return self.updates.num_updates
 
+    @property
+    def whole_groups(self) -> bool:
+        """True if minibatches must keep the trajectories of a problem together."""
+        return "group_B" in self.objective.requires
+
     def setup(self, stage: str) -> None:
-        """Refuse other prompts, and an accumulation window that would end in the middle of a rollout batch."""
+        """Refuse other prompts, and training batches that the updates on a rollout batch cannot be made of."""
         super().setup(stage)
         check_reward_template(self.reward, getattr(self.trainer, "datamodule", None))
+        if stage == "fit" and self.updates_per_rollout > 1:
+            self.check_updates()
+
+    def check_updates(self) -> None:
+        """Refuse numbers of batches, problems and processes under which updates on a rollout batch go wrong.
+
+        Raises:
+            ValueError: accumulation or ``limit_train_batches`` would end in the middle of a rollout batch, or even a
+                full batch leaves an optimiser step without trajectories.
+        """
         window, updates = self.trainer.accumulate_grad_batches, self.updates_per_rollout
-        if stage == "fit" and updates > 1 and updates % window:
+        if updates % window:
             raise ValueError(
                 f"each rollout batch makes {updates} training batches, which trainer.accumulate_grad_batches={window} "
                 "does not divide: change it, updates.num_minibatches or updates.num_epochs"
+            )
+        data = getattr(self.trainer, "datamodule", None)
+        share = getattr(data, "problems_per_process", None)
+        if data is None or share is None:  # sizes of other data are not known yet
+            return
+        limit, num_batches = self.trainer.limit_train_batches, len(data.train_dataloader())
+        allowed = limit if isinstance(limit, int) else int(limit * num_batches)
+        if allowed < num_batches and allowed % updates:
+            raise ValueError(
+                f"trainer.limit_train_batches={limit} ends an epoch after {allowed} of {num_batches} training batches, "
+                f"in the middle of the {updates} updates on a rollout batch: make it a multiple of {updates}"
+            )
+        units = share if self.whole_groups else share * self.sampler.num_samples
+        if has_idle_step(units, self.updates, window):
+            what = "problems" if self.whole_groups else "trajectories"
+            raise ValueError(
+                f"a training batch gives each of {self.trainer.world_size} processes {units} {what}, too few for every "
+                f"optimiser step of updates.num_minibatches={self.updates.num_minibatches} with "
+                f"trainer.accumulate_grad_batches={window}: raise data.batch_size or lower updates.num_minibatches"
             )
 
     def on_fit_start(self) -> None:
@@ -187,9 +221,16 @@ class RolloutModule(PolicyModule):
         scored, counts = None, {"generated_tokens": 0, "reward_calls": 0}
         if self.window is None:
             self.window, scored, counts = self.open_window(batch)
-        rollouts, layout, constants = self.window.minibatch(
-            batch, self.updates, seed=self.sampler.seed, whole_groups="group_B" in self.objective.requires
-        )
+        part = self.window.minibatch(batch, self.updates, seed=self.sampler.seed, whole_groups=self.whole_groups)
+        of_window = self.window.statistics
+        self.window.num_done += 1
+        if self.window.num_done == self.updates_per_rollout:
+            self.window = None
+        if part is None:
+            metrics = {**of_window, "minibatch_trajectories": 0.0}
+            self.log_dict({f"train/{name}": value for name, value in metrics.items()}, batch_size=1)
+            return {"loss": self.empty_loss(), **counts, "gradient_tokens": 0}
+        rollouts, layout, constants = part
         scores, head_columns = scored if scored is not None else self.score(rollouts, layout)
         output = self.objective({**constants, **live_columns(rollouts, layout, scores), **head_columns})
         log_reward_B = constants["log_reward_B"]
@@ -197,12 +238,10 @@ class RolloutModule(PolicyModule):
             **rollout_statistics(rollouts, log_reward_B, self.policy.max_new_tokens),
             **score_statistics(rollouts, scores, log_reward_B),
             **({"buffer_size": float(len(self.buffer))} if self.buffer is not None else {}),
-            **self.window.statistics,
+            "minibatch_trajectories": float(rollouts.num_trajectories),
+            **of_window,
         }
         self.log_output(output, **statistics)
-        self.window.num_done += 1
-        if self.window.num_done == self.updates_per_rollout:
-            self.window = None
         tokens = int(rollouts.action_mask_NT.sum() + rollouts.context_mask_NC.sum())
         return {"loss": self.window_loss(output), **counts, "gradient_tokens": tokens}
 
@@ -225,6 +264,8 @@ class RolloutModule(PolicyModule):
             The window; scores with gradient if they serve the only update; what sampling and rewarding cost.
         """
         number = self.num_rollout_batches
+        if self.buffer is not None:
+            self.buffer.rank_by(self.reward, self.global_step)
         drawn = self.collector.collect(
             self.policy,
             batch,

@@ -28,6 +28,7 @@ class AnswerMatch(Reward):
     itself is the reward; inside ``SumReward`` its weight is the log-reward bonus of a right answer.
     """
 
+    is_constant = True
     provides = frozenset({"log_reward_B", "log_reward_BT1"})
 
     def terms(self, rollouts: Rollouts, policy: Policy, *, prefixes: bool) -> tuple[dict[str, Tensor], Tensor | None]:

@@ -50,6 +50,8 @@ class FunctionReward(Reward):
         TypeError: if the function takes no argument ``completions``.
     """
 
+    is_constant = True
+
     def __init__(self, function: str | Callable[..., Any], *, prefixes: bool = False, texts: bool = False) -> None:
         loaded = load_function(function) if isinstance(function, str) else function
         self.function: Callable[..., Any] = cast(type, loaded)() if inspect.isclass(loaded) else loaded

@@ -74,6 +74,7 @@ class LearnedReward(Reward):
     Lightman et al. 2023, arXiv:2305.20050, appendix F.
     """
 
+    is_constant = True
     provides = frozenset({"log_reward_B", "log_reward_BT1"})
 
     def __init__(

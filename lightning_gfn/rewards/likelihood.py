@@ -29,6 +29,7 @@ class ReferenceLikelihood(Reward):
     Source: Hu et al. 2024, arXiv:2310.04363, section 3.
     """
 
+    is_constant = True
     provides = frozenset({"log_reward_B", "log_reward_BT1"})
     needs_reference = True
 

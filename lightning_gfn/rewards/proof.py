@@ -74,6 +74,7 @@ class ProofReward(Reward):
     Source: Proof Flow, arXiv:2410.13224, appendix A and code (base 15, slope 8, c = 88).
     """
 
+    is_constant = True
     provides = frozenset({"log_reward_B"})
 
     def __init__(
@@ -220,6 +221,7 @@ class ProofSuccess(Reward):
         ValueError: ``unfinished`` is outside [0, 1].
     """
 
+    is_constant = True
     provides = frozenset({"log_reward_B"})
 
     def __init__(self, *, unfinished: float = 0.0) -> None:

@@ -106,6 +106,12 @@ class SumReward(Reward):
             correct_B = correct_B if correct_B is not None else verdicts_B
         return collected, correct_B
 
+    def schedule_values(self, optimizer_step: int) -> tuple[float, ...]:
+        """The factors of all summands, and what the summands themselves depend on."""
+        own = (part.factor(optimizer_step) for part in self.summands.values())
+        nested = (part.reward.schedule_values(optimizer_step) for part in self.summands.values())
+        return (*own, *(value for values in nested for value in values))
+
     def combine(self, terms: Mapping[str, Tensor], rollouts: Rollouts, optimizer_step: int) -> LogReward:
         """Weighted, tempered sum at an optimiser step; prefix values if every summand has them."""
         terminal: list[Tensor] = []

@@ -9,10 +9,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import pad
 
-from lightning_gfn.types import LogReward, Rollouts, Source, Step, StepBatch, Trajectory
-
-CORRECT = "correct_B"
-"""Name under which a stored trajectory keeps the verdict on its answer, beside its reward terms."""
+from lightning_gfn.types import CORRECT, LogReward, Rollouts, Source, Step, StepBatch, Trajectory
 
 
 @dataclass(frozen=True)
@@ -143,7 +140,7 @@ def to_trajectories(rollouts: Rollouts, log_reward: LogReward, *, optimizer_step
 
     Args:
         rollouts: with reward terms.
-        log_reward: orders evictions and reward-proportional sampling.
+        log_reward: of the trajectories, as combined at this optimiser step.
         optimizer_step: optimiser step of their birth.
 
     Returns:

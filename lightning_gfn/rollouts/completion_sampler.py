@@ -10,13 +10,13 @@ from torch import Tensor
 
 from lightning_gfn.interfaces import Buffer, Policy
 from lightning_gfn.policies.padding import pad_contexts
-from lightning_gfn.rollouts.batching import CORRECT, BatchRow, stored_terms
+from lightning_gfn.rollouts.batching import BatchRow, stored_terms
 from lightning_gfn.rollouts.behaviour import BehaviourMix
 from lightning_gfn.rollouts.group_sampler import GroupSampler
 from lightning_gfn.rollouts.keyed_random import keyed_uniform
 from lightning_gfn.rollouts.keyed_sampling import Call
 from lightning_gfn.rollouts.rollout_batch import SampledBatch
-from lightning_gfn.types import Problem, Rollouts, SampledActions, StepBatch
+from lightning_gfn.types import CORRECT, Problem, Rollouts, SampledActions, StepBatch
 
 
 @dataclass

@@ -261,11 +261,20 @@ def test_without_feedback_nothing_moves_but_every_parameter_is_touched(
     make_policy: Any, make_trainer: Callable[..., L.Trainer], feedback: Told
 ) -> None:
     module = make_module(make_policy, feedback=feedback)
+    touched: list[bool] = []
+    plain = module.on_before_optimizer_step
+
+    def recorded(optimizer: Any) -> None:
+        touched.extend(parameter.grad is not None for parameter in module.parameters() if parameter.requires_grad)
+        plain(optimizer)
+
+    module.on_before_optimizer_step = recorded  # type: ignore[method-assign]
     _, logged = one_step(module, make_trainer)
+    assert touched and all(touched)
     start = make_built(make_policy)
     trained = dict(start.hugging_face.named_parameters())
     for name, parameter in module.policy.hugging_face.named_parameters():  # type: ignore[attr-defined]
-        assert parameter.grad is not None and torch.equal(parameter, trained[name])
+        assert torch.equal(parameter, trained[name])
     assert logged["train/loss"] == 0.0 and logged["train/with_feedback"] == 0.0
     assert logged["train/feedback_too_long"] == (4.0 if len(feedback.silent) == 0 else 0.0)
 

@@ -8,6 +8,7 @@ import pytest
 import torch
 from torch.utils.data import DataLoader
 
+from lightning_gfn.buffers.replay import ReplayBuffer
 from lightning_gfn.interfaces import Objective
 from lightning_gfn.modules.gflownet import GFlowNetModule
 from lightning_gfn.modules.policy_gradient import PolicyGradientModule
@@ -23,6 +24,8 @@ from lightning_gfn.policies.heads import FlowHead, LogZHead, LogZScalar
 from lightning_gfn.policies.models.adapters import LoraSettings
 from lightning_gfn.rewards.answer_match import AnswerMatch
 from lightning_gfn.rewards.function import FunctionReward
+from lightning_gfn.rewards.schedules import Linear
+from lightning_gfn.rewards.weighted_sum import SumReward, WeightedReward
 from lightning_gfn.rollouts.behaviour import BehaviourMix
 from lightning_gfn.types import Problem
 
@@ -250,3 +253,22 @@ def test_sampling_mismatch_is_logged_and_dropout_is_off_unless_asked_for(
         assert mean > 1e-3
     else:
         assert largest < 1e-5  # old log-probabilities of several updates are computed in evaluation mode anyway
+
+
+def test_replay_is_ranked_by_the_reward_of_the_step(make_policy, make_trainer, letters, monkeypatch):
+    """Log rewards that order draws and evictions are the terms at the temperature of the optimiser step."""
+    reward = SumReward({"r": WeightedReward(terminal_reward(), temperature=Linear(4.0, 1.0, 5))})
+    buffer = ReplayBuffer(capacity=4, sampling="reward")
+    steps: list[int] = []
+    original = buffer.rank_by
+    monkeypatch.setattr(buffer, "rank_by", lambda given, step: (steps.append(step), original(given, step)))
+    module = GFlowNetModule(
+        make_policy(), VarGrad(), reward, num_samples=6, buffer=buffer,
+        behaviour=BehaviourMix(on_policy=0.5, tempered=0.0, replay=0.5),
+    )  # fmt: skip
+    make_trainer(4, accumulate_grad_batches=2).fit(module, batches(letters, 3, 8))
+    assert steps == [0, 0, 1, 1, 2, 2, 3, 3]
+    held = [entry.packed for entry in buffer._entries(None)]
+    expected = [packed.values[0] / (4.0 - 3.0 * 3 / 5) for packed in held]
+    assert buffer._ranks.log_rewards(held) == pytest.approx(expected, rel=1e-6)
+    assert any(packed.log_reward != pytest.approx(value) for packed, value in zip(held, expected, strict=True))

@@ -32,7 +32,7 @@ class RolloutWindow:
         rollouts: B trajectories.
         layout: of these rollouts.
         constants: columns that are the same in every update: (B, …), or scalars.
-        statistics: figures of the whole rollout batch, logged with every update.
+        statistics: metrics of the whole rollout batch, logged with every update.
         num_done: updates made.
     """
 
@@ -46,11 +46,13 @@ class RolloutWindow:
 
     def minibatch(
         self, problems: Sequence[Problem], updates: UpdateSettings, *, seed: int, whole_groups: bool
-    ) -> tuple[Rollouts, JoinedLayout, dict[str, Tensor]]:
+    ) -> tuple[Rollouts, JoinedLayout, dict[str, Tensor]] | None:
         """The trajectories of the next update with their layout and their constant columns.
 
         Each epoch cuts another permutation of the trajectories (or of the problems' groups) into parts; it is keyed by
-        (seed, rollout batch, epoch), problem id and sample.
+        (seed, rollout batch, epoch), problem id and sample. A batch with fewer of them than parts (the last one of an
+        epoch, or a process's share) leaves evenly spread parts empty, so that every process makes as many updates as
+        the others.
 
         Args:
             problems: the present training batch.
@@ -58,8 +60,11 @@ class RolloutWindow:
             seed: of the module.
             whole_groups: keep the trajectories of a problem together.
 
+        Returns:
+            Rollouts, layout and columns; None where the part is empty.
+
         Raises:
-            ValueError: if the training batch is not the one that was sampled, or there are fewer units than parts.
+            ValueError: if the training batch is not the one that was sampled.
         """
         if tuple(problem.id for problem in problems) != self.problem_ids:
             raise ValueError(
@@ -72,16 +77,10 @@ class RolloutWindow:
             return rollouts, self.layout, self.constants
         epoch, part = divmod(self.num_done, updates.num_minibatches)
         units = self._units(whole_groups)
-        if len(units) < updates.num_minibatches:
-            what = "problems" if whole_groups else "trajectories"
-            raise ValueError(
-                f"a rollout batch has {len(units)} {what}, which cannot make {updates.num_minibatches} minibatches: "
-                "lower updates.num_minibatches or raise data.batch_size"
-            )
         order = self._order(units, seed, epoch)
-        start, end = (len(order) * i // updates.num_minibatches for i in (part, part + 1))
+        start, end = part_bounds(len(order), part, updates.num_minibatches)
         index = sorted(trajectory for unit in order[start:end] for trajectory in unit)
-        return self._select(rollouts, index)
+        return self._select(rollouts, index) if index else None
 
     def _units(self, whole_groups: bool) -> list[list[int]]:
         group_B = self.rollouts.problem_index_B.tolist()
@@ -164,6 +163,24 @@ class RolloutWindow:
             statistics=dict(state["statistics"]),
             num_done=state["num_done"],
         )
+
+
+def part_bounds(num_units: int, part: int, num_parts: int) -> tuple[int, int]:
+    """Where a part begins and ends if units are cut as evenly as whole numbers allow; empty parts are spread evenly."""
+    return num_units * part // num_parts, num_units * (part + 1) // num_parts
+
+
+def has_idle_step(num_units: int, updates: UpdateSettings, accumulate: int) -> bool:
+    """True if some optimiser step on a rollout batch would see empty parts alone.
+
+    Args:
+        num_units: trajectories, or problems where groups stay together.
+        updates: numbers of epochs and parts.
+        accumulate: training batches an optimiser step.
+    """
+    bounds = [part_bounds(num_units, part, updates.num_minibatches) for part in range(updates.num_minibatches)]
+    filled = [start < end for start, end in bounds] * updates.num_epochs
+    return not all(any(filled[first : first + accumulate]) for first in range(0, len(filled), accumulate))
 
 
 def _rows(name: str, column: Tensor, chosen_B: Tensor, width: int) -> Tensor:

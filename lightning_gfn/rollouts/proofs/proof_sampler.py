@@ -9,7 +9,7 @@ import torch
 from lightning_gfn.interfaces import Buffer, Policy
 from lightning_gfn.lean_types import Episode, Theorem
 from lightning_gfn.policies.padding import pad_steps
-from lightning_gfn.rollouts.batching import CORRECT, stored_terms
+from lightning_gfn.rollouts.batching import stored_terms
 from lightning_gfn.rollouts.behaviour import BehaviourMix
 from lightning_gfn.rollouts.group_sampler import GroupSampler
 from lightning_gfn.rollouts.keyed_random import keyed_uniform
@@ -17,7 +17,7 @@ from lightning_gfn.rollouts.proofs.attempt import ProofAttempt, TacticStep, theo
 from lightning_gfn.rollouts.proofs.episode_runner import EpisodeRunner
 from lightning_gfn.rollouts.proofs.proving import FoundEpisode, Proving
 from lightning_gfn.rollouts.rollout_batch import SampledBatch
-from lightning_gfn.types import Problem, Rollouts
+from lightning_gfn.types import CORRECT, Problem, Rollouts
 
 
 class EpisodeSampler(GroupSampler):

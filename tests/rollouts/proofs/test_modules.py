@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -156,4 +157,18 @@ def test_the_teacher_reads_each_steps_own_prompt(world, steps) -> None:
             n += 1
     assert contexts == expected and len(expected) > 8
     columns, _ = module.compare(rollouts, contexts)
-    assert len(columns["distil_mask_BT1"]) == len(expected)
+    trajectories = [int(rollouts.trajectory_index_N[n]) for n in expected]
+    assert len(columns["distil_mask_BT1"]) == len(set(trajectories))
+    assert (max(map(trajectories.count, trajectories)) > 1) == (steps == "all")
+    output = module.objective(columns)
+    total = 0.0
+    for n, context in expected.items():
+        own = rollouts.steps.select(torch.tensor([n]))
+        told = replace(own, context_ids_NC=torch.tensor([context]), context_mask_NC=torch.ones(1, len(context)).bool())
+        teacher = module.policy.teacher_actions(told, top_k=3)
+        student = module.policy.candidate_scores(own, teacher.candidates_NT1K)
+        for t in range(int(own.action_mask_NT.sum()) + 1):
+            if teacher.mask_NT1[0, t]:
+                for log_p, log_q in zip(teacher.log_p_NT1K[0, t], student.log_p_NT1K[0, t], strict=True):
+                    total += float(log_p.exp() * (log_p - log_q)) if log_p > -torch.inf else 0.0
+    assert float(output.loss) == pytest.approx(total / len(set(trajectories)), rel=1e-4)
