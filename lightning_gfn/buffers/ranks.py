@@ -9,7 +9,7 @@ import torch
 
 from lightning_gfn.buffers.packing import PackedTrajectory
 from lightning_gfn.interfaces import Reward
-from lightning_gfn.types import CORRECT, Problem, Rollouts, StepBatch
+from lightning_gfn.types import CORRECT, Problem, Rollouts, Source, StepBatch
 
 
 class Ranks:
@@ -84,6 +84,7 @@ def combined(reward: Reward, held: Sequence[PackedTrajectory], optimizer_step: i
 
 def bare_rollouts(held: Sequence[PackedTrajectory]) -> Rollouts:
     """Trajectories without tokens: one empty step each."""
+    source: Source = "replay"
     empty = torch.zeros(len(held), 0, dtype=torch.int64)
     ids = list(dict.fromkeys(packed.problem_id for packed in held))
     place = {id_: p for p, id_ in enumerate(ids)}
@@ -93,5 +94,5 @@ def bare_rollouts(held: Sequence[PackedTrajectory]) -> Rollouts:
         trajectory_index_N=torch.arange(len(held)),
         steps=StepBatch(empty, empty.bool(), empty, empty.bool()),
         completions=tuple(packed.completion for packed in held),
-        sources=("replay",) * len(held),
+        sources=(source,) * len(held),
     )

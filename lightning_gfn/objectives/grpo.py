@@ -209,7 +209,8 @@ class GRPO(Objective):
             estimate_BT1 = kl_estimate(log_pf_BT1, actions_of(columns, "ref_")[0], self.kl)  # type: ignore[arg-type]
             penalty_BT1 = columns["kl_coefficient"] * estimate_BT1
         advantage_B, keep_B = columns["advantage_B"], columns["keep_B"]
-        weight_BT1, corrected = None, {}
+        weight_BT1: Tensor | None = None
+        corrected: dict[str, Tensor] = {}
         if self.importance is not None:
             weight_BT1, accepted_B, corrected = weights_of(columns, self.importance)
             keep_B = keep_B & accepted_B

@@ -194,7 +194,8 @@ class PPO(Objective):
         log_pf_BT1, actions_BT1 = actions_of(columns, "")
         names = ("value_BT1", "entropy_BT1") if self.entropy_coefficient else ("value_BT1",)
         check_shapes(**{name: (columns[name], tuple(log_pf_BT1.shape)) for name in names})
-        weight_BT1, corrected = None, {}
+        weight_BT1: Tensor | None = None
+        corrected: dict[str, Tensor] = {}
         if self.importance is not None:
             weight_BT1, accepted_B, corrected = weights_of(columns, self.importance)
             actions_BT1 = actions_BT1 & accepted_B.unsqueeze(1)
