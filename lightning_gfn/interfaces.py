@@ -37,6 +37,8 @@ COLUMNS: Mapping[str, str] = {
     "log_f_BT1": "learned log state flow of each prefix, with gradient",
     "old_log_pf_BT": "log q(token | prefix) when the trajectory was sampled, constant",
     "old_log_pstop_BT1": "log q(stop | prefix) when the trajectory was sampled, constant",
+    "behaviour_log_pf_BT": "log-probability of each token under the sampler that drew it, constant",
+    "behaviour_log_pstop_BT1": "the same of the final stop, at the last prefix; 0 elsewhere, constant",
     "forced_stop_B": "bool, True where the maximum length forced the stop",
     "max_length": "scalar, the most action tokens that a trajectory may have, constant",
     "entropy_BT1": "entropy of the next-action distribution at each prefix, with gradient",

@@ -150,6 +150,7 @@ class Rollouts:
         sources: B names, where each trajectory came from.
         behaviour_log_pf_NT: log-probability of each token under the policy that produced it, temperature and
             truncation included (nats); None where unknown (replay, reference).
+        behaviour_log_pstop_N: the same of the stop of each step, 0 where it was forced; None where unknown.
         terms: untempered reward terms by name, (B,) or (B, T + 1).
         correct_B: bool, the final answer is right; None if the reward does not check answers.
         episodes: what the proof environment said of each trajectory, None for replayed ones; None for other problems.
@@ -162,6 +163,7 @@ class Rollouts:
     completions: tuple[str, ...]
     sources: tuple[Source, ...]
     behaviour_log_pf_NT: Tensor | None = None
+    behaviour_log_pstop_N: Tensor | None = None
     terms: dict[str, Tensor] = field(default_factory=dict)
     correct_B: Tensor | None = None
     episodes: tuple[Episode | None, ...] | None = None

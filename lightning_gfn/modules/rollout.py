@@ -26,6 +26,7 @@ from lightning_gfn.modules.training_batch.columns import (
 from lightning_gfn.modules.training_batch.rollout_statistics import rollout_statistics, score_statistics
 from lightning_gfn.modules.training_batch.rollout_window import RolloutWindow, has_idle_step
 from lightning_gfn.modules.training_batch.trajectory_layout import JoinedLayout
+from lightning_gfn.objectives.functional.importance import BEHAVIOUR_COLUMNS
 from lightning_gfn.objectives.regimes import GFLOWNET, POLICY_GRADIENT, check_regime
 from lightning_gfn.policies.heads import Head
 from lightning_gfn.policies.models.evaluation_mode import evaluation_mode
@@ -97,7 +98,7 @@ class RolloutModule(PolicyModule):
         name = method if method is not None else type(objective).__name__
         super().__init__(policy, optimizer=optimizer, evaluation=evaluation, method=name, proving=proving)
         check_regime(objective, self.served, type(self).__name__)
-        given = REFERENCE_COLUMNS if kl is None else REFERENCE_COLUMNS | {"kl_coefficient"}
+        given = REFERENCE_COLUMNS | BEHAVIOUR_COLUMNS | ({"kl_coefficient"} if kl is not None else set())
         check_columns(objective, reward, head.provides if head is not None else None, given=given)
         if kl is not None and "kl_coefficient" not in objective.requires:
             raise ValueError(
@@ -115,6 +116,12 @@ class RolloutModule(PolicyModule):
             raise ValueError(
                 f"model.behaviour.replay is {mix.replay} but there is no buffer: set model.buffer "
                 "(lightning_gfn.buffers.replay.ReplayBuffer) or model.behaviour.replay to 0"
+            )
+        given_share = mix.replay + mix.reference + mix.search
+        if objective.requires & BEHAVIOUR_COLUMNS and (given_share > 0.0 or mix.always_reference):
+            raise ValueError(
+                "objective.importance needs trajectories that were sampled in the step: set model.behaviour to "
+                "on_policy and tempered alone, or objective.importance to null"
             )
         if resample is not None:
             check_resampling(objective, mix)

@@ -13,6 +13,7 @@ from lightning_gfn.interfaces import Objective
 from lightning_gfn.objectives.functional.advantages import group_advantages
 from lightning_gfn.objectives.functional.checks import batch_and_length, check_choice, check_shapes
 from lightning_gfn.objectives.functional.clipped_surrogate import check_clip
+from lightning_gfn.objectives.functional.importance import ImportanceSettings, behaviour_columns, weights_of
 from lightning_gfn.objectives.functional.log_z import LOG_Z, LogZ, estimated_log_z, noise_log_z
 from lightning_gfn.objectives.functional.stop_action import actions_of
 from lightning_gfn.types import LossOutput
@@ -44,12 +45,14 @@ def flowrl_loss(
     clip_low: float = 0.2,
     clip_high: float = 0.2,
     gap_clip: tuple[float, float] | None = None,
+    importance_B: Tensor | None = None,
+    keep_B: Tensor | None = None,
 ) -> LossOutput:
     """Squared residual of trajectory balance towards q_ref · exp(β r), weighted by a clipped importance ratio.
 
         g_b  = log Z_b + (log q_old - log q_ref) / l_b - β r_b
         w_b  = clip(q / q_old, 1 - clip_low, 1 + clip_high), constant
-        loss = mean_b w_b (clip(g_b, -gap_clip[0], gap_clip[1]) + (log q - log q_old) / l_b)²
+        loss = mean_b v_b w_b (clip(g_b, -gap_clip[0], gap_clip[1]) + (log q - log q_old) / l_b)²
 
     Without ``gap_clip`` the bracket is log Z + log(q / q_ref) / l - β r, FlowRL's; with it, it is GFlowRL's. At l = 1
     the residuals vanish where q = q_ref exp(β r) / Z. With l the number of actions they vanish where
@@ -67,10 +70,13 @@ def flowrl_loss(
         clip_low: how far below 1 the weight may lie; 1 leaves it free.
         clip_high: how far above 1 the weight may lie.
         gap_clip: bounds of g below and above 0, nats; None for none. A clipped g passes no gradient to log Z.
+        importance_B: (B,) importance weight v of each trajectory; constant; None for 1.
+        keep_B: (B,) bool, False on trajectories left out of sum and weight; None keeps all.
 
     Returns:
-        Weighted sum over B; diagnostics ``residual_mean``, ``residual_std``, ``log_z_mean`` (used), ``log_z_estimate``
-        (mean of β r - log(q / q_ref) / l), ``ratio_mean`` (of w) and ``gap_clip_fraction``.
+        Weighted sum over the kept trajectories; diagnostics over all of them: ``residual_mean``, ``residual_std``,
+        ``log_z_mean`` (used), ``log_z_estimate`` (mean of β r - log(q / q_ref) / l), ``ratio_mean`` (of w) and
+        ``gap_clip_fraction``.
 
     Raises:
         ValueError: names the argument whose shape or value is wrong.
@@ -97,9 +103,13 @@ def flowrl_loss(
     bounded_B = gap_B if gap_clip is None else gap_B.clamp(-gap_clip[0], gap_clip[1])
     residual_B = bounded_B + log_ratio_B / length_B
     detached_B = residual_B.detach()
+    importance_B = torch.ones_like(weight_B) if importance_B is None else importance_B
+    keep_B = torch.ones_like(weight_B, dtype=torch.bool) if keep_B is None else keep_B
+    check_shapes(importance_B=(importance_B, shape), keep_B=(keep_B, shape))
+    loss_B = importance_B.detach() * weight_B * residual_B.square()
     return LossOutput(
-        sum=(weight_B * residual_B.square()).sum(),
-        weight=detached_B.new_tensor(float(detached_B.numel())),
+        sum=torch.where(keep_B, loss_B, 0.0).sum(),
+        weight=keep_B.sum().to(detached_B.dtype),
         diagnostics={
             "residual_mean": detached_B.mean(),
             "residual_std": detached_B.std(correction=0),
@@ -158,6 +168,8 @@ class FlowRL(Objective):
         clip_low: how far below 1 the importance weight may lie; 1 leaves it free.
         clip_high: how far above 1 the importance weight may lie.
         gap_clip: bounds below and above 0 of the residual at the old policy, nats; None for none.
+        importance: weights of whole trajectories for a sampler whose probabilities differ from the trained policy's;
+            None for none. ``vargrad`` estimates log Z under them, ``group_mean`` without.
 
     Source: Zhu et al. 2025, arXiv:2509.15207; length normalisation and noise control discussed in arXiv:2607.13394.
     """
@@ -169,12 +181,15 @@ class FlowRL(Objective):
     clip_low: float = field(default=0.2, kw_only=True)
     clip_high: float = field(default=0.2, kw_only=True)
     gap_clip: tuple[float, float] | None = field(default=None, kw_only=True)
+    importance: ImportanceSettings | None = field(default=None, kw_only=True)
 
     def __post_init__(self) -> None:
         check_clip(self.clip_low, self.clip_high)
         check_flow_settings(self.beta, self.gap_clip)
         check_choice("log_z", self.log_z, LOG_Z)
         check_choice("reward_scale", self.reward_scale, ("group", "none"))
+        if self.importance is not None and self.importance.level == "token":
+            raise ValueError("importance.level is token, but the loss is of whole trajectories: set it to sequence")
 
     @property
     def requires(self) -> frozenset[str]:
@@ -186,7 +201,7 @@ class FlowRL(Objective):
             names.add("log_z_B")
         if self.log_z != "learned" or self.reward_scale == "group":
             names.add("group_B")
-        return frozenset(names)
+        return frozenset(names) | behaviour_columns(self.importance)
 
     def prepare(self, columns: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Scaled rewards, and log Z where it is the group mean or noise, over the whole groups of a rollout batch."""
@@ -220,12 +235,17 @@ class FlowRL(Objective):
         old_B, _ = whole_log_probs(columns, "old_")
         ref_B, _ = whole_log_probs(columns, "ref_")
         length_B, reward_B = self.divisor(num_actions_B, old_B), columns["advantage_B"]
+        importance_B, keep_B = torch.ones_like(old_B), torch.ones_like(old_B, dtype=torch.bool)
+        corrected: dict[str, Tensor] = {}
+        if self.importance is not None:
+            weight_BT1, keep_B, corrected = weights_of(columns, self.importance)
+            importance_B = weight_BT1[:, 0]
         if self.log_z == "vargrad":
-            weight_B = clipped_ratio(log_pf_B, old_B, self.clip_low, self.clip_high)
+            weight_B = clipped_ratio(log_pf_B, old_B, self.clip_low, self.clip_high) * importance_B * keep_B
             log_z_B = estimated_log_z(log_pf_B, ref_B, length_B, self.beta * reward_B, weight_B, columns["group_B"])
         else:
             log_z_B = columns["log_z_B"]
-        return flowrl_loss(
+        output = flowrl_loss(
             log_pf_B,
             old_B,
             ref_B,
@@ -236,4 +256,7 @@ class FlowRL(Objective):
             clip_low=self.clip_low,
             clip_high=self.clip_high,
             gap_clip=self.gap_clip,
+            importance_B=importance_B,
+            keep_B=keep_B,
         )
+        return LossOutput(output.sum, output.weight, {**output.diagnostics, **corrected})

@@ -26,6 +26,7 @@ from lightning_gfn.objectives.functional.clipped_surrogate import (
     clipped_surrogate,
     ratio_diagnostics,
 )
+from lightning_gfn.objectives.functional.importance import ImportanceSettings, behaviour_columns, weights_of
 from lightning_gfn.objectives.functional.kl import ESTIMATORS, KLEstimator, kl_estimate
 from lightning_gfn.objectives.functional.potentials import masked
 from lightning_gfn.objectives.functional.stop_action import actions_of
@@ -46,6 +47,7 @@ def grpo_loss(
     aggregation: Aggregation = "sequence",
     ratio: Literal["token", "sequence"] = "token",
     keep_B: Tensor | None = None,
+    weight_BT: Tensor | None = None,
     penalty_BT: Tensor | None = None,
     max_length: Tensor | float | None = None,
 ) -> LossOutput:
@@ -53,7 +55,7 @@ def grpo_loss(
 
         ρ_bt = q(a_bt) / q_old(a_bt)                      ratio "token"
         ρ_bt = (Π_s q(a_bs) / q_old(a_bs))^(1 / n_b)      ratio "sequence" (GSPO)
-        l_bt = -min(ρ_bt A_b, clip(ρ_bt, 1 - clip_low, 1 + clip_high) A_b) + penalty_bt
+        l_bt = -w_bt min(ρ_bt A_b, clip(ρ_bt, 1 - clip_low, 1 + clip_high) A_b) + penalty_bt
 
     and the mean of l that ``aggregation`` names.
 
@@ -69,6 +71,7 @@ def grpo_loss(
             (``constant``, Dr. GRPO); sum over actions, mean over trajectories (``sum``, RLOO).
         ratio: of each action, or of the trajectory with length normalisation.
         keep_B: (B,) bool, False on trajectories left out of loss and weight; None keeps all.
+        weight_BT: (B, T) importance weight w of each action; constant; None for 1.
         penalty_BT: (B, T) added to the loss of each action, nats; gradient flows; None for none.
         max_length: L, the most actions of a trajectory; for ``constant``.
 
@@ -100,6 +103,9 @@ def grpo_loss(
         length_B1 = mask_BT.sum(1, keepdim=True).clamp_min(1)
         log_ratio_BT = masked((log_ratio_BT.sum(1, keepdim=True) / length_B1).expand(B, T), mask_BT)
     loss_BT, removed_BT = clipped_surrogate(log_ratio_BT, advantage_B.detach().unsqueeze(1), clip_low, clip_high)
+    if weight_BT is not None:
+        check_shapes(weight_BT=(weight_BT, (B, T)))
+        loss_BT = weight_BT.detach() * loss_BT
     if penalty_BT is not None:
         check_shapes(penalty_BT=(penalty_BT, (B, T)))
         loss_BT = loss_BT + masked(penalty_BT, mask_BT)
@@ -134,6 +140,8 @@ class GRPO(Objective):
             could not refill).
         drop_truncated: leave out trajectories that the maximum length cut off.
         overlong_share: share of the maximum length, at its end, over which a penalty grows from 0 to 1; 0 for none.
+        importance: weights for a sampler whose probabilities differ from the trained policy's; None for none. They
+            multiply the surrogate, not the KL penalty; a rejected trajectory still counts in its group's baseline.
 
     Source: Shao et al. 2024, arXiv:2402.03300, section 4.1, and the sources of ``grpo_loss``, ``group_advantages`` and
     ``overlong_penalty``.
@@ -149,6 +157,7 @@ class GRPO(Objective):
     drop_equal_groups: bool = field(default=False, kw_only=True)
     drop_truncated: bool = field(default=False, kw_only=True)
     overlong_share: float = field(default=0.0, kw_only=True)
+    importance: ImportanceSettings | None = field(default=None, kw_only=True)
 
     def __post_init__(self) -> None:
         check_clip(self.clip_low, self.clip_high)
@@ -170,7 +179,7 @@ class GRPO(Objective):
             names |= {"ref_log_pf_BT", "ref_log_pstop_BT1", "kl_coefficient"}
         if self.aggregation == "constant" or self.overlong_share:
             names.add("max_length")
-        return frozenset(names)
+        return frozenset(names) | behaviour_columns(self.importance)
 
     def prepare(self, columns: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Advantages over whole groups, and which trajectories count."""
@@ -200,6 +209,11 @@ class GRPO(Objective):
             estimate_BT1 = kl_estimate(log_pf_BT1, actions_of(columns, "ref_")[0], self.kl)  # type: ignore[arg-type]
             penalty_BT1 = columns["kl_coefficient"] * estimate_BT1
         advantage_B, keep_B = columns["advantage_B"], columns["keep_B"]
+        weight_BT1: Tensor | None = None
+        corrected: dict[str, Tensor] = {}
+        if self.importance is not None:
+            weight_BT1, accepted_B, corrected = weights_of(columns, self.importance)
+            keep_B = keep_B & accepted_B
         output = grpo_loss(
             log_pf_BT1,
             old_BT1,
@@ -210,9 +224,10 @@ class GRPO(Objective):
             aggregation=self.aggregation,
             ratio="sequence" if self.ratio == "sequence" else "token",
             keep_B=keep_B,
+            weight_BT=weight_BT1,
             penalty_BT=penalty_BT1,
             max_length=columns["max_length"] if self.aggregation == "constant" else None,
         )
         idle = (advantage_B == 0.0).to(torch.float32).mean()
         further = {"zero_advantage_fraction": idle, "kept_fraction": keep_B.to(torch.float32).mean()}
-        return LossOutput(output.sum, output.weight, {**output.diagnostics, **further})
+        return LossOutput(output.sum, output.weight, {**output.diagnostics, **further, **corrected})

@@ -13,6 +13,7 @@ from lightning_gfn.interfaces import Objective
 from lightning_gfn.objectives.functional.checks import batch_and_length, check_choice, check_mask, check_shapes
 from lightning_gfn.objectives.functional.clipped_surrogate import check_clip, clipped_surrogate, ratio_diagnostics
 from lightning_gfn.objectives.functional.gae import action_rewards, generalised_advantages, whitened
+from lightning_gfn.objectives.functional.importance import ImportanceSettings, behaviour_columns, weights_of
 from lightning_gfn.objectives.functional.potentials import masked
 from lightning_gfn.objectives.functional.stop_action import actions_of
 from lightning_gfn.types import LossOutput
@@ -55,10 +56,11 @@ def ppo_loss(
     value_coefficient: float = 0.1,
     entropy_BT: Tensor | None = None,
     entropy_coefficient: float = 0.0,
+    weight_BT: Tensor | None = None,
 ) -> LossOutput:
     """Clipped surrogate, value error and entropy bonus, means over all actions of the batch.
 
-        loss = mean_bt [ -min(ρ A, clip(ρ, 1 - clip_low, 1 + clip_high) A) + c_v l_value - c_e H ],    ρ = q / q_old
+        loss = mean_bt [ -w min(ρ A, clip(ρ, 1 - clip_low, 1 + clip_high) A) + c_v l_value - c_e H ],    ρ = q / q_old
 
     Args:
         log_pf_BT: (B, T) log q of each action, stop included (see ``append_stop``), nats; gradient flows.
@@ -75,6 +77,7 @@ def ppo_loss(
         entropy_BT: (B, T) entropy H of the distribution that each action is drawn from, nats; gradient flows; None
             without a bonus.
         entropy_coefficient: c_e.
+        weight_BT: (B, T) importance weight w of each action; constant; None for 1.
 
     Returns:
         The loss; diagnostics ``policy_loss``, ``value_loss``, ``value_clip_fraction``, ``ratio_mean``,
@@ -98,6 +101,9 @@ def ppo_loss(
     check_mask("mask_BT", mask_BT)
     log_ratio_BT = masked(log_pf_BT, mask_BT) - masked(old_log_pf_BT.detach(), mask_BT)
     policy_BT, removed_BT = clipped_surrogate(log_ratio_BT, masked(advantage_BT.detach(), mask_BT), clip_low, clip_high)
+    if weight_BT is not None:
+        check_shapes(weight_BT=(weight_BT, (B, T)))
+        policy_BT = weight_BT.detach() * policy_BT
     old_value_BT, return_BT = masked(old_value_BT.detach(), mask_BT), masked(return_BT.detach(), mask_BT)
     value_error_BT, value_removed_BT = value_loss(masked(value_BT, mask_BT), old_value_BT, return_BT, value_clip)
     policy, value = masked(policy_BT, mask_BT).sum(), masked(value_error_BT, mask_BT).sum()
@@ -132,6 +138,8 @@ class PPO(Objective):
         lam: λ of generalised advantage estimation.
         whiten: shift and scale advantages to mean 0 and variance 1.
         kl: penalise the KL to the policy at the start of the stage in the ``reward``, or not (``none``).
+        importance: weights for a sampler whose probabilities differ from the trained policy's; None for none. They
+            multiply the surrogate; a rejected trajectory counts in none of the three terms.
 
     Source: Schulman et al. 2017, arXiv:1707.06347; for language models Ziegler et al. 2019, arXiv:1909.08593.
     """
@@ -145,6 +153,7 @@ class PPO(Objective):
     lam: float = field(default=0.95, kw_only=True)
     whiten: bool = field(default=True, kw_only=True)
     kl: Literal["none", "reward"] = field(default="reward", kw_only=True)
+    importance: ImportanceSettings | None = field(default=None, kw_only=True)
 
     def __post_init__(self) -> None:
         check_clip(self.clip_low, self.clip_high)
@@ -164,7 +173,7 @@ class PPO(Objective):
             names.add("entropy_BT1")
         if self.kl == "reward":
             names |= {"ref_log_pf_BT", "ref_log_pstop_BT1", "kl_coefficient"}
-        return frozenset(names)
+        return frozenset(names) | behaviour_columns(self.importance)
 
     def prepare(self, columns: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Advantages and returns of the whole rollout batch."""
@@ -185,7 +194,12 @@ class PPO(Objective):
         log_pf_BT1, actions_BT1 = actions_of(columns, "")
         names = ("value_BT1", "entropy_BT1") if self.entropy_coefficient else ("value_BT1",)
         check_shapes(**{name: (columns[name], tuple(log_pf_BT1.shape)) for name in names})
-        return ppo_loss(
+        weight_BT1: Tensor | None = None
+        corrected: dict[str, Tensor] = {}
+        if self.importance is not None:
+            weight_BT1, accepted_B, corrected = weights_of(columns, self.importance)
+            actions_BT1 = actions_BT1 & accepted_B.unsqueeze(1)
+        output = ppo_loss(
             log_pf_BT1,
             actions_of(columns, "old_")[0],
             actions_BT1,
@@ -199,4 +213,6 @@ class PPO(Objective):
             value_coefficient=self.value_coefficient,
             entropy_BT=columns["entropy_BT1"] if self.entropy_coefficient else None,
             entropy_coefficient=self.entropy_coefficient,
+            weight_BT=weight_BT1,
         )
+        return LossOutput(output.sum, output.weight, {**output.diagnostics, **corrected})

@@ -87,7 +87,7 @@ def select_trajectories(rollouts: Rollouts, index: Sequence[int]) -> Rollouts:
         rows_of[b].append(n)
     rows = torch.tensor([n for b in index for n in rows_of[b]], dtype=torch.int64, device=device)
     new_index_N = torch.tensor([new for new, b in enumerate(index) for _ in rows_of[b]], dtype=torch.int64).to(device)
-    behaviour = rollouts.behaviour_log_pf_NT
+    behaviour, stops = rollouts.behaviour_log_pf_NT, rollouts.behaviour_log_pstop_N
     return replace(
         rollouts,
         problem_index_B=rollouts.problem_index_B[chosen_B],
@@ -96,6 +96,7 @@ def select_trajectories(rollouts: Rollouts, index: Sequence[int]) -> Rollouts:
         completions=tuple(rollouts.completions[b] for b in index),
         sources=tuple(rollouts.sources[b] for b in index),
         behaviour_log_pf_NT=behaviour[rows] if behaviour is not None else None,
+        behaviour_log_pstop_N=stops[rows] if stops is not None else None,
         terms={},
         correct_B=None,
         episodes=tuple(rollouts.episodes[b] for b in index) if rollouts.episodes is not None else None,
@@ -105,6 +106,7 @@ def select_trajectories(rollouts: Rollouts, index: Sequence[int]) -> Rollouts:
 def concatenated(first: Rollouts, second: Rollouts) -> Rollouts:
     """All trajectories of two batches, padded alike; those of the second keep the problem indices that they have."""
     before, after = first.behaviour_log_pf_NT, second.behaviour_log_pf_NT
+    stops = [part.behaviour_log_pstop_N for part in (first, second) if part.behaviour_log_pstop_N is not None]
     return replace(
         first,
         problem_index_B=torch.cat([first.problem_index_B, second.problem_index_B]),
@@ -118,6 +120,7 @@ def concatenated(first: Rollouts, second: Rollouts) -> Rollouts:
         completions=first.completions + second.completions,
         sources=first.sources + second.sources,
         behaviour_log_pf_NT=_stacked(before, after) if before is not None and after is not None else None,
+        behaviour_log_pstop_N=torch.cat(stops) if len(stops) == 2 else None,
         terms={},
         correct_B=None,
         episodes=first.episodes + second.episodes

@@ -21,11 +21,12 @@ from lightning_gfn.types import CORRECT, Problem, Rollouts, SampledActions, Step
 
 @dataclass
 class _Actions:
-    """The padded actions of B rows: ids, mask and behaviour log-probabilities, each (B, T)."""
+    """The padded actions of B rows: ids, mask and behaviour log-probabilities, each (B, T); of their stops, (B,)."""
 
     ids: Tensor
     mask: Tensor
     log_pf: Tensor
+    log_pstop: Tensor
 
 
 class RolloutSampler(GroupSampler):
@@ -86,6 +87,7 @@ class RolloutSampler(GroupSampler):
             completions=tuple(policy.decode(ids[b][: lengths[b]]) for b in range(len(rows))),
             sources=tuple(row.source for row in rows),
             behaviour_log_pf_NT=actions.log_pf if all_sampled else None,
+            behaviour_log_pstop_N=actions.log_pstop if all_sampled else None,
             terms=terms,
             correct_B=correct == 1.0 if correct is not None else None,
         )
@@ -145,6 +147,7 @@ class RolloutSampler(GroupSampler):
             torch.zeros(shape, dtype=torch.int64, device=device),
             torch.zeros(shape, dtype=torch.bool, device=device),
             torch.zeros(shape, device=device),
+            torch.zeros(len(rows), device=device),
         )
         for b, row in enumerate(rows):
             if row.action is not None:
@@ -158,7 +161,7 @@ class RolloutSampler(GroupSampler):
         for chosen, found in self.draw_at(rollout_step)(policy, calls, device):
             _place(actions, [sampled[n] for n in chosen], found)
         used = int(actions.mask.sum(1).max()) if rows else 0
-        return _Actions(actions.ids[:, :used], actions.mask[:, :used], actions.log_pf[:, :used])
+        return _Actions(actions.ids[:, :used], actions.mask[:, :used], actions.log_pf[:, :used], actions.log_pstop)
 
 
 def _place(actions: _Actions, chosen: Sequence[int], sampled: SampledActions) -> None:
@@ -169,3 +172,4 @@ def _place(actions: _Actions, chosen: Sequence[int], sampled: SampledActions) ->
     actions.mask[rows, :width] = mask
     actions.ids[rows, :width] = torch.where(mask, sampled.action_ids_NT.to(device), 0)
     actions.log_pf[rows, :width] = torch.where(mask, sampled.behaviour_log_pf_NT.to(device, torch.float32), 0.0)
+    actions.log_pstop[rows] = sampled.behaviour_log_pstop_N.to(device, torch.float32)

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 import torch
 from lightning.pytorch import Callback
+from lightning.pytorch.strategies import SingleDeviceStrategy
 from torch.utils.data import DataLoader
 
 from datamodules.common.order import TrainLoader
@@ -179,7 +180,7 @@ def test_objectives_and_data_that_do_not_fit_are_refused(make: Make, make_traine
         examples: list[Any] = []
 
     class Holder:
-        datamodule = Data()
+        datamodule, strategy = Data(), SingleDeviceStrategy("cpu")
 
     for objective, examples, message in (
         (DPO(), SINGLE, "DPO compares two completions"),

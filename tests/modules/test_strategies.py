@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import os
+from collections.abc import Iterator
+
 import pytest
+import torch
 from lightning.pytorch.strategies import (
     DDPStrategy,
     DeepSpeedStrategy,
@@ -17,9 +21,22 @@ from lightning_gfn.modules.policy_gradient import PolicyGradientModule
 from lightning_gfn.modules.reward_model import RewardModelModule
 from lightning_gfn.modules.sft import SFTModule
 from lightning_gfn.objectives.grpo import GRPO
-from lightning_gfn.policies.models.tokenizers import TokenizerSettings
 from lightning_gfn.policies.reward_models.network import LanguageRewardNetwork
+from lightning_gfn.policies.text.tokenizers import TokenizerSettings
 from lightning_gfn.rewards.answer_match import AnswerMatch
+
+
+@pytest.fixture(autouse=True)
+def no_process_group_is_left() -> Iterator[None]:
+    """The trainer opens a process group and names its port in the environment, for all tests to come."""
+    before = dict(os.environ)
+    yield
+    if torch.distributed.is_initialized():
+        torch.distributed.destroy_process_group()
+    for name in set(os.environ) - set(before):
+        del os.environ[name]
+    os.environ.update(before)
+
 
 SHARDED = [FSDPStrategy, DeepSpeedStrategy, ModelParallelStrategy]
 

@@ -17,7 +17,7 @@ from lightning_gfn.objectives.grpo import GRPO
 from lightning_gfn.objectives.ppo import PPO
 from lightning_gfn.policies.causal_lm import CausalLM
 from lightning_gfn.policies.heads import ValueHead
-from lightning_gfn.policies.models.tokenizers import TokenizerSettings
+from lightning_gfn.policies.text.tokenizers import TokenizerSettings
 from lightning_gfn.rewards.function import FunctionReward
 from lightning_gfn.types import Problem
 

@@ -16,6 +16,7 @@ from lightning_gfn.interfaces import COLUMNS, Objective
 from lightning_gfn.objectives.detailed_balance import DetailedBalance, ModifiedDetailedBalance
 from lightning_gfn.objectives.flowrl import FlowRL
 from lightning_gfn.objectives.functional.advantages import group_advantages
+from lightning_gfn.objectives.functional.importance import ImportanceSettings
 from lightning_gfn.objectives.gflowrl import GFlowRL
 from lightning_gfn.objectives.grpo import GRPO
 from lightning_gfn.objectives.likelihood import Likelihood
@@ -47,6 +48,11 @@ OBJECTIVES = [
     FlowRL(log_z="vargrad", length_normalise=False),
     FlowRL(log_z="noise", reward_scale="none"),
     GFlowRL(),
+    GRPO(ratio="none", importance=ImportanceSettings()),
+    GRPO(importance=ImportanceSettings(level="sequence", bound="mask", cap=1.2, reject="mean")),
+    PPO(kl="none", importance=ImportanceSettings(reject="max", reject_cap=1.5)),
+    FlowRL(importance=ImportanceSettings(level="sequence")),
+    GFlowRL(log_z="vargrad", importance=ImportanceSettings(level="none", reject="max")),
 ]
 
 
@@ -72,6 +78,8 @@ def all_columns(b: SimpleNamespace) -> dict[str, torch.Tensor]:
         "log_pf_B": torch.where(b.mask_BT, b.log_pf_BT, 0.0).sum(1) + stop_B,
         "old_log_pf_BT": b.log_pf_BT.detach(),
         "old_log_pstop_BT1": b.log_pstop_BT1.detach(),
+        "behaviour_log_pf_BT": b.log_pf_BT.detach() - 0.01,
+        "behaviour_log_pstop_BT1": b.log_pstop_BT1.detach() + 0.01,
         "ref_log_pf_BT": b.log_pf_BT.detach() - 0.1,
         "ref_log_pstop_BT1": b.log_pstop_BT1.detach() - 0.1,
         "value_BT1": b.log_f_BT1,

@@ -123,6 +123,8 @@ def assert_rows_belong_together(policy: Any, rollouts: Rollouts) -> None:
     assert torch.equal(rollouts.terms["even"], terms["even"]) and torch.equal(rollouts.correct_B, correct_B)
     scores = policy.score(rollouts.steps)
     torch.testing.assert_close(rollouts.behaviour_log_pf_NT, scores.log_pf_NT, atol=1e-5, rtol=1e-5)
+    stops_N = rollouts.at_last_prefix(scores.log_pstop_NT1)
+    torch.testing.assert_close(rollouts.behaviour_log_pstop_N, stops_N, atol=1e-5, rtol=1e-5)
 
 
 @pytest.mark.parametrize("number", [NUMBER, 9])
@@ -142,7 +144,10 @@ def test_refilled_groups_are_mixed_and_the_rest_stays(policy, mixed_and_hopeless
     assert_rows_belong_together(policy, batch.rollouts)
 
 
-@pytest.mark.parametrize("field", ["action_ids_NT", "action_mask_NT", "behaviour_log_pf_NT", "completions", "terms"])
+@pytest.mark.parametrize(
+    "field",
+    ["action_ids_NT", "action_mask_NT", "behaviour_log_pf_NT", "behaviour_log_pstop_N", "completions", "terms"],
+)
 def test_a_field_left_behind_is_noticed(policy, mixed_and_hopeless, monkeypatch: pytest.MonkeyPatch, field):
     """The check above can fail: for each field that is not taken over."""
 

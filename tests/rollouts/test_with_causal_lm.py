@@ -96,7 +96,10 @@ def test_on_policy_behaviour_is_the_policy_itself(language_model: CausalLM) -> N
     sampler = RolloutSampler(num_samples=2, behaviour=BehaviourMix(), seed=1)
     rollouts = sampler.collect(language_model, PROBLEMS, rollout_step=0, buffer=None, device="cpu").rollouts
     assert rollouts.behaviour_log_pf_NT is not None
-    assert torch.allclose(rollouts.behaviour_log_pf_NT, score(language_model, rollouts).log_pf_NT, atol=1e-4)
+    scores = score(language_model, rollouts)
+    assert torch.allclose(rollouts.behaviour_log_pf_NT, scores.log_pf_NT, atol=1e-4)
+    assert rollouts.behaviour_log_pstop_N is not None and scores.log_pstop_NT1 is not None
+    assert torch.allclose(rollouts.behaviour_log_pstop_N, rollouts.at_last_prefix(scores.log_pstop_NT1), atol=1e-4)
 
 
 def test_evaluation_records(language_model: CausalLM) -> None:

@@ -217,6 +217,8 @@ def constant_columns(
         "max_length": torch.tensor((policy.max_new_tokens + 1) * max_steps - 1, device=layout.mask_BT.device),
         **further,
     }
+    if "behaviour_log_pf_BT" in objective.requires:
+        columns |= behaviour_columns(rollouts, layout)
     if "step_mask_BT1" in objective.requires:
         columns["step_mask_BT1"] = (
             layout.starts_step_BT1
@@ -230,6 +232,25 @@ def constant_columns(
     required = {name: column for name, column in columns.items() if name in objective.requires}
     terminal = {"log_reward_B": columns["log_reward_B"]} if log_reward is not None else {}
     return {**terminal, **required, **objective.prepare(required)}
+
+
+def behaviour_columns(rollouts: Rollouts, layout: JoinedLayout) -> dict[str, Tensor]:
+    """Log-probabilities of actions and final stops as the sampler gave them.
+
+    Raises:
+        ValueError: not every trajectory was sampled.
+    """
+    log_pf_NT, log_pstop_N = rollouts.behaviour_log_pf_NT, rollouts.behaviour_log_pstop_N
+    if log_pf_NT is None or log_pstop_N is None:
+        raise ValueError(
+            "objective.importance needs the sampler's log-probabilities, which replayed and given trajectories lack: "
+            "set model.behaviour to on_policy and tempered alone, or objective.importance to null"
+        )
+    at_end_N1 = rollouts.steps.lengths_N[:, None]
+    empty_NT1 = log_pf_NT.new_zeros(log_pf_NT.shape[0], log_pf_NT.shape[1] + 1)
+    log_pstop_NT1 = empty_NT1.scatter(1, at_end_N1, log_pstop_N[:, None])
+    scores = Scores(log_pf_NT, log_pstop_NT1, torch.zeros_like(log_pstop_NT1, dtype=torch.bool))
+    return {"behaviour_log_pf_BT": layout.log_pf(scores), "behaviour_log_pstop_BT1": layout.log_pstop(scores)}
 
 
 def live_columns(rollouts: Rollouts, layout: JoinedLayout, scores: Scores) -> dict[str, Tensor]:

@@ -18,6 +18,7 @@ class TacticStep:
         context: tokens of the prompt.
         action: tokens of the tactic.
         behaviour_log_pf: log-probability of each token under the behaviour, nats; None if it was given.
+        behaviour_log_pstop: the same of its stop, 0 where it was forced; None if it was given.
         log_prob: log-probability of tactic and stop at temperature 1, nats; NaN if it was not asked for.
         entropy: mean over the actions of the tactic, nats; NaN if it was not asked for.
         forced: the maximum length ended it.
@@ -26,6 +27,7 @@ class TacticStep:
     context: tuple[int, ...]
     action: tuple[int, ...]
     behaviour_log_pf: tuple[float, ...] | None = None
+    behaviour_log_pstop: float | None = None
     log_prob: float = float("nan")
     entropy: float = float("nan")
     forced: bool = False

@@ -155,16 +155,19 @@ class EpisodeRunner:
         for chosen, sampled in self.draw(self.policy, calls, self.device):
             contexts = [rows[n][1] for n in chosen]
             found = described(self.policy, contexts, sampled, entropy=self.entropy)
-            log_pf = sampled.behaviour_log_pf_NT.tolist()
-            for n, completion, behaviour in zip(chosen, found, log_pf, strict=True):
-                self._play(*rows[n], completion, behaviour)
+            log_pf, log_pstop = sampled.behaviour_log_pf_NT.tolist(), sampled.behaviour_log_pstop_N.tolist()
+            for n, completion, tokens, stop in zip(chosen, found, log_pf, log_pstop, strict=True):
+                self._play(*rows[n], completion, (*tokens[: len(completion.action)], stop))
 
-    def _play(self, attempt: ProofAttempt, context: tuple[int, ...], found: Completion, behaviour: list[float]) -> None:
+    def _play(
+        self, attempt: ProofAttempt, context: tuple[int, ...], found: Completion, behaviour: tuple[float, ...]
+    ) -> None:
         attempt.moves.append(
             TacticStep(
                 context,
                 found.action,
-                tuple(behaviour[: len(found.action)]),
+                behaviour[:-1],
+                behaviour[-1],
                 found.log_prob,
                 found.entropy,
                 found.forced,

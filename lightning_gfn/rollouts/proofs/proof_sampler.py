@@ -232,12 +232,13 @@ def attempt_rollouts(
     """
     moves = [(b, move) for b, attempt in enumerate(attempts) for move in attempt.moves]
     steps = pad_steps([move.context for _, move in moves], [move.action for _, move in moves], device)
-    behaviour = None
+    behaviour = stops = None
     if all(move.behaviour_log_pf is not None for _, move in moves):
         behaviour = torch.zeros(steps.action_mask_NT.shape, device=device)
         behaviour[steps.action_mask_NT] = torch.tensor(
             [value for _, move in moves for value in move.behaviour_log_pf or ()], device=device
         )
+        stops = torch.tensor([move.behaviour_log_pstop or 0.0 for _, move in moves], device=device)
     terms = stored_terms([attempt.terms for attempt in attempts], [attempt.length for attempt in attempts], device)
     correct = terms.pop(CORRECT, None)
     return Rollouts(
@@ -248,6 +249,7 @@ def attempt_rollouts(
         completions=tuple(attempt.text for attempt in attempts),
         sources=tuple(attempt.source for attempt in attempts),
         behaviour_log_pf_NT=behaviour,
+        behaviour_log_pstop_N=stops,
         terms=terms,
         correct_B=correct == 1.0 if correct is not None else None,
         episodes=tuple(attempt.episode for attempt in attempts),
