@@ -10,6 +10,7 @@ import logging
 import os
 import re
 import sys
+import traceback
 import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
@@ -143,6 +144,23 @@ def check_yaml(args: Sequence[str]) -> None:
             raise UsageError(f"{name}: not YAML ({error})") from error
 
 
+def raised_in(error: BaseException) -> str:
+    """The package whose code raised an error; empty if it was not raised."""
+    frames = [frame for frame, _ in traceback.walk_tb(error.__traceback__)]
+    return str(frames[-1].f_globals.get("__name__", "")).partition(".")[0] if frames else ""
+
+
+def refused_setting(error: BaseException) -> str | None:
+    """What a class of ours says against its settings, without the parser's account of how it came to build the class.
+
+    None for any other error: those of the user's own classes keep their traceback.
+    """
+    while error.__cause__ is not None and raised_in(error) == "jsonargparse":
+        error = error.__cause__
+    ours = raised_in(error) in ("lightning_gfn", "datamodules")
+    return str(error) if ours and isinstance(error, (ValueError, TypeError, OSError, ImportError)) else None
+
+
 class UsageError(ValueError):
     """A command line that cannot be carried out; the message says what to do instead."""
 
@@ -200,6 +218,19 @@ class RunCLI(LightningCLI):
                 self.checkpoint = self.folder.plan_fit("resume", config.ckpt_path).checkpoint
         else:
             self.checkpoint = self.folder.plan_evaluation(config.ckpt_path)
+
+    def instantiate_classes(self) -> None:
+        """Build trainer, model and data.
+
+        Raises:
+            UsageError: a class of ours refuses its settings.
+        """
+        try:
+            super().instantiate_classes()
+        except Exception as error:
+            if (message := refused_setting(error)) is None:
+                raise
+            raise UsageError(message) from error
 
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
         """The trainer with our loggers and callbacks; ``trainer.logger`` adds further ones, false leaves out MLflow."""
@@ -269,6 +300,7 @@ def quiet_lightning() -> None:
     """Leave out Lightning's advertisements, and its warnings about what it and we do on purpose."""
     warnings.filterwarnings("ignore", message=".*LeafSpec")
     warnings.filterwarnings("ignore", message="You have overridden `transfer_batch_to_device`")
+    warnings.filterwarnings("ignore", message=".*in eval mode at the start of training")  # the frozen reference
     logging.getLogger("lightning.pytorch.utilities.rank_zero").addFilter(lambda record: "💡" not in record.getMessage())
 
 

@@ -48,6 +48,10 @@ if TYPE_CHECKING:
     from lightning.pytorch import LightningModule, Trainer
 
 
+USUAL_K = 8
+"""Samples of pass@k and majority unless asked otherwise."""
+
+
 class Evaluation(EvaluatedStep):
     """Measures every evaluation record that the module returns, for each temperature of its grid.
 
@@ -58,8 +62,8 @@ class Evaluation(EvaluatedStep):
     exactly: each problem counts once, however they shared the work. Attempts at theorems are measured as proofs, too.
 
     Args:
-        ks: pass@k is reported for these k.
-        majority_ks: maj@k is reported for these k.
+        ks: pass@k is reported for these k; None for 1 and 8, or all samples of a problem where they are fewer than 8.
+        majority_ks: maj@k is reported for these k; None for 8, or all samples where they are fewer.
         thresholds: two correct solutions count as different if their ROUGE-L F1 is below the threshold.
         distinct_rules: how distinct-correct is counted: greedily in generation order, in expectation over all orders,
             or as connected components.
@@ -74,8 +78,8 @@ class Evaluation(EvaluatedStep):
     def __init__(
         self,
         *,
-        ks: tuple[int, ...] = (1, 8),
-        majority_ks: tuple[int, ...] = (8,),
+        ks: tuple[int, ...] | None = None,
+        majority_ks: tuple[int, ...] | None = None,
         thresholds: tuple[float, ...] = (0.5, 0.6, 0.7, 0.8, 0.9),
         distinct_rules: tuple[Rule, ...] = ("greedy", "expected", "components"),
         tokenizer: Tokenizer = "rouge",
@@ -84,8 +88,8 @@ class Evaluation(EvaluatedStep):
         bootstrap_seed: int = 0,
         keep_completions: bool = True,
     ) -> None:
-        self.ks = ks
-        self.majority_ks = majority_ks
+        self.ks, self.majority_ks = ks, majority_ks
+        self._num_samples = USUAL_K
         self.thresholds = thresholds
         self.distinct_rules = distinct_rules
         self.tokenizer = require_tokenizer(tokenizer)
@@ -99,11 +103,19 @@ class Evaluation(EvaluatedStep):
         self._rows: list[ResultRow] = []
 
     @property
+    def _ks(self) -> tuple[int, ...]:
+        return self.ks if self.ks is not None else tuple(sorted({1, min(USUAL_K, self._num_samples)}))
+
+    @property
+    def _majority_ks(self) -> tuple[int, ...]:
+        return self.majority_ks if self.majority_ks is not None else (min(USUAL_K, self._num_samples),)
+
+    @property
     def metric_settings(self) -> dict[str, Any]:
         """The metric settings decide what figures mean; runs that are compared must agree in them."""
         return {
-            "ks": list(self.ks),
-            "majority_ks": list(self.majority_ks),
+            "ks": list(self._ks),
+            "majority_ks": list(self._majority_ks),
             "thresholds": list(self.thresholds),
             "distinct_rules": list(self.distinct_rules),
             **({"tokenizer": self.tokenizer} if self.tokenizer != "rouge" else {}),
@@ -119,8 +131,8 @@ class Evaluation(EvaluatedStep):
         """
         if stage == "predict":
             return
-        num_samples = as_evaluated(pl_module, self).decoding()["num_samples"]
-        largest = max((*self.ks, *self.majority_ks), default=0)
+        num_samples = self._num_samples = as_evaluated(pl_module, self).decoding()["num_samples"]
+        largest = max((*self._ks, *self._majority_ks), default=0)
         if largest > num_samples:
             raise ValueError(
                 f"Evaluation reports metrics at k={largest} but the module draws {num_samples} samples a problem: "
@@ -147,7 +159,7 @@ class Evaluation(EvaluatedStep):
 
     def _bank(self, temperature: float, pl_module: LightningModule) -> list[PerProblemMetric]:
         if temperature not in self._metrics:
-            bank: list[PerProblemMetric] = [SolveRate(), PassAtK(self.ks), MajorityAtK(self.majority_ks)]
+            bank: list[PerProblemMetric] = [SolveRate(), PassAtK(self._ks), MajorityAtK(self._majority_ks)]
             bank += [DistinctCorrect(self.thresholds, rule, self.tokenizer) for rule in self.distinct_rules]
             bank += [Coverage(), CompletionStatistics(), ReferenceNll()]
             bank += [DistinctProofs(), ProofLength(), TacticErrors(), StatesCovered(), TacticVariety()]

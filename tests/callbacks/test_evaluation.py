@@ -171,6 +171,22 @@ def test_the_table_shows_headline_numbers(make_trainer: Any, replay: Any, capsys
     assert not any(line.startswith("distinct_correct_rouge_0.7_expected") for line in lines)
 
 
+@pytest.mark.parametrize(
+    ("num_samples", "ks", "majority_ks"), [(1, [1], [1]), (2, [1, 2], [2]), (8, [1, 8], [8]), (12, [1, 8], [8])]
+)
+def test_the_usual_k_is_8_or_all_samples(
+    make_trainer: Any, replay: Any, num_samples: int, ks: list[int], majority_ks: list[int]
+) -> None:
+    """Fewer samples a problem need no other setting, and the results say which k they have."""
+    module = replay.ReplayModule(drawing=replay.Drawing(num_samples=num_samples))
+    trainer = make_trainer(Evaluation())
+    logged = trainer.test(module, replay.make_loader(replay.make_problems(3)), verbose=False)[0]
+    found = {key for key in logged if re.fullmatch(r"test/(pass|maj)_at_\d+", key)}
+    assert found == {*(f"test/pass_at_{k}" for k in ks), *(f"test/maj_at_{k}" for k in majority_ks)}
+    results = json.loads(next(Path(trainer.default_root_dir).rglob("test_metrics.json")).read_text())
+    assert (results["metric_settings"]["ks"], results["metric_settings"]["majority_ks"]) == (ks, majority_ks)
+
+
 def test_a_k_beyond_the_samples_is_refused_before_sampling(make_trainer: Any, replay: Any) -> None:
     with pytest.raises(ValueError, match="k=16 but the module draws 8 samples"):
         run_test(make_trainer, replay, replay.make_problems(2), Evaluation(ks=(1, 16)))

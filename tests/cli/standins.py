@@ -32,6 +32,13 @@ class NoisyData(ProblemDataModule):
         return [Problem(id=f"{split}-{i}", prompt=str(i)) for i in range(self.size)]
 
 
+class BrokenData(NoisyData):
+    """Cannot be built."""
+
+    def __init__(self) -> None:
+        super().__init__(size=int("many"))
+
+
 class NoisyModule(L.LightningModule):
     """A regression with noise from Python, numpy and torch.
 

@@ -38,6 +38,56 @@ def test_bad_yaml_fails_before_anything_is_built(
     assert not marker.exists() and not (workspace / "run").exists()
 
 
+POLICY = "{class_path: lightning_gfn.policies.causal_lm.CausalLM, init_args: {%s}}"
+ROLLOUTS = (
+    "model: {class_path: lightning_gfn.modules.%s, init_args: "
+    "{objective: {class_path: lightning_gfn.objectives.%s}, "
+    "reward: {class_path: lightning_gfn.rewards.answer_match.AnswerMatch}, policy: " + POLICY + "}}"
+)
+GRPO, TB = (
+    ("policy_gradient.PolicyGradientModule", "grpo.GRPO"),
+    ("gflownet.GFlowNetModule", "trajectory_balance.TrajectoryBalance"),
+)
+TINY = "config: {model_type: llama, hidden_size: 8, intermediate_size: 8, num_hidden_layers: 1}"
+
+
+@pytest.mark.parametrize(
+    ("overlay", "expected"),
+    [
+        (ROLLOUTS % (*GRPO, "pretrained: smollm2-135m"), "run: lightning-gfn model install smollm2-135m"),
+        (ROLLOUTS % (*GRPO, TINY + ", min_new_tokens: 9, max_new_tokens: 8"), "min_new_tokens=9"),
+        (ROLLOUTS % (*TB, TINY), "head"),
+        ("data: {class_path: datamodules.gsm8k.GSM8K, init_args: {path: ./nowhere}}", "nowhere"),
+        ("data: {class_path: datamodules.gsm8k.GSM8K, init_args: {path: x, val_fraction: 2}}", "val_fraction"),
+        ("trainer: {callbacks: [{class_path: lightning_gfn.callbacks.progress.Progress, "
+         "init_args: {sample_every: -1}}]}", "sample_every"),
+    ],
+)  # fmt: skip
+def test_a_refused_setting_is_said_in_a_few_lines(
+    run: Run,
+    workspace: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    overlay: str,
+    expected: str,
+) -> None:
+    """Neither a traceback nor the parser's list of all values, but the sentence of the class that refuses them."""
+    monkeypatch.setenv("LIGHTNING_GFN_CACHE", str(workspace / "cache"))
+    (workspace / "overlay.yaml").write_text(overlay)
+    assert run("fit", "--config", "overlay.yaml") == 2
+    message = capsys.readouterr().err.strip()
+    assert expected in message and message.startswith("lightning-gfn fit: ")
+    assert message.count("\n") < 3 and len(message) < 500 and "Namespace" not in message
+    assert not (workspace / "run").exists()
+
+
+def test_an_error_in_a_class_of_the_user_keeps_its_traceback(run: Run, workspace: Path) -> None:
+    """The user's own constructor may be wrong itself, and only its traceback shows where."""
+    (workspace / "overlay.yaml").write_text("data: {class_path: standins.BrokenData}")
+    with pytest.raises(ValueError, match="invalid literal"):
+        run("fit", "--config", "overlay.yaml")
+
+
 @pytest.mark.parametrize("arguments", [("--trainer.max_stepz", "3"), ("--rundir", "x"), ("--config", "nowhere.yaml")])
 def test_bad_arguments_fail(
     run: Run, workspace: Path, capsys: pytest.CaptureFixture[str], arguments: tuple[str, str]
