@@ -160,15 +160,17 @@ class ProblemDataModule(LightningDataModule, ABC):
         """Whether test problems are read from a file, so that they are looked at before training as well."""
         return False
 
+    def examined_splits(self, stage: str) -> tuple[Split, ...]:
+        """The splits whose texts are looked at before a stage; an empty test split is an error of the test alone."""
+        splits = self.splits_of(stage)
+        return (*splits, "test") if stage == "fit" and self.has_test_rows and self.load_split("test") else splits
+
     def texts_of(self, stage: str) -> Iterator[tuple[Split, str, str, tuple[str, ...]]]:
         """What a stage reads as it stands, for checks of lengths: split, id, prompt and completions to train on.
 
         Fitting looks at the test split too, where it is read from a file: a test that fails is found before training.
         """
-        splits = self.splits_of(stage)
-        for split in (*splits, "test") if stage == "fit" and self.has_test_rows else splits:
-            if split not in splits and not self.load_split(split):
-                continue  # an empty test split is an error of the test, not of training
+        for split in self.examined_splits(stage):
             for problem in self.problems(split):
                 if problem.theorem is None:
                     yield split, problem.id, problem.prompt, problem.solutions

@@ -102,8 +102,7 @@ class JudgedRows(RowDataModule):
 
     def texts_of(self, stage: str) -> Iterator[tuple[Split, str, str, tuple[str, ...]]]:
         """What a stage reads: split, id, prompt and solutions."""
-        splits = self.splits_of(stage)
-        for split in (*splits, "test") if stage == "fit" and self.has_test_rows else splits:
+        for split in self.examined_splits(stage):
             rows: list[Any] = self.problems(split)
             for row in rows:
                 pair = isinstance(row, Preference)
