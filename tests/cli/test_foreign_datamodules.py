@@ -44,7 +44,10 @@ def run(call: list[str], folder: Path, *arguments: str) -> subprocess.CompletedP
     return subprocess.run([*call, *arguments], cwd=folder, env=environment, capture_output=True, text=True)
 
 
-@pytest.mark.parametrize("arguments", [["--help"], ["lean", "doctor"], ["compare", "--help"], ["fit", "--help"]])
+SLOW = [pytest.param(arguments, marks=pytest.mark.slow) for arguments in (["lean", "doctor"], ["fit", "--help"])]
+
+
+@pytest.mark.parametrize("arguments", [["--help"], ["compare", "--help"], *SLOW])
 def test_commands_work(call: list[str], users_folder: Path, arguments: list[str]) -> None:
     done = run(call, users_folder, *arguments)
     working = (0, 1) if "doctor" in arguments else (0,)  # 1: no Lean works here, which the doctor says
