@@ -33,7 +33,7 @@ def two_scores(policy: Any, kit: Any) -> tuple[torch.Tensor, torch.Tensor]:
     policy.train()
     contexts = [policy.encode_prompt(text) for text in ("one and one", "x")]
     rows = kit.pad_rows(contexts, [policy.encode_completion(text) for text in ("two", "y = 5")])
-    first, second = (policy.score(*rows.arguments).log_pf_NT for _ in range(2))
+    first, second = (policy.score(rows).log_pf_NT for _ in range(2))
     return first, second
 
 

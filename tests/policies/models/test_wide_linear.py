@@ -63,9 +63,9 @@ def test_an_adapter_below_the_grid_of_bfloat16_moves_scores_as_it_should(
     changes = []
     for policy in (wide, narrow):
         with torch.no_grad(), torch.autocast("cpu", torch.bfloat16, enabled=policy is narrow and how == "autocast"):
-            after = policy.score(*rows.arguments).log_pf_NT
+            after = policy.score(rows).log_pf_NT
             with without_trained_adapter(policy.peft_model):
-                changes.append(after - policy.score(*rows.arguments).log_pf_NT)
+                changes.append(after - policy.score(rows).log_pf_NT)
     true, scored = changes
     slope = float((true * scored).sum() / true.square().sum())
     assert abs(slope - 1) < 0.15
