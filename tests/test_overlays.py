@@ -21,17 +21,17 @@ NETWORKS = {"process_reward", "outcome_reward"}
 def overlays(name: str) -> list[str]:
     """The overlays that a file of ``experiments/math`` takes."""
     if name in NETWORKS:
-        return ["smollm2_reward"]
+        return ["reward"]
     if name in SUPERVISED:
-        return ["smollm2", "smollm2_sft"]
-    return ["smollm2"] if name in FROM_PAIRS else ["smollm2", "smollm2_rollouts"]
+        return ["base", "sft"]
+    return ["base"] if name in FROM_PAIRS else ["base", "rollouts"]
 
 
 def parsed(name: str, capsys: pytest.CaptureFixture[str]) -> dict[str, Any]:
     """The configuration of a file under its overlays."""
     files = [
         f"experiments/math/{name}.yaml",
-        *(f"experiments/_base/overlay/{overlay}.yaml" for overlay in overlays(name)),
+        *(f"experiments/_base/overlay/smollm2/{overlay}.yaml" for overlay in overlays(name)),
     ]
     with pytest.raises(SystemExit) as stop:
         cli.main(["run", *(part for file in files for part in ("--config", file)), "--print_config"])

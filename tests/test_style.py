@@ -6,6 +6,7 @@ import ast
 import re
 import warnings
 from collections import Counter
+from collections.abc import Iterable
 from pathlib import Path
 
 import pytest
@@ -67,12 +68,22 @@ def test_folders_hold_at_most_fourteen_modules() -> None:
     assert full == {}
 
 
-def test_files_above_400_lines_are_named() -> None:
+def ask_of_long_files(paths: Iterable[Path]) -> None:
     """Such a file may be one thought all the same: a warning asks, it does not fail."""
-    for path in modules():
+    for path in paths:
         lines = len(path.read_text(encoding="utf-8").splitlines())
         if lines > LONG_FILE:
-            warnings.warn(f"{path.relative_to(ROOT)} has {lines} lines: still one thought?", stacklevel=1)
+            warnings.warn(f"{path} has {lines} lines: still one thought?", stacklevel=1)
+
+
+def test_files_above_400_lines_are_named(tmp_path: Path) -> None:
+    ask_of_long_files(modules())
+    short, long = tmp_path / "short.py", tmp_path / "long.py"
+    short.write_text("x = 1\n" * LONG_FILE)
+    long.write_text("x = 1\n" * (LONG_FILE + 1))
+    with pytest.warns(UserWarning) as asked:
+        ask_of_long_files([short, long])
+    assert [str(warning.message) for warning in asked] == [f"{long} has {LONG_FILE + 1} lines: still one thought?"]
 
 
 def test_every_package_says_in_one_line_what_it_holds() -> None:
