@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
-import sys
 import warnings
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import chat_tokenizers as KIT
 import pytest
 import torch
 
@@ -29,18 +28,6 @@ from lightning_gfn.policies.text.tokenizers import TextCodec
 from lightning_gfn.prompts.chat import ChatPrompt, Message
 from lightning_gfn.rewards.function import FunctionReward
 
-
-def load_helper(name: str) -> Any:
-    path = Path(__file__).parents[1] / "helpers" / f"{name}.py"
-    spec = importlib.util.spec_from_file_location(f"tests_helper_{name}", path)
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module
-    spec.loader.exec_module(module)
-    return module
-
-
-KIT = load_helper("chat_tokenizers")
 LONG = "abcabcabcabc"
 LIMIT = 8
 

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
-import sys
 from pathlib import Path
 from typing import Any
 
+import chat_tokenizers as KIT
 import lightning as L
 import pytest
 import torch
@@ -20,18 +19,6 @@ from lightning_gfn.prompts.math_feedback import DEFAULT_TEMPLATE, with_feedback
 from lightning_gfn.rollouts.reference import reference_rollouts
 from lightning_gfn.types import Problem
 
-
-def load_helper(name: str) -> Any:
-    path = Path(__file__).parents[1] / "helpers" / f"{name}.py"
-    spec = importlib.util.spec_from_file_location(f"tests_helper_{name}", path)
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module
-    spec.loader.exec_module(module)
-    return module
-
-
-KIT = load_helper("chat_tokenizers")
 TURNS = [{"role": "user", "content": "How many?"}, {"role": "assistant", "content": "The answer is: 12"}]
 
 

@@ -2,30 +2,13 @@
 
 from __future__ import annotations
 
-import importlib.util
-import sys
 from collections.abc import Callable, Sequence
-from pathlib import Path
-from types import ModuleType
 
 import pytest
+import tabular_policy as TABULAR
 import torch
 
 from lightning_gfn.types import Problem, Rollouts, StepBatch
-
-
-def load_helper(name: str) -> ModuleType:
-    """Import tests/helpers/<name>.py."""
-    path = Path(__file__).parents[1] / "helpers" / f"{name}.py"
-    spec = importlib.util.spec_from_file_location(f"tests_helper_{name}", path)
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module
-    spec.loader.exec_module(module)
-    return module
-
-
-TABULAR = load_helper("tabular_policy")
 
 
 @pytest.fixture

@@ -2,32 +2,17 @@
 
 from __future__ import annotations
 
-import importlib.util
-import sys
 from collections.abc import Callable, Mapping
-from pathlib import Path
 from types import ModuleType
 
+import proof_worlds
 import pytest
+import tabular_policy as TABULAR
 import torch
 from torch import Tensor
 
 from lightning_gfn.interfaces import Policy, Reward
 from lightning_gfn.types import LogReward, Problem, Rollouts
-
-
-def load_helper(name: str) -> ModuleType:
-    """Import tests/helpers/<name>.py."""
-    path = Path(__file__).parents[1] / "helpers" / f"{name}.py"
-    spec = importlib.util.spec_from_file_location(f"tests_helper_{name}", path)
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module
-    spec.loader.exec_module(module)
-    return module
-
-
-TABULAR = load_helper("tabular_policy")
 
 
 class CountingReward(Reward):
@@ -82,4 +67,4 @@ def problems() -> list[Problem]:
 @pytest.fixture(scope="session")
 def worlds() -> ModuleType:
     """Small worlds of proofs, and a policy that writes letters."""
-    return load_helper("proof_worlds")
+    return proof_worlds

@@ -3,29 +3,15 @@
 from __future__ import annotations
 
 import copy
-import importlib.util
 import pickle
-import sys
-from pathlib import Path
 from typing import Any
 
+import chat_tokenizers as KIT
 import pytest
 
 from lightning_gfn.policies.text.tokenizers import TextCodec
 from lightning_gfn.prompts.chat import ChatPrompt, Message, edited, prompt_identity, read_prompt, written_prompt
 
-
-def load_helper(name: str) -> Any:
-    path = Path(__file__).parents[2] / "helpers" / f"{name}.py"
-    spec = importlib.util.spec_from_file_location(f"tests_helper_{name}", path)
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module
-    spec.loader.exec_module(module)
-    return module
-
-
-KIT = load_helper("chat_tokenizers")
 USER, SYSTEM = Message("user", "How many apples are left?"), Message("system", "You are a helpful assistant.")
 CONVERSATIONS = {
     "one turn": [USER],

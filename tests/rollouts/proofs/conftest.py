@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import importlib.util
-import sys
 from collections.abc import Callable, Iterator
-from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 import pytest
+import tactic_policy as TACTIC
 
 from lightning_gfn.environments.fake import FakeLean
 from lightning_gfn.environments.pool import LeanPool
@@ -17,20 +15,6 @@ from lightning_gfn.rollouts.behaviour import BehaviourMix
 from lightning_gfn.rollouts.proofs.proof_sampler import EpisodeSampler
 from lightning_gfn.rollouts.proofs.proving import Proving
 from lightning_gfn.types import Problem, Rollouts
-
-
-def load_helper(name: str) -> ModuleType:
-    """Import tests/helpers/<name>.py."""
-    path = Path(__file__).parents[2] / "helpers" / f"{name}.py"
-    spec = importlib.util.spec_from_file_location(f"tests_helper_{name}", path)
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module
-    spec.loader.exec_module(module)
-    return module
-
-
-TACTIC = load_helper("tactic_policy")
 
 
 @pytest.fixture
