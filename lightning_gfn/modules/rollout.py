@@ -41,6 +41,30 @@ from lightning_gfn.rollouts.rollout_batch import RolloutBatch
 from lightning_gfn.types import LogReward, Problem, Rollouts, Scores, Source
 
 
+def check_sources(objective: Objective, behaviour: BehaviourMix, buffer: Buffer | None) -> None:
+    """Refuse trajectories that there are none of, or that the objective cannot weight.
+
+    Args:
+        objective: of the module.
+        behaviour: where trajectories come from.
+        buffer: replay buffer, or None.
+
+    Raises:
+        ValueError: replay without a buffer, or given trajectories under ``objective.importance``.
+    """
+    if behaviour.replay > 0 and buffer is None:
+        raise ValueError(
+            f"model.behaviour.replay is {behaviour.replay} but there is no buffer: set model.buffer "
+            "(lightning_gfn.buffers.replay.ReplayBuffer) or model.behaviour.replay to 0"
+        )
+    given_share = behaviour.replay + behaviour.reference + behaviour.search
+    if objective.requires & BEHAVIOUR_COLUMNS and (given_share > 0.0 or behaviour.always_reference):
+        raise ValueError(
+            "objective.importance needs trajectories that were sampled in the step: set model.behaviour to "
+            "on_policy and tempered alone, or objective.importance to null"
+        )
+
+
 class RolloutModule(PolicyModule):
     """Trains a policy on trajectories that it samples; subclasses fix where trajectories may come from.
 
@@ -112,17 +136,7 @@ class RolloutModule(PolicyModule):
         if proving is not None:
             check_reward_prompt(proving, reward)
         mix = behaviour if behaviour is not None else BehaviourMix()
-        if mix.replay > 0 and buffer is None:
-            raise ValueError(
-                f"model.behaviour.replay is {mix.replay} but there is no buffer: set model.buffer "
-                "(lightning_gfn.buffers.replay.ReplayBuffer) or model.behaviour.replay to 0"
-            )
-        given_share = mix.replay + mix.reference + mix.search
-        if objective.requires & BEHAVIOUR_COLUMNS and (given_share > 0.0 or mix.always_reference):
-            raise ValueError(
-                "objective.importance needs trajectories that were sampled in the step: set model.behaviour to "
-                "on_policy and tempered alone, or objective.importance to null"
-            )
+        check_sources(objective, mix, buffer)
         if resample is not None:
             check_resampling(objective, mix)
         self.objective = objective
