@@ -9,6 +9,7 @@ from lightning_gfn.buffers.replay import ReplayBuffer
 from lightning_gfn.rollouts.behaviour import BehaviourMix
 from lightning_gfn.rollouts.completion_sampler import RolloutSampler
 from lightning_gfn.rollouts.keyed_random import keyed_uniforms
+from lightning_gfn.rollouts.rollout_batch import sampled_tokens
 from lightning_gfn.types import Problem, Rollouts, Step, Trajectory
 
 ONLY = {
@@ -194,3 +195,16 @@ def test_wrong_calls_are_named(policy, problems) -> None:
 def test_empty_completions_make_a_batch_too(make_policy, problems) -> None:
     rollouts = collect(make_policy(stop_bonus=1000.0), problems[:2])
     assert rollouts.completions == ("",) * 6 and rollouts.action_ids_NT.shape == (6, 0)
+
+
+def test_sampled_tokens_are_those_that_the_policy_wrote_in_the_batch(policy, problems) -> None:
+    buffer = ReplayBuffer()
+    buffer.add([stored(policy, problem, "ab") for problem in problems])
+    mix = BehaviourMix(on_policy=0.25, tempered=0.25, replay=0.25, reference=0.25)
+    rollouts = collect(policy, problems, mix, buffer=buffer)
+    lengths = rollouts.action_mask_NT.sum(1).tolist()
+    by_source = dict.fromkeys(("on_policy", "tempered", "replay", "reference"), 0)
+    for source, length in zip(rollouts.sources, lengths, strict=True):
+        by_source[source] += length
+    assert min(by_source.values()) > 0
+    assert sampled_tokens(rollouts) == by_source["on_policy"] + by_source["tempered"]
