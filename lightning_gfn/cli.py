@@ -17,11 +17,18 @@ TRAINER_COMMANDS = {
     "run": "fit, then test the weights it ended with.",
 }
 COMMANDS_FOLDER = Path(__file__).parent / "commands"
+COMMAND_ROOMS = ("", "self_training")
 
 
 def command_files() -> dict[str, Path]:
     """The other commands by name: one file each."""
-    return {path.stem: path for path in sorted(COMMANDS_FOLDER.glob("*.py")) if not path.stem.startswith("_")}
+    paths = [path for room in COMMAND_ROOMS for path in (COMMANDS_FOLDER / room).glob("[!_]*.py")]
+    return {path.stem: path for path in sorted(paths, key=lambda path: path.stem)}
+
+
+def command_module(path: Path) -> str:
+    """Name of the module of a command's file."""
+    return ".".join(["lightning_gfn", "commands", *path.relative_to(COMMANDS_FOLDER).with_suffix("").parts])
 
 
 def summary(path: Path) -> str:
@@ -68,12 +75,12 @@ def main(args: list[str] | None = None) -> int:
         return 0
     name, rest = arguments[0], arguments[1:]
     if name in TRAINER_COMMANDS:
-        return int(import_module("lightning_gfn.lightning_cli").main(arguments))
-    if name in command_files():
-        return int(import_module(f"lightning_gfn.commands.{name}").main(rest))
+        return int(import_module("lightning_gfn.lightning_cli.main").main(arguments))
+    if name in (files := command_files()):
+        return int(import_module(command_module(files[name])).main(rest))
     from difflib import get_close_matches
 
-    close = get_close_matches(name, [*TRAINER_COMMANDS, *command_files()], n=1)
+    close = get_close_matches(name, [*TRAINER_COMMANDS, *files], n=1)
     hint = f"did you mean {close[0]}?" if close else "lightning-gfn --help lists the commands."
     print(f"lightning-gfn: there is no command {name!r}; {hint}", file=sys.stderr)
     return 2

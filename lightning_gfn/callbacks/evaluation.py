@@ -27,7 +27,7 @@ from lightning_gfn.callbacks.common.run_files import (
     write_json,
     write_jsonl,
 )
-from lightning_gfn.callbacks.common.zero_notes import zero_notes
+from lightning_gfn.callbacks.health.zero_notes import zero_notes
 from lightning_gfn.metrics.accuracy import MajorityAtK, PassAtK, SolveRate
 from lightning_gfn.metrics.base import PerProblemMetric
 from lightning_gfn.metrics.completions import CompletionStatistics

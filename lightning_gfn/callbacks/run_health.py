@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 from lightning.pytorch import Callback
 
 from lightning_gfn.callbacks.common.console import write_line
-from lightning_gfn.callbacks.common.health_checks import vain_settings
-from lightning_gfn.callbacks.common.health_rules import TRAINING_RULES, Rule, source_rules
 from lightning_gfn.callbacks.common.run_files import run_folder, send_artifact, write_text
-from lightning_gfn.callbacks.common.streaks import Streaks
+from lightning_gfn.callbacks.health.checks import vain_settings
+from lightning_gfn.callbacks.health.rules import TRAINING_RULES, Rule, source_rules
+from lightning_gfn.callbacks.health.streaks import Streaks
 from lightning_gfn.types import Source
 
 if TYPE_CHECKING:

@@ -13,7 +13,7 @@ import torch
 from lightning.pytorch.callbacks import EarlyStopping
 from torch.utils.data import DataLoader
 
-from lightning_gfn.callbacks.common.health_rules import PATIENCE, SOURCE_PATIENCE, TRAINING_RULES, source_rules
+from lightning_gfn.callbacks.health.rules import PATIENCE, SOURCE_PATIENCE, TRAINING_RULES, source_rules
 from lightning_gfn.callbacks.run_health import RunHealth
 from lightning_gfn.types import Source
 

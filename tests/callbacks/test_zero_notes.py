@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 from torch.utils.data import DataLoader
 
-from lightning_gfn.callbacks.common.zero_notes import zero_notes
 from lightning_gfn.callbacks.evaluation import Evaluation
+from lightning_gfn.callbacks.health.zero_notes import zero_notes
 
 Row = dict[str, Any]
 

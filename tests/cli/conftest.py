@@ -93,7 +93,7 @@ def run(workspace: Path) -> Run:
 @pytest.fixture
 def run_forked(run: Run) -> Run:
     """Run a command in a process of its own, which may be killed; returns its status (minus the signal)."""
-    import_module("lightning_gfn.lightning_cli")  # once here, instead of seconds in every child
+    import_module("lightning_gfn.lightning_cli.main")  # once here, instead of seconds in every child
 
     def call(command: str, *arguments: str) -> int:
         child = os.fork()

@@ -7,7 +7,7 @@ import pytest
 import yaml
 from lightning import LightningModule
 
-from lightning_gfn.lightning_cli import Parser
+from lightning_gfn.lightning_cli.parser import Parser
 
 Run = Callable[..., int]
 

@@ -9,7 +9,7 @@ import lightning.pytorch as pl
 import torch
 from torch.utils.data import DataLoader, TensorDataset
 
-from lightning_gfn.lightning_cli import quiet_lightning
+from lightning_gfn.lightning_cli.main import quiet_lightning
 
 
 class WithReference(pl.LightningModule):

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from lightning_gfn import cli
-from lightning_gfn.commands.step_labels import build_parser, predict_arguments
+from lightning_gfn.commands.self_training.step_labels import build_parser, predict_arguments
 
 YAML = """
 run_dir: run

@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 import yaml
 
-from lightning_gfn import lightning_cli
 from lightning_gfn.buffers.replay import ReplayBuffer
+from lightning_gfn.lightning_cli import main as lightning_cli
 from lightning_gfn.modules.gflownet import GFlowNetModule
 from lightning_gfn.modules.policy_gradient import PolicyGradientModule
 from lightning_gfn.modules.rollout import RolloutModule

@@ -11,7 +11,7 @@ import pytest
 
 from lightning_gfn import cli
 from lightning_gfn.answers.noise import flipped
-from lightning_gfn.commands.pairs import labelled, paired
+from lightning_gfn.commands.self_training.pairs import labelled, paired
 from lightning_gfn.studies.samples import Filter, Sample, SampleError, different, read_samples
 
 

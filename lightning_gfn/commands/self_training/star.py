@@ -6,7 +6,7 @@ import argparse
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from lightning_gfn.commands.rft import add_filter, filter_of, keep, write_solutions
+from lightning_gfn.commands.self_training.rft import add_filter, filter_of, keep, write_solutions
 from lightning_gfn.studies.pipeline import Pipeline, PipelineError, add_options, parse, pipeline, run_command
 from lightning_gfn.studies.samples import Sample, read_samples, write_rows, write_summary
 

@@ -8,7 +8,7 @@ import torch
 import torch.distributed
 from torch import Tensor
 
-from lightning_gfn.callbacks.common.health_rules import Rule
+from lightning_gfn.callbacks.health.rules import Rule
 
 
 class Streaks:

@@ -1,0 +1,1 @@
+"""Signs of training that cannot learn, and the sentences that name their remedies."""

@@ -1,0 +1,1 @@
+"""Commands that make training data of a model's own samples."""

@@ -1,0 +1,1 @@
+"""The trainer's commands: parser, refusals, and LightningCLI with a run folder."""

@@ -1,0 +1,26 @@
+"""Errors that users can mend: one message and exit status 2 instead of a traceback."""
+
+from __future__ import annotations
+
+import traceback
+
+
+class UsageError(ValueError):
+    """A command line that cannot be carried out; the message says what to do instead."""
+
+
+def raised_in(error: BaseException) -> str:
+    """The package whose code raised an error; empty if it was not raised."""
+    frames = [frame for frame, _ in traceback.walk_tb(error.__traceback__)]
+    return str(frames[-1].f_globals.get("__name__", "")).partition(".")[0] if frames else ""
+
+
+def refused_setting(error: BaseException) -> str | None:
+    """What a class of ours says against its settings, without the parser's account of how it came to build the class.
+
+    None for any other error: those of the user's own classes keep their traceback.
+    """
+    while error.__cause__ is not None and raised_in(error) == "jsonargparse":
+        error = error.__cause__
+    ours = raised_in(error) in ("lightning_gfn", "datamodules")
+    return str(error) if ours and isinstance(error, (ValueError, TypeError, OSError, ImportError)) else None

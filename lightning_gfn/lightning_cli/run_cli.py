@@ -1,0 +1,161 @@
+"""``fit``, ``validate``, ``test``, ``predict`` and ``run``: LightningCLI with a run folder."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from jsonargparse import Namespace
+from lightning.fabric.utilities.rank_zero import _get_rank
+from lightning.pytorch import Trainer
+from lightning.pytorch.callbacks import Callback, ProgressBar
+from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
+from lightning.pytorch.loggers import Logger
+
+from lightning_gfn.callbacks.progress import Progress
+from lightning_gfn.callbacks.run_health import RunHealth
+from lightning_gfn.lightning_cli.parser import Parser
+from lightning_gfn.lightning_cli.refusals import UsageError, refused_setting
+from lightning_gfn.tracking.checkpoints import RunCheckpoint
+from lightning_gfn.tracking.disk_logger import DiskLogger
+from lightning_gfn.tracking.mlflow_logger import MLflowLogger
+from lightning_gfn.tracking.rng import RngState
+from lightning_gfn.tracking.run_folder import IfExists, RunFolder, Start
+from lightning_gfn.tracking.run_record import RunRecord
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+FITTING = ("fit", "run")
+PER_CALL = ("config", "ckpt_path", "weights_only", "if_exists", "return_predictions")
+
+
+class RunCLI(LightningCLI):
+    """LightningCLI in subclass mode whose every run has one folder."""
+
+    folder: RunFolder
+    start: Start
+    checkpoint: Path | None
+
+    @staticmethod
+    def subcommands() -> dict[str, set[str]]:
+        """The command in use (making a parser takes a third of a second), and the arguments that YAML does not give."""
+        commands = {**LightningCLI.subcommands(), "run": {"model", "datamodule"}}
+        return {Parser.command: commands[Parser.command] | {"verbose"}}
+
+    def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
+        """Add the run folder, checkpoints and MLflow; link what must agree."""
+        parser.add_argument("--run_dir", type=str, required=True, help="the folder of this run")
+        parser.add_argument(
+            "--if_exists",
+            type=IfExists,
+            default="error",
+            help="fit into a folder that holds a run: refuse, go on from its last checkpoint, or move it aside",
+        )
+        parser.add_argument(
+            "--run_health",
+            type=bool,
+            default=True,
+            help="warn of training that cannot learn (callbacks.run_health.RunHealth); false switches it off",
+        )
+        parser.add_lightning_class_args(RunCheckpoint, "checkpoint")
+        parser.add_class_arguments(MLflowLogger, "mlflow")
+        parser.link_arguments("run_dir", "trainer.default_root_dir")
+        parser.link_arguments("run_dir", "mlflow.run_dir")
+
+    def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:
+        """Parse without Lightning's warning about arguments given by a caller."""
+        self.config = parser.parse_args(args)
+
+    def _parse_ckpt_path(self) -> None:
+        """Nothing: hyper-parameters stored in a checkpoint never change what YAML and the command line say."""
+
+    def before_instantiate_classes(self) -> None:
+        """Decide, before anything is built, how the run stands to its folder."""
+        config = self.config[self.subcommand]
+        self.folder = RunFolder(Path(config.run_dir))
+        self.start, self.checkpoint = Start(), None
+        if self.subcommand in FITTING:
+            if _get_rank() in (None, 0):
+                self.start = self.folder.plan_fit(config.if_exists, config.ckpt_path)
+                self.checkpoint = self.start.checkpoint
+            elif config.if_exists != "fresh":
+                self.checkpoint = self.folder.plan_fit("resume", config.ckpt_path).checkpoint
+        else:
+            self.checkpoint = self.folder.plan_evaluation(config.ckpt_path)
+
+    def instantiate_classes(self) -> None:
+        """Build trainer, model and data.
+
+        Raises:
+            UsageError: a class of ours refuses its settings.
+        """
+        try:
+            super().instantiate_classes()
+        except Exception as error:
+            if (message := refused_setting(error)) is None:
+                raise
+            raise UsageError(message) from error
+
+    def instantiate_trainer(self, **kwargs: Any) -> Trainer:
+        """The trainer with our loggers and callbacks; ``trainer.logger`` adds further ones, false leaves out MLflow."""
+        config = self.config_init[self.subcommand]
+        more: Logger | Sequence[Logger] | bool | None = config.trainer.logger
+        loggers: list[Logger] = [DiskLogger(self.folder.path)]
+        if more is not False:
+            loggers.append(config.mlflow)
+        if isinstance(more, Logger):
+            loggers.append(more)
+        elif not isinstance(more, bool) and more is not None:
+            loggers.extend(more)
+        given = config.trainer.callbacks
+        callbacks: list[Callback] = [] if given is None else list(given) if isinstance(given, list) else [given]
+        if config.trainer.enable_progress_bar is not False and not any(isinstance(c, ProgressBar) for c in callbacks):
+            callbacks.append(Progress())
+        if config.run_health and not any(isinstance(c, RunHealth) for c in callbacks):
+            callbacks.append(RunHealth())
+        callbacks += [RngState(), RunRecord(self.folder, self.saved_config(), self.described())]
+        return super().instantiate_trainer(logger=loggers, callbacks=callbacks, **kwargs)
+
+    def after_instantiate_classes(self) -> None:
+        """Only now, when nothing can fail any more for its configuration, touch the folder."""
+        if _get_rank() not in (None, 0):
+            return
+        if self.start.set_aside:
+            say(f"moved the earlier run to {self.folder.set_aside()}")
+        self.folder.path.mkdir(parents=True, exist_ok=True)
+        self.folder.stamp(str(self.subcommand), resumed_from=self.checkpoint)
+        if self.checkpoint is not None:
+            say(f"{self.subcommand} goes on from {self.checkpoint}")
+        elif self.subcommand not in FITTING:
+            say(f"{self.subcommand} uses the model as configured: no checkpoint")
+
+    def saved_config(self) -> str:
+        """The whole configuration as YAML, without what holds for one call only."""
+        config = Namespace(self.config[self.subcommand].clone())
+        for key in PER_CALL:
+            config.pop(key, None)
+        return str(self._parser(self.subcommand).dump(config, skip_unset=False, skip_validation=True))
+
+    def described(self) -> dict[str, Any]:
+        """Tags of the run."""
+        seed = self.config[self.subcommand].seed_everything
+        return {"seed": seed, "method": getattr(self.model, "method", type(self.model).__name__)}
+
+    def _prepare_subcommand_kwargs(self, subcommand: str) -> dict[str, Any]:
+        kwargs = super()._prepare_subcommand_kwargs(subcommand)
+        kwargs["ckpt_path"] = str(self.checkpoint) if self.checkpoint is not None else None
+        if kwargs.get("weights_only") is None:
+            kwargs["weights_only"] = True
+        if subcommand in ("validate", "test"):
+            kwargs["verbose"] = False  # the evaluation callback prints the figures that count
+        if subcommand == "predict":
+            kwargs["return_predictions"] = (
+                False  # the prediction writer stored them; Lightning cannot move frozen records
+            )
+        return kwargs
+
+
+def say(text: str) -> None:
+    """Print one line."""
+    print(f"[lightning-gfn] {text}", flush=True)

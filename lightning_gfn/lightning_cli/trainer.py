@@ -1,0 +1,37 @@
+"""Lightning's trainer with the entry point ``run``."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from lightning.pytorch import LightningDataModule, LightningModule, Trainer
+
+TRAINER_DEFAULTS: dict[str, Any] = {
+    # Our datamodules share the problems among ranks themselves, by problem id.
+    "use_distributed_sampler": False,
+    "log_every_n_steps": 1,
+    "num_sanity_val_steps": 0,
+}
+
+
+class RunTrainer(Trainer):
+    """Lightning's trainer with one more entry point."""
+
+    def run(
+        self,
+        model: LightningModule,
+        datamodule: LightningDataModule | None = None,
+        ckpt_path: str | None = None,
+        weights_only: bool | None = None,
+    ) -> None:
+        """Fit, then test the weights that it ended with.
+
+        Args:
+            model: what to train.
+            datamodule: the data.
+            ckpt_path: checkpoint to go on from (last, best, a path, none).
+            weights_only: load checkpoints without unpickling code; True if not given.
+        """
+        self.fit(model, datamodule=datamodule, ckpt_path=ckpt_path, weights_only=weights_only)
+        if not self.interrupted:
+            self.test(model, datamodule=datamodule, verbose=False)
