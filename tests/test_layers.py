@@ -23,6 +23,8 @@ GROUND = {
     "answers",
     "installation",
     "pretrained",
+    "finite",
+    "whole_files",
 }
 L1 = {"objectives", "metrics", "policies", "environments", "rewards", "feedback", "buffers", "theorem_generation"}
 L2 = {"rollouts"}
@@ -45,8 +47,10 @@ ALLOWED: dict[str, set[str]] = {
     "reports": {"types", "metrics"},
     "studies": GROUND | L1 | L2 | {"tracking"},
     "commands": GROUND | L1 | L2 | {"reports", "studies", "tracking"},
-    "tracking": {"types", "interfaces"},
+    "tracking": {"types", "interfaces", "finite", "whole_files"},
     "installation": set(),
+    "finite": set(),
+    "whole_files": set(),
     "cli": {"lightning_cli", "commands"},
     "stage_worker": {"cli", "studies"},
     "lightning_cli": GROUND | L3 | {"installation"},

@@ -7,8 +7,11 @@ from typing import TYPE_CHECKING
 
 from lightning.pytorch import Callback
 
+from lightning_gfn.callbacks.common.console import write_line
 from lightning_gfn.callbacks.common.run_files import run_folder
+from lightning_gfn.finite import not_finite
 from lightning_gfn.module_interfaces import as_method
+from lightning_gfn.whole_files import sync_folder, sync_tree
 
 if TYPE_CHECKING:
     from lightning.pytorch import LightningModule, Trainer
@@ -31,12 +34,18 @@ class ExportModel(Callback):
             TypeError: the module trains no model that can be saved.
         """
         model = as_method(pl_module, self).trained_model
+        if broken := not_finite(pl_module.named_parameters()):
+            if trainer.is_global_zero:
+                write_line(f"[lightning-gfn] model not exported: weights are not finite, {broken[0]!r} among them")
+            return
         if trainer.is_global_zero:
             target = run_folder(trainer) / self.folder
             partial = target.with_name(target.name + ".partial")
             shutil.rmtree(partial, ignore_errors=True)
             partial.mkdir(parents=True)
             model.save_pretrained(partial)
+            sync_tree(partial)
             shutil.rmtree(target, ignore_errors=True)
             partial.rename(target)
+            sync_folder(target.parent)
         trainer.strategy.barrier("lightning_gfn.export_model")

@@ -18,7 +18,6 @@ from lightning_gfn.callbacks.common.run_files import (
     run_folder,
     send_artifact,
     write_json,
-    write_text,
 )
 from lightning_gfn.lean_types import Episode
 from lightning_gfn.module_interfaces import as_evaluated
@@ -26,6 +25,7 @@ from lightning_gfn.prompts.chat import written_prompt
 from lightning_gfn.prompts.proof_prompt import ProofPrompt
 from lightning_gfn.rollouts.rollout_batch import tactics_asked
 from lightning_gfn.types import EvalRecord
+from lightning_gfn.whole_files import replace_text
 
 if TYPE_CHECKING:
     from lightning.pytorch import LightningModule, Trainer
@@ -141,7 +141,7 @@ class PredictionWriter(Callback):
             folder = run_folder(trainer) / self.folder
             parts = [folder / f"rank{rank}.jsonl" for rank in range(trainer.world_size)]
             text = merge_predictions(parts)
-            send_artifact(trainer, write_text(folder / "predictions.jsonl", text), self.folder)
+            send_artifact(trainer, replace_text(folder / "predictions.jsonl", text), self.folder)
             cost = sampling_cost(parts_spent)
             send_artifact(trainer, write_json(folder / "budget.json", cost), self.folder)
 

@@ -15,13 +15,13 @@ from lightning_gfn.callbacks.common.run_files import (
     send_artifact,
     write_json,
     write_jsonl,
-    write_text,
 )
 from lightning_gfn.callbacks.proof_search import ProofSearch
 from lightning_gfn.metrics.functional.tactic_scripts import distinct_scripts
 from lightning_gfn.module_interfaces import ProofSetting, as_evaluated
 from lightning_gfn.rollouts.distributed import gather_all
 from lightning_gfn.types import Problem
+from lightning_gfn.whole_files import replace_text
 
 if TYPE_CHECKING:
     from lightning.pytorch import LightningModule, Trainer
@@ -156,7 +156,7 @@ class ProofFiles(EvaluatedStep):
             if own and problem.theorem is not None and problem.theorem.statement.strip():
                 told = [(row["script"], _remark(row)) for row in own]
                 text = lean_file(names[name], problem.theorem, told, f"{problem.theorem.name}: {header}")
-                path = write_text(folder / f"{names[name]}.lean", text)
+                path = replace_text(folder / f"{names[name]}.lean", text)
                 for row in own:
                     row["file"] = path.name
                 send_artifact(trainer, path, f"proofs/{place}")

@@ -7,11 +7,12 @@ from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 from lightning.pytorch import Callback
 
 from lightning_gfn.callbacks.common.console import write_line
-from lightning_gfn.callbacks.common.run_files import run_folder, send_artifact, write_text
+from lightning_gfn.callbacks.common.run_files import run_folder, send_artifact
 from lightning_gfn.callbacks.health.checks import vain_settings
 from lightning_gfn.callbacks.health.rules import TRAINING_RULES, Rule, source_rules
 from lightning_gfn.callbacks.health.streaks import Streaks
 from lightning_gfn.types import Source
+from lightning_gfn.whole_files import replace_text
 
 if TYPE_CHECKING:
     from lightning.pytorch import LightningModule, Trainer
@@ -149,5 +150,5 @@ class RunHealth(Callback):
         line = f"[lightning-gfn] WARNING ({name}, {when}): {sentence}"
         write_line(line)
         self._lines.append(line)
-        path = write_text(run_folder(trainer) / "warnings.txt", "\n".join(self._lines) + "\n")
+        path = replace_text(run_folder(trainer) / "warnings.txt", "\n".join(self._lines) + "\n")
         send_artifact(trainer, path)

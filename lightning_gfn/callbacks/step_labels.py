@@ -17,13 +17,13 @@ from lightning_gfn.callbacks.common.run_files import (
     run_folder,
     send_artifact,
     write_json,
-    write_text,
 )
 from lightning_gfn.callbacks.predictions import merge_predictions
 from lightning_gfn.module_interfaces import as_evaluated
 from lightning_gfn.prompts.chat import written_prompt
 from lightning_gfn.prompts.question_template import known_template
 from lightning_gfn.rollouts.step_labels import StepLabeller, SteppedSolution, attempt_of
+from lightning_gfn.whole_files import replace_text
 
 if TYPE_CHECKING:
     from lightning.pytorch import LightningModule, Trainer
@@ -79,7 +79,7 @@ class StepLabelWriter(Callback):
             )
         trainer.strategy.barrier("lightning_gfn.step_labels_start")
         if trainer.is_global_zero:
-            write_text(file, json.dumps(settings, indent=2) + "\n")
+            replace_text(file, json.dumps(settings, indent=2) + "\n")
         self._done = {row["problem_id"] for row in self._keep_whole(self._part(trainer, trainer.global_rank))}
         self._since = time.monotonic()
 
@@ -98,7 +98,7 @@ class StepLabelWriter(Callback):
         ends = [number for number, line in enumerate(lines) if line.endswith("\n") and json.loads(line).get("end")]
         whole = lines[: ends[-1] + 1] if ends else []
         if len(whole) < len(lines):
-            write_text(path, "".join(whole))
+            replace_text(path, "".join(whole))
         return [row for line in whole if (row := json.loads(line)).get("end")]
 
     def on_predict_batch_end(
@@ -159,7 +159,7 @@ class StepLabelWriter(Callback):
             parts = [self._part(trainer, rank) for rank in range(trainer.world_size)]
             lines = [(line, json.loads(line)) for line in merge_predictions(parts).splitlines(keepends=True)]
             text = "".join(line for line, row in lines if "end" not in row)
-            send_artifact(trainer, write_text(folder / "step_labels.jsonl", text), self.folder)
+            send_artifact(trainer, replace_text(folder / "step_labels.jsonl", text), self.folder)
             cost = sampling_cost([cost_of(part) for part in parts])
             send_artifact(trainer, write_json(folder / "budget.json", cost), self.folder)
 

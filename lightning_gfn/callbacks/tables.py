@@ -13,9 +13,9 @@ from lightning_gfn.callbacks.common.run_files import (
     run_folder,
     send_artifact,
     write_jsonl,
-    write_text,
 )
 from lightning_gfn.types import EvalRecord
+from lightning_gfn.whole_files import replace_text
 
 if TYPE_CHECKING:
     from lightning.pytorch import LightningModule, Trainer
@@ -114,4 +114,4 @@ class SampleTable(EvaluatedStep):
         path = run_folder(trainer) / "samples" / f"{stem}_{step:06d}.jsonl"
         send_artifact(trainer, write_jsonl(path, rows), "samples")
         page = samples_markdown(rows, f"Samples at step {step}")
-        send_artifact(trainer, write_text(path.with_suffix(".md"), page), "samples")
+        send_artifact(trainer, replace_text(path.with_suffix(".md"), page), "samples")

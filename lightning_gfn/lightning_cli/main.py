@@ -7,6 +7,7 @@ import os
 import sys
 import warnings
 
+from lightning_gfn.finite import NotFiniteError
 from lightning_gfn.installation.our_datamodules import DatamodulesError, check_datamodules, prefer_our_datamodules
 from lightning_gfn.lightning_cli.config_files import check_yaml
 from lightning_gfn.lightning_cli.parser import Parser
@@ -51,4 +52,7 @@ def main(args: list[str]) -> int:
     except (UsageError, RunFolderError, DatamodulesError) as error:
         print(f"lightning-gfn {args[0]}: {error}", file=sys.stderr)
         return 2
+    except NotFiniteError as error:
+        print(f"lightning-gfn {args[0]}: {error}", file=sys.stderr)
+        return 1
     return 0

@@ -11,11 +11,14 @@ from lightning.pytorch import Trainer
 from lightning.pytorch.callbacks import Callback, ProgressBar
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from lightning.pytorch.loggers import Logger
+from lightning.pytorch.plugins.io import CheckpointIO
 
 from lightning_gfn.callbacks.progress import Progress
 from lightning_gfn.callbacks.run_health import RunHealth
+from lightning_gfn.callbacks.skipped_steps import SkippedStepDump
 from lightning_gfn.lightning_cli.parser import Parser
 from lightning_gfn.lightning_cli.refusals import UsageError, refused_setting
+from lightning_gfn.tracking.checkpoint_io import WholeCheckpointIO
 from lightning_gfn.tracking.checkpoints import RunCheckpoint
 from lightning_gfn.tracking.disk_logger import DiskLogger
 from lightning_gfn.tracking.mlflow_logger import MLflowLogger
@@ -114,8 +117,9 @@ class RunCLI(LightningCLI):
             callbacks.append(Progress())
         if config.run_health and not any(isinstance(c, RunHealth) for c in callbacks):
             callbacks.append(RunHealth())
-        callbacks += [RngState(), RunRecord(self.folder, self.saved_config(), self.described())]
-        return super().instantiate_trainer(logger=loggers, callbacks=callbacks, **kwargs)
+        callbacks += [SkippedStepDump(), RngState(), RunRecord(self.folder, self.saved_config(), self.described())]
+        plugins = with_whole_checkpoints(config.trainer.plugins)
+        return super().instantiate_trainer(logger=loggers, callbacks=callbacks, plugins=plugins, **kwargs)
 
     def after_instantiate_classes(self) -> None:
         """Only now, when nothing can fail any more for its configuration, touch the folder."""
@@ -154,6 +158,13 @@ class RunCLI(LightningCLI):
                 False  # the prediction writer stored them; Lightning cannot move frozen records
             )
         return kwargs
+
+
+def with_whole_checkpoints(given: Any) -> list[Any]:
+    """The trainer's plugins, ours for checkpoint files among them unless another is given."""
+    plugins = [] if given is None else list(given) if isinstance(given, list) else [given]
+    own = any(isinstance(plugin, CheckpointIO) for plugin in plugins)
+    return plugins if own else [*plugins, WholeCheckpointIO()]
 
 
 def say(text: str) -> None:

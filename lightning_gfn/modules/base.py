@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any, ClassVar
 
 import lightning as L
@@ -20,6 +21,7 @@ from torch.optim.lr_scheduler import LambdaLR
 from lightning_gfn.interfaces import TextModel
 from lightning_gfn.module_interfaces import MethodModule
 from lightning_gfn.modules.settings import OptimizerSettings
+from lightning_gfn.modules.skipped_steps import SkippedSteps, finite_flag, scaler_adapts
 from lightning_gfn.types import LossOutput
 
 STATE_KEY = "lightning_gfn"
@@ -65,6 +67,8 @@ class TrainedModule(L.LightningModule, MethodModule):
         self.optimizer_settings = optimizer if optimizer is not None else OptimizerSettings()
         self.method = method if method is not None else type(self).__name__
         self.window_weight: Tensor | None = None
+        self.window_faults: Tensor | None = None
+        self.skipped = SkippedSteps(self.optimizer_settings.max_skipped_steps)
         self.is_built = False
 
     @property
@@ -100,6 +104,8 @@ class TrainedModule(L.LightningModule, MethodModule):
         """The sum to back-propagate: Lightning's division by the window length is undone, the weight is counted."""
         weight = output.weight.detach().to(torch.float32)
         self.window_weight = weight if self.window_weight is None else self.window_weight + weight
+        fault = finite_flag(output.sum)
+        self.window_faults = fault if self.window_faults is None else self.window_faults + fault
         return output.sum * self.trainer.accumulate_grad_batches
 
     def empty_loss(self) -> Tensor:
@@ -112,23 +118,38 @@ class TrainedModule(L.LightningModule, MethodModule):
         return self.window_loss(LossOutput(0.0 * torch.stack(trained).sum(), weight))
 
     def on_before_optimizer_step(self, optimizer: torch.optim.Optimizer) -> None:
-        """Divide the accumulated gradients by the weight of the whole window, over all ranks.
+        """Divide the accumulated gradients by the weight of the whole window, over all ranks; leave out bad steps.
 
-        Without any weight there is nothing to follow: gradients are dropped, so that neither momentum nor weight decay
-        moves the weights, on no rank.
+        Gradients are dropped, so that neither momentum nor weight decay moves the weights, on no rank: without any
+        weight, where there is nothing to follow, and where a loss or the gradient is not finite, which is counted. The
+        random state and the schedule go on. A norm too large for its type counts as infinite: squares in Adam's second
+        moment would be, and stay.
         """
-        weight = self.window_weight if self.window_weight is not None else torch.ones((), device=self.device)
-        self.window_weight = None
-        total = self.trainer.strategy.reduce(weight.clone(), reduce_op="sum")
-        parameters = [p for group in optimizer.param_groups for p in group["params"]]
-        if not total:
+        weight, fault = self.window_weight, self.window_faults
+        self.window_weight = self.window_faults = None
+        zero = torch.zeros((), device=self.device)
+        sums = torch.stack((weight if weight is not None else zero + 1.0, fault if fault is not None else zero))
+        total_2 = self.trainer.strategy.reduce(sums, reduce_op="sum")
+        gradients = [p.grad for group in optimizer.param_groups for p in group["params"] if p.grad is not None]
+        torch._foreach_mul_(gradients, self.trainer.world_size / total_2[0])
+        norm = torch.nn.utils.get_total_norm(gradients).float()
+        total, faults, norm_value = torch.stack((*total_2, norm)).tolist()  # the one wait for the device
+        lost = bool(faults) or (total != 0.0 and not math.isfinite(norm_value))
+        adapting = lost and not faults and scaler_adapts(self.trainer.precision_plugin)
+        if total == 0.0 or (lost and not adapting):
             optimizer.zero_grad(set_to_none=True)
-            self.log("train/grad_norm", 0.0)
-            return
-        scale = self.trainer.world_size / total
-        gradients = [p.grad for p in parameters if p.grad is not None]
-        torch._foreach_mul_(gradients, scale)
-        self.log("train/grad_norm", torch.nn.utils.get_total_norm(gradients))
+        self.log("train/grad_norm", norm if total else zero)
+        if not adapting:
+            self.skipped.count(self.global_step, skipped=lost)
+        self.log("train/skipped_steps", float(self.skipped.total))
+
+    def on_train_batch_end(self, outputs: Any, batch: Any, batch_idx: int) -> None:
+        """End training after too many steps in a row that were left out.
+
+        Raises:
+            NotFiniteError: says since when, the likely cause, the remedy and where to go on.
+        """
+        self.skipped.check(self)
 
     def log_output(self, output: LossOutput, **values: float | Tensor) -> None:
         """Log a loss, its diagnostics and further values of one training batch."""
@@ -146,7 +167,11 @@ class TrainedModule(L.LightningModule, MethodModule):
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Add the tokenizer and the subclass's state; leave out frozen weights that their name can give back."""
-        checkpoint[STATE_KEY] = {"tokenizer": self.trained_model.tokenizer_state(), **self.extra_state()}
+        checkpoint[STATE_KEY] = {
+            "tokenizer": self.trained_model.tokenizer_state(),
+            "skipped_steps": self.skipped.state_dict(),
+            **self.extra_state(),
+        }
         if self.trained_model.base_is_reloadable:
             copies = (f"{self.model_name}.", "head.")
             parameters = self.named_parameters(remove_duplicate=False)  # tied ones stand in the state twice
@@ -160,6 +185,7 @@ class TrainedModule(L.LightningModule, MethodModule):
             ValueError: a trainable weight is missing.
         """
         state = dict(checkpoint[STATE_KEY])
+        self.skipped.load_state_dict(state.pop("skipped_steps", {}))
         self.trained_model.load_tokenizer_state(state.pop("tokenizer"))
         self.load_extra_state(state)
         missing = [

@@ -25,6 +25,8 @@ class OptimizerSettings:
         warmup_steps: optimiser steps of linear warm-up from zero.
         schedule: shape of the decay after warm-up, over all steps of the run.
         final_lr_ratio: learning rate at the end of the decay, as a share of the peak.
+        max_skipped_steps: optimiser steps in a row whose loss or gradient is not finite (they are left out, counted
+            as train/skipped_steps and written to skipped_steps/) after which training ends with an error.
     """
 
     lr: float = 1e-4
@@ -35,12 +37,15 @@ class OptimizerSettings:
     warmup_steps: int = 0
     schedule: Literal["constant", "linear", "cosine"] = "constant"
     final_lr_ratio: float = 0.0
+    max_skipped_steps: int = 10
 
     def __post_init__(self) -> None:
         for name in ("lr", "head_lr", "weight_decay", "warmup_steps", "final_lr_ratio"):
             value = getattr(self, name)
             if not 0.0 <= value < math.inf:
                 raise ValueError(f"optimizer.{name} is {value}, expected a number of at least 0")
+        if self.max_skipped_steps < 1:
+            raise ValueError(f"optimizer.max_skipped_steps is {self.max_skipped_steps}, expected at least 1")
 
     def lr_factor(self, total_steps: float) -> Callable[[int], float]:
         """Multiplier of the peak learning rate at each optimiser step of a run of ``total_steps``.

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
+from lightning_gfn.finite import NotFiniteError, state_of_weights
 from lightning_gfn.interfaces import Policy
 from lightning_gfn.policies.language_model import LanguageModel
 from lightning_gfn.policies.models.architectures import max_positions
@@ -103,6 +104,7 @@ class LanguagePolicy(LanguageModel, Policy):
 
         Raises:
             ValueError: if arguments do not fit each other or the model.
+            NotFiniteError: if the model's logits are not finite; says what of its weights.
         """
         if not contexts:
             raise ValueError("contexts is empty: sample at least one row")
@@ -110,17 +112,20 @@ class LanguagePolicy(LanguageModel, Policy):
         with torch.no_grad(), evaluation_mode(self.hugging_face):
             decoder, context = self.decoders.make(self.hugging_face)
             with context:
-                return generate(
-                    decoder,
-                    self.space,
-                    contexts,
-                    uniforms_NT1,
-                    pad_id=self.pad_id,
-                    device=self.device,
-                    temperature_N=temperature_N,
-                    top_k=top_k,
-                    top_p=top_p,
-                )
+                try:
+                    return generate(
+                        decoder,
+                        self.space,
+                        contexts,
+                        uniforms_NT1,
+                        pad_id=self.pad_id,
+                        device=self.device,
+                        temperature_N=temperature_N,
+                        top_k=top_k,
+                        top_p=top_p,
+                    )
+                except NotFiniteError as error:
+                    raise NotFiniteError(f"{error}: {state_of_weights(self.hugging_face)}") from None
 
     def score(
         self,

@@ -25,6 +25,10 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 
+LARGEST = 3.4028234e38
+"""The largest number that float32 holds."""
+
+
 class FunctionReward(Reward):
     """Calls ``f(completions=[…], prompts=[…], **columns) -> list[float]`` and takes its values as log rewards (nats).
 
@@ -156,24 +160,31 @@ class FunctionReward(Reward):
             rank_zero_warn(
                 f"reward function '{self.name}' abstained on all {expected} completions, which adds 0 to each"
             )
-        return [self._number(value, index) for index, value in enumerate(values)]
+        ends = [len(ids) + 1 if prefixes else 1 for ids in rollouts.action_lists()]
+        owners = [b for b, number in enumerate(ends) for _ in range(number)]
+        return [
+            self._number(v, i, rollouts.problem_of(b).id) for i, (v, b) in enumerate(zip(values, owners, strict=True))
+        ]
 
-    def _number(self, value: Any, index: int) -> float:
+    def _number(self, value: Any, index: int, problem: str) -> float:
+        """A value as float32 holds it; completions and prefixes are counted by ``index``."""
         if value is None:
             return 0.0
+        where = f"for completion {index} (problem {problem!r})"
         try:
             if isinstance(value, str):
                 raise TypeError
             number = float(value)
-        except (TypeError, ValueError):
+        except (TypeError, ValueError, OverflowError):
             raise TypeError(
-                f"reward function '{self.name}' returned {value!r} of type {type(value).__name__} for completion "
-                f"{index}; return a float or None"
+                f"reward function '{self.name}' returned {value!r} of type {type(value).__name__} {where}; return a "
+                "float or None"
             ) from None
-        if not math.isfinite(number):
+        if not abs(number) <= LARGEST:
+            kind = "which float32 cannot hold" if math.isfinite(number) else "log rewards must be finite"
             raise ValueError(
-                f"reward function '{self.name}' returned {number} for completion {index}; log rewards must be finite, "
-                "use a large negative number such as -50"
+                f"reward function '{self.name}' returned {number} {where}; {kind}, use a large negative number such "
+                "as -50"
             )
         return number
 

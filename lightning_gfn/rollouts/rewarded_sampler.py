@@ -54,6 +54,9 @@ class RewardedSampler:
 
         Returns:
             P · num_samples trajectories, grouped by problem.
+
+        Raises:
+            ValueError: a log reward is not finite; no buffer ever holds one.
         """
 
         def draw(chosen: Sequence[Problem], attempt: int) -> RolloutBatch:
@@ -64,6 +67,7 @@ class RewardedSampler:
             tactics = environment_steps(drawn.rollouts) + drawn.costs.get("environment_steps", 0)
             rollouts, calls = evaluate_rewards(drawn.rollouts, self.reward, policy, prefixes=self.prefixes)
             log_reward = self.reward.combine(rollouts.terms, rollouts, optimizer_step)
+            check_finite(log_reward, rollouts, self.reward)
             return RolloutBatch(rollouts, log_reward, tokens, calls, tactics, dict(drawn.metrics))
 
         batch = draw(problems, 0)
@@ -85,6 +89,27 @@ class RewardedSampler:
                 "share_groups_left_equal": len(waiting) / len(problems),
             },
         )
+
+
+def check_finite(log_reward: LogReward, rollouts: Rollouts, reward: Reward) -> None:
+    """Refuse log rewards that are NaN or infinite, whether a term is or their weighted sum overflows.
+
+    Raises:
+        ValueError: names reward, term, value and problem.
+    """
+    values = {"log reward": log_reward.terminal_B, **rollouts.terms}
+    if log_reward.prefix_BT1 is not None:
+        values["log reward of prefixes"] = log_reward.prefix_BT1
+    if bool(torch.stack([torch.isfinite(value).all() for value in values.values()]).all()):
+        return
+    bad = {name: value for name, value in values.items() if not bool(torch.isfinite(value).all())}
+    name = next((term for term in rollouts.terms if term in bad), next(iter(bad)))  # the cause before its sum
+    found = (~torch.isfinite(bad[name])).nonzero()[0]
+    raise ValueError(
+        f"reward {type(reward).__name__}: '{name}' of a completion of problem "
+        f"{rollouts.problem_of(int(found[0])).id!r} is {float(bad[name][tuple(found)])}: log rewards must be finite "
+        "float32 numbers; look at the reward (of a learned one, at its weights), its weight and its temperature"
+    )
 
 
 @torch.no_grad()

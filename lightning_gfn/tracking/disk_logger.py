@@ -15,7 +15,7 @@ from lightning.pytorch.loggers import Logger
 from lightning.pytorch.utilities.rank_zero import rank_zero_only
 
 from lightning_gfn.tracking.keys import clean_metrics
-from lightning_gfn.tracking.run_folder import replace_text
+from lightning_gfn.whole_files import replace_text
 
 Row = dict[str, Any]
 

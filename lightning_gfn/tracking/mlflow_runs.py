@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lightning_gfn.tracking.mlflow_store import DEFAULT_URI, absolute_uri, open_store, prepare_mlflow, sqlite_file
-from lightning_gfn.tracking.run_folder import replace_text
+from lightning_gfn.whole_files import replace_text
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient

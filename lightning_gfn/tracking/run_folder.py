@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import threading
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -11,6 +10,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from lightning_gfn.tracking.provenance import source_state, versions
+from lightning_gfn.whole_files import replace_text
 
 IfExists = Literal["error", "resume", "fresh"]
 _WRITING = threading.Lock()
@@ -171,11 +171,3 @@ class RunFolder:
         known = self.read()
         first = {"created": now, **{name: entry[name] for name in ("git_revision", "git_dirty", "versions")}}
         self.update(**({} if "created" in known else first), commands=[*known.get("commands", []), entry])
-
-
-def replace_text(path: Path, text: str) -> None:
-    """Write a whole file or nothing."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f"{path.name}.{os.getpid()}.partial")
-    partial.write_text(text, encoding="utf-8")
-    os.replace(partial, path)

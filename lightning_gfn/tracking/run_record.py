@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any
 import yaml
 from lightning.pytorch import Callback
 
-from lightning_gfn.tracking.run_folder import RunFolder, replace_text
+from lightning_gfn.tracking.run_folder import RunFolder
+from lightning_gfn.whole_files import replace_text
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 import math
-import os
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch.distributed
+
+from lightning_gfn.whole_files import replace_text
 
 if TYPE_CHECKING:
     from lightning.pytorch import Trainer
@@ -40,23 +41,14 @@ def json_line(row: Mapping[str, Any]) -> str:
     return json.dumps(to_json(row), ensure_ascii=False, allow_nan=False) + "\n"
 
 
-def write_text(path: Path, text: str) -> Path:
-    """Write a whole file or nothing: readers never see half of it, a kill leaves the former one."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(path.name + ".partial")
-    partial.write_text(text, encoding="utf-8")
-    os.replace(partial, path)
-    return path
-
-
 def write_json(path: Path, value: Mapping[str, Any]) -> Path:
     """Write one JSON object, indented."""
-    return write_text(path, json.dumps(to_json(value), ensure_ascii=False, allow_nan=False, indent=2) + "\n")
+    return replace_text(path, json.dumps(to_json(value), ensure_ascii=False, allow_nan=False, indent=2) + "\n")
 
 
 def write_jsonl(path: Path, rows: Iterable[Mapping[str, Any]]) -> Path:
     """Write one JSON object a line."""
-    return write_text(path, "".join(json_line(row) for row in rows))
+    return replace_text(path, "".join(json_line(row) for row in rows))
 
 
 def send_artifact(trainer: Trainer, path: Path, artifact_path: str | None = None) -> None:

@@ -57,9 +57,9 @@ TRAINING_RULES: tuple[Rule, ...] = (
         "not_finite",
         ("train/loss",),
         not_finite,
-        "the loss is no finite number ({count} training batches in a row), the weights are probably lost",
-        "go on from an earlier checkpoint (--ckpt_path) with a lower model.optimizer.lr or with "
-        "trainer.gradient_clip_val; --trainer.detect_anomaly true names the operation",
+        "the loss is no finite number ({count} training batches in a row), such steps are left out",
+        "look at skipped_steps/ in the run folder, lower model.optimizer.lr or set trainer.gradient_clip_val; "
+        "--trainer.detect_anomaly true names the operation",
         patience=1,
     ),
     Rule(

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import torch
 from torch import Tensor, nn
 
+from lightning_gfn.finite import state_of_weights
 from lightning_gfn.policies.models.evaluation_mode import evaluation_mode
 from lightning_gfn.policies.models.forward_pass import ForwardPass, join_rows, prefix_rows
 from lightning_gfn.policies.models.output_layer import OutputLayer
@@ -92,11 +93,18 @@ class Architecture(ABC):
         """Compare the output layer with the model's own logits.
 
         Raises:
-            ValueError: if the model does something to its logits that ``OutputLayer`` does not know.
+            ValueError: if weights are not finite, or the model does something to its logits that ``OutputLayer`` does
+                not know.
         """
         with evaluation_mode(model):
             expected, hidden = self.try_out(model)
             given = output_layer(hidden)
+        if not (bool(torch.isfinite(given).all()) and bool(torch.isfinite(expected).all())):
+            where = model.name_or_path or "its configuration"
+            raise ValueError(
+                f"{type(model).__name__} of {where} computes logits that are not finite (NaN or infinite): "
+                f"{state_of_weights(model)}; take the model of another run or an earlier checkpoint, or a wider dtype"
+            )
         if not torch.allclose(expected.float(), given.float(), rtol=1e-2, atol=1e-2):
             raise ValueError(
                 f"{type(model).__name__} changes its logits after the output layer in a way that is not supported: "

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from lightning_gfn.finite import NotFiniteError
 from lightning_gfn.policies.action_space import ActionSpace
 from lightning_gfn.policies.sampling.inverse_cdf import InverseCDF, cdf_dtype
 from lightning_gfn.policies.sampling.truncation import behaviour_logits, check_behaviour
@@ -174,6 +175,7 @@ def generate(
 
     Raises:
         ValueError: if arguments do not fit each other.
+        NotFiniteError: if the model's logits are NaN or infinite.
     """
     num_rows, num_steps = len(contexts), space.max_new_tokens
     check_arguments(num_rows, num_steps, uniforms_NT1, temperature_N)
@@ -216,6 +218,8 @@ def generate(
                 state_R[gaps] = state_R[movers]
             rows_R, tokens_R, live_R = rows_R[:num_live], tokens_R[:num_live], live_R.new_ones(num_live)
         logits_RV = decoder.step(tokens_R)
+    if not bool(torch.isfinite(values_T3N[:, 0]).all()):
+        raise NotFiniteError("the model's logits are not finite (NaN or infinite), nothing can be sampled from it")
     return assemble(actions_TN, values_T3N, space, pad_id)
 
 

@@ -47,7 +47,8 @@ class InverseCDF:
         before_R1 = cdf_RK.gather(1, (block_R1 - 1).clamp_min_(0)).masked_fill_(block_R1 == 0, 0.0)
         chosen = blocks.gather(1, block_R1[:, :, None].expand(-1, -1, self.block)).squeeze(1)
         within_R1 = below(chosen.cumsum(1, dtype=self.dtype), target_R1 - before_R1)
-        return block_R1 * self.block + within_R1, largest_R1 + cdf_RK[:, -1:].log()
+        action_R1 = (block_R1 * self.block + within_R1).clamp_max_(self.vocab_size - 1)
+        return action_R1, largest_R1 + cdf_RK[:, -1:].log()
 
 
 def cdf_dtype(device: torch.device) -> torch.dtype:
@@ -58,7 +59,9 @@ def cdf_dtype(device: torch.device) -> torch.dtype:
 def below(cdf_RK: Tensor, target_R1: Tensor) -> Tensor:
     """The first column whose cumulative weight exceeds the target, never one of zero weight.
 
-    A target that rounding put at the total or above is moved below it.
+    A target that rounding put at the total or above is moved below it. Weights that are not finite give the last
+    column: an index that exists, so that the caller can say what is wrong.
     """
     limit_R1 = cdf_RK[:, -1:] * (1 - torch.finfo(cdf_RK.dtype).eps)
-    return torch.searchsorted(cdf_RK, torch.minimum(target_R1, limit_R1), right=True)
+    found_R1 = torch.searchsorted(cdf_RK, torch.minimum(target_R1, limit_R1), right=True)
+    return found_R1.clamp_max_(cdf_RK.shape[1] - 1)
