@@ -6,6 +6,10 @@ import os
 from pathlib import Path
 
 
+class CheckpointError(ValueError):
+    """A checkpoint that is damaged or does not fit; the message says what is wrong and what to do."""
+
+
 def replace_text(path: Path, text: str) -> Path:
     """Write a text file: readers never see half of it, and a kill or a power cut leaves the former one or this one.
 

@@ -15,6 +15,16 @@ def raised_in(error: BaseException) -> str:
     return str(frames[-1].f_globals.get("__name__", "")).partition(".")[0] if frames else ""
 
 
+def raised_while_restoring(error: BaseException) -> bool:
+    """True if an error comes out of Lightning's restoring of a checkpoint."""
+    frames = (frame for frame, _ in traceback.walk_tb(error.__traceback__))
+    return any(
+        str(frame.f_globals.get("__name__", "")).endswith("connectors.checkpoint_connector")
+        and "restore" in frame.f_code.co_name
+        for frame in frames
+    )
+
+
 def refused_setting(error: BaseException) -> str | None:
     """What a class of ours says against its settings, without the parser's account of how it came to build the class.
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import yaml
 from jsonargparse import Namespace
 from lightning.fabric.utilities.rank_zero import _get_rank
 from lightning.pytorch import Trainer
@@ -18,6 +19,7 @@ from lightning_gfn.callbacks.run_health import RunHealth
 from lightning_gfn.callbacks.skipped_steps import SkippedStepDump
 from lightning_gfn.lightning_cli.parser import Parser
 from lightning_gfn.lightning_cli.refusals import UsageError, refused_setting
+from lightning_gfn.tracking.checkpoint_check import check_checkpoint, settings_of
 from lightning_gfn.tracking.checkpoint_io import WholeCheckpointIO
 from lightning_gfn.tracking.checkpoints import RunCheckpoint
 from lightning_gfn.tracking.disk_logger import DiskLogger
@@ -86,6 +88,9 @@ class RunCLI(LightningCLI):
                 self.checkpoint = self.folder.plan_fit("resume", config.ckpt_path).checkpoint
         else:
             self.checkpoint = self.folder.plan_evaluation(config.ckpt_path)
+        if self.checkpoint is not None and _get_rank() in (None, 0):
+            made_of = settings_of(yaml.safe_load(self.saved_config()).get("model"))
+            check_checkpoint(self.checkpoint, fitting=self.subcommand in FITTING, made_of=made_of)
 
     def instantiate_classes(self) -> None:
         """Build trainer, model and data.

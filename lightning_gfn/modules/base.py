@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from typing import Any, ClassVar
 
 import lightning as L
@@ -23,6 +24,7 @@ from lightning_gfn.module_interfaces import MethodModule
 from lightning_gfn.modules.settings import OptimizerSettings
 from lightning_gfn.modules.skipped_steps import SkippedSteps, finite_flag, scaler_adapts
 from lightning_gfn.types import LossOutput
+from lightning_gfn.whole_files import CheckpointError
 
 STATE_KEY = "lightning_gfn"
 
@@ -179,21 +181,43 @@ class TrainedModule(L.LightningModule, MethodModule):
             checkpoint["state_dict"] = {k: v for k, v in checkpoint["state_dict"].items() if k not in frozen}
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Restore what ``on_save_checkpoint`` added and check that no trainable weight is missing.
+        """Restore what ``on_save_checkpoint`` added; check that the weights fit and no trainable one is missing.
 
         Raises:
-            ValueError: a trainable weight is missing.
+            CheckpointError: it is of another kind of module, model or optimiser.
         """
+        if STATE_KEY not in checkpoint:
+            raise CheckpointError(
+                f"the checkpoint was not written by a module of lightning_gfn (it has no {STATE_KEY!r}): give its "
+                "weights as model.policy.pretrained instead"
+            )
         state = dict(checkpoint[STATE_KEY])
         self.skipped.load_state_dict(state.pop("skipped_steps", {}))
-        self.trained_model.load_tokenizer_state(state.pop("tokenizer"))
-        self.load_extra_state(state)
-        missing = [
-            name for name, p in self.named_parameters() if p.requires_grad and name not in checkpoint["state_dict"]
-        ]
-        if missing:
-            raise ValueError(
-                f"the checkpoint lacks {len(missing)} trainable weights, {missing[0]!r} among them: it was made by "
-                "another model configuration; use the configuration in the config.yaml of the run that wrote it"
-            )
+        try:
+            self.trained_model.load_tokenizer_state(state.pop("tokenizer"))
+            self.load_extra_state(state)
+        except KeyError as error:
+            raise CheckpointError(
+                f"the checkpoint lacks {error} of {type(self).__name__}: it was made by another kind of module; use the "
+                "config.yaml of the run that wrote it"
+            ) from error
+        self.check_weights(checkpoint["state_dict"])
         self.strict_loading = not self.trained_model.base_is_reloadable
+
+    def check_weights(self, saved: Mapping[str, Tensor]) -> None:
+        """Refuse weights of another model.
+
+        Raises:
+            CheckpointError: a trainable weight is missing, or one has another shape.
+        """
+        hint = "it was made by another model configuration; use the config.yaml of the run that wrote it"
+        own = dict(self.named_parameters())
+        missing = [name for name, p in own.items() if p.requires_grad and name not in saved]
+        if missing:
+            raise CheckpointError(
+                f"the checkpoint lacks {len(missing)} trainable weights, {missing[0]!r} among them: {hint}"
+            )
+        for name, parameter in own.items():
+            if name in saved and saved[name].shape != parameter.shape:
+                shapes = f"{tuple(saved[name].shape)} in the checkpoint and {tuple(parameter.shape)} here"
+                raise CheckpointError(f"weight {name!r} has shape {shapes}: {hint}")

@@ -13,7 +13,7 @@ from lightning_gfn.rollouts.batching import select_trajectories
 from lightning_gfn.rollouts.dynamic_sampling import ResampleSettings, equal_groups, refilled
 from lightning_gfn.rollouts.group_sampler import GroupSampler
 from lightning_gfn.rollouts.rollout_batch import RolloutBatch, environment_steps, sampled_tokens
-from lightning_gfn.types import Problem, Rollouts
+from lightning_gfn.types import LogReward, Problem, Rollouts
 
 
 @dataclass(frozen=True)

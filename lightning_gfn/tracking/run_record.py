@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import yaml
 from lightning.pytorch import Callback
 
+from lightning_gfn.tracking.checkpoint_check import MADE_OF, settings_of
 from lightning_gfn.tracking.run_folder import RunFolder
 from lightning_gfn.whole_files import replace_text
 
@@ -34,8 +35,21 @@ class RunRecord(Callback):
         self.tags = tags
         self.recorded = False
 
-    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """Write once, on rank 0, before the model is built."""
+    def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Write when the weights of a checkpoint have turned out to fit, so that one that does not changes nothing."""
+        self.record(trainer, "fit")
+
+    def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self.record(trainer, "validate")
+
+    def on_test_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self.record(trainer, "test")
+
+    def on_predict_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self.record(trainer, "predict")
+
+    def record(self, trainer: Trainer, stage: str) -> None:
+        """Write once, on rank 0."""
         if self.recorded or not trainer.is_global_zero or getattr(trainer, "fast_dev_run", False):
             return
         self.recorded = True
@@ -47,6 +61,10 @@ class RunRecord(Callback):
                 log_tags(self.tags)
             if (log_file := getattr(logger, "log_artifact_file", None)) is not None:
                 log_file(path, None)
+
+    def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
+        """Say what the state was made of, so that another model or method is refused before it is built."""
+        checkpoint[MADE_OF] = settings_of((yaml.safe_load(self.config) or {}).get("model"))
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Let the figures on disk go on where the checkpoint stands."""

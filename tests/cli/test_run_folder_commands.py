@@ -27,7 +27,7 @@ def test_run_fits_and_tests_in_one_folder(run: Run, workspace: Path, rows_of: Ro
         "metrics.jsonl",
         "run.json",
     }
-    assert [path.name for path in (folder / "checkpoints").iterdir()] == ["last.ckpt"]
+    assert {path.name for path in (folder / "checkpoints").iterdir()} == {"last.ckpt", "previous.ckpt"}
     rows = rows_of(folder)
     assert [row["step"] for row in rows if row["train/loss"]] == [str(step) for step in range(8)]
     assert [row["step"] for row in rows if row["val/loss"]] == ["3"]
