@@ -11,7 +11,7 @@ from lightning_gfn.finite import NotFiniteError
 from lightning_gfn.installation.our_datamodules import DatamodulesError, check_datamodules, prefer_our_datamodules
 from lightning_gfn.lightning_cli.config_files import check_yaml
 from lightning_gfn.lightning_cli.parser import Parser
-from lightning_gfn.lightning_cli.refusals import UsageError, raised_while_restoring
+from lightning_gfn.lightning_cli.refusals import UsageError, one_line, raised_while_restoring
 from lightning_gfn.lightning_cli.run_cli import RunCLI
 from lightning_gfn.lightning_cli.trainer import TRAINER_DEFAULTS, RunTrainer
 from lightning_gfn.tracking.run_folder import RunFolderError
@@ -60,8 +60,8 @@ def main(args: list[str]) -> int:
         if not raised_while_restoring(error):
             raise
         print(
-            f"lightning-gfn {args[0]}: the checkpoint does not fit this configuration ({type(error).__name__}: {error}): "
-            "use the config.yaml of the run that wrote it, or another --ckpt_path",
+            f"lightning-gfn {args[0]}: the checkpoint does not fit this configuration ({one_line(error)}): use the "
+            "config.yaml of the run that wrote it, or another --ckpt_path",
             file=sys.stderr,
         )
         return 2

@@ -25,6 +25,11 @@ def raised_while_restoring(error: BaseException) -> bool:
     )
 
 
+def one_line(error: BaseException) -> str:
+    """Class and message of an error in at most 300 characters of one line."""
+    return " ".join(f"{type(error).__name__}: {error}".split())[:300]
+
+
 def refused_setting(error: BaseException) -> str | None:
     """What a class of ours says against its settings, without the parser's account of how it came to build the class.
 

@@ -198,8 +198,8 @@ class TrainedModule(L.LightningModule, MethodModule):
             self.load_extra_state(state)
         except KeyError as error:
             raise CheckpointError(
-                f"the checkpoint lacks {error} of {type(self).__name__}: it was made by another kind of module; use the "
-                "config.yaml of the run that wrote it"
+                f"the checkpoint lacks {error} of {type(self).__name__}: it was made by another kind of module; use "
+                "the config.yaml of the run that wrote it"
             ) from error
         self.check_weights(checkpoint["state_dict"])
         self.strict_loading = not self.trained_model.base_is_reloadable

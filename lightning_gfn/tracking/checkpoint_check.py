@@ -98,10 +98,9 @@ def load(path: Path) -> dict[str, Any]:
     try:
         checkpoint = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
     except Exception as error:  # unpicklers raise whatever broken bytes make them
-        first = str(error).strip().split("\n", 1)[0][:160]
         raise CheckpointError(
-            f"holds more than tensors and plain values, or is damaged ({type(error).__name__}: {first}); nothing in it "
-            "was executed"
+            f"holds more than tensors and plain values, or is damaged ({type(error).__name__}); nothing in it was "
+            "executed"
         ) from error
     if not isinstance(checkpoint, dict):
         raise CheckpointError(f"holds a {type(checkpoint).__name__}, not the state of a run")
