@@ -64,6 +64,8 @@ OWNERS: dict[str, set[str]] = {
     "math_verify": {"answers"},
     "datasets": {"datamodules"},
     "trl": set(),
+    "scipy": set(),
+    "packaging": set(),
 }
 ROOMS: dict[str, list[set[str]]] = {
     "policies": [
