@@ -50,5 +50,5 @@ def main(args: list[str]) -> int:
         )
     except (UsageError, RunFolderError, DatamodulesError) as error:
         print(f"lightning-gfn {args[0]}: {error}", file=sys.stderr)
-        return 2
+        return getattr(error, "status", 2)
     return 0
