@@ -99,8 +99,11 @@ def redefined (env : Environment) (cmd : Syntax) : Option String := do
   some s!"a notation may not give '{sign}' another meaning"
 
 /-- Why a command may not stand before a theorem; `none` if it may. -/
-def refusedCommand (env : Environment) (cmd : Syntax) : Option String :=
-  refused barredCommands cmd <|> badAttribute cmd <|> redefined env cmd
+def refusedCommand (barred : List String) (env : Environment) (cmd : Syntax) : Option String :=
+  refused barred cmd <|> badAttribute cmd <|> redefined env cmd
+
+/-- In a context, what a proof rests on tells of axioms and holes, so that lemmas without a proof may stand there. -/
+def barredInContext : List String := barredCommands.filter (!["sorry", "admit", "axiom"].contains ·)
 
 /-- The text as a sequence of tactics; nothing may be left over. -/
 def parseTactics (p : Proof) (text : String) : Except Failure Syntax := do
@@ -150,7 +153,7 @@ partial def elabSrc (st : Command.State) (src : String) (heartbeats : Nat)
 
 /-- Add the commands of a theorem's context, and have the kernel check what they declare. -/
 def extend (base : Base) (context : String) (heartbeats : Nat) : IO (Except Failure Base) := do
-  let (st, _, _) ← elabSrc base.st context heartbeats refusedCommand
+  let (st, _, _) ← elabSrc base.st context heartbeats (refusedCommand barredInContext)
   if st.messages.hasErrors then return .error (failure "statement" ("context: " ++ (← errorsOf st.messages)))
   let new := st.env.constants.map₂.foldl (init := ({} : Std.HashMap Name ConstantInfo)) fun m n c =>
     if base.kernel.contains n then m else m.insert n c

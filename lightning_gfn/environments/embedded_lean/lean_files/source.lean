@@ -45,7 +45,7 @@ partial def splitSource (base : Base) (src : String) (heartbeats : Nat) :
     if onlyEnds st ps' then
       let before := (Substring.Raw.mk src 0 (cmd.getPos?.getD 0)).toString
       return (theoremParts ictx.fileMap cmd).map (("context", before) :: ·)
-    if let some text := refusedCommand st.env cmd then
+    if let some text := refusedCommand barredCommands st.env cmd then
       return .error { kind := "forbidden", text := s!"before the theorem: {text}" }
     let ctx : Command.Context := {
       cmdPos := ps.pos, fileName := ictx.fileName, fileMap := ictx.fileMap, snap? := none, cancelTk? := none }
