@@ -160,8 +160,8 @@ def read_rows(
         if row["temperature"] == temperature:
             samples[row["problem_id"]] = row
     for one in temperatures:
-        if (found := sum(key[1] == one for key in lines)) != count:
-            raise ValueError(f"{path}: {found} problems at temperature {one}, but {count} were measured; {remedy}")
+        if (held := sum(key[1] == one for key in lines)) != count:
+            raise ValueError(f"{path}: {held} problems at temperature {one}, but {count} were measured; {remedy}")
     return values, samples
 
 
