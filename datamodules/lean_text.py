@@ -7,6 +7,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
+from lightning.pytorch.utilities.rank_zero import rank_zero_warn
+
 from datamodules.common.base import Split
 from datamodules.common.rows import BadRow, Row, read_rows
 from datamodules.common.theorem_rows import text_of, texts_of
@@ -15,6 +17,7 @@ from datamodules.files.locations import require_local
 from lightning_gfn.lean_types import Theorem
 
 FIELDS = ("name", "statement", "context", "proof")
+SHOWN = 3
 NESTED = re.compile(r"^\s*[·|]|^\s*(case|next|calc)\b|\b(by|with|=>|do|from)\s*$|\{\s*$|\bshow\b.*\bby\s*$")
 
 
@@ -78,7 +81,7 @@ class LeanText(TheoremDataModule):
         if split == "val":
             return []
         found: list[TracedTheorem] = []
-        self.num_skipped = 0
+        bad: list[BadRow] = []
         for path in self.paths:
             for row in read_rows(path):
                 try:
@@ -88,7 +91,12 @@ class LeanText(TheoremDataModule):
                 except BadRow as error:
                     if self.on_bad_row == "error":
                         raise ValueError(f"{error}. Correct the row, or set data.on_bad_row to skip.") from error
-                    self.num_skipped += 1
+                    bad.append(error)
+        self.num_skipped = len(bad)
+        if bad:
+            first = "; ".join(map(str, bad[:SHOWN]))
+            more = f"; and {len(bad) - SHOWN} more" if len(bad) > SHOWN else ""
+            rank_zero_warn(f"LeanText: skipped {len(bad)} of {len(bad) + len(found)} rows: {first}{more}")
         return found
 
     def _theorem(self, row: Row, path: Path) -> TracedTheorem:

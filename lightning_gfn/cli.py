@@ -8,6 +8,7 @@ from importlib import import_module
 from pathlib import Path
 
 from lightning_gfn import __version__
+from lightning_gfn.installation.experiments import with_carried_files
 
 TRAINER_COMMANDS = {
     "fit": "Train as a YAML file says; the run folder keeps everything.",
@@ -73,6 +74,9 @@ def main(args: list[str] | None = None) -> int:
     if arguments[0] == "--version":
         print(__version__)
         return 0
+    arguments, carried = with_carried_files(arguments)
+    if carried:
+        print(f"[lightning-gfn] from the package, not from here: {', '.join(carried)}", file=sys.stderr)
     name, rest = arguments[0], arguments[1:]
     if name in TRAINER_COMMANDS:
         return int(import_module("lightning_gfn.lightning_cli.main").main(arguments))

@@ -11,6 +11,7 @@ from lightning_gfn.types import (
     CandidateScores,
     LogReward,
     LossOutput,
+    Problem,
     Rollouts,
     SampledActions,
     Scores,
@@ -270,6 +271,10 @@ class Reward(ABC):
 
     def begin(self, rollouts: Rollouts, policy: Policy, *, prefixes: bool) -> None:
         """Start what ``terms`` of the same rollouts will wait for; nothing by default."""
+        return None
+
+    def try_on(self, problem: Problem) -> None:
+        """Call what the user wrote on one problem before a model is loaded; nothing where there is no such code."""
         return None
 
     @abstractmethod

@@ -51,7 +51,8 @@ ALLOWED: dict[str, set[str]] = {
     "installation": set(),
     "finite": set(),
     "whole_files": set(),
-    "cli": {"lightning_cli", "commands"},
+    "cli": {"lightning_cli", "commands", "installation"},
+    "__main__": {"cli"},
     "stage_worker": {"cli", "studies"},
     "lightning_cli": GROUND | L3 | {"installation"},
 }
@@ -67,6 +68,8 @@ OWNERS: dict[str, set[str]] = {
     "math_verify": {"answers"},
     "datasets": {"datamodules"},
     "trl": set(),
+    "scipy": set(),
+    "packaging": set(),
 }
 ROOMS: dict[str, list[set[str]]] = {
     "policies": [
@@ -221,11 +224,11 @@ def test_allowed_imports_between_rooms_pass() -> None:
 
 
 def test_packages_export_nothing() -> None:
-    """YAML and code name full paths; ``answers`` is the one public name that is shorter than its file."""
+    """Short names are loaded when they are used (test_public_names.py); ``answers`` is light and exports at once."""
     files = [path for path in sources() if path.name == "__init__.py" and path.parent.name != "answers"]
     assert len(files) >= 10
     for path in files:
-        assert list(imports(ast.parse(path.read_text()))) == [], path
+        assert {name for name, _, _ in imports(ast.parse(path.read_text()))} <= {"lazy_loader"}, path
 
 
 def test_the_table_has_no_circles() -> None:

@@ -54,10 +54,10 @@ def normal(name: str) -> str:
 def test_wheel_holds_both_packages_and_nothing_else(tmp_path: Path) -> None:
     source = tmp_path / "source"
     source.mkdir()
-    for name in ("setup.cfg", "pyproject.toml", "README.md", "LICENSE"):
+    for name in ("setup.cfg", "setup.py", "pyproject.toml", "README.md", "LICENSE"):
         if (ROOT / name).exists():
             (source / name).write_bytes((ROOT / name).read_bytes())
-    for package in ("lightning_gfn", "datamodules"):
+    for package in ("lightning_gfn", "datamodules", "experiments"):
         for file in (ROOT / package).rglob("*"):
             if file.is_file() and "__pycache__" not in file.parts:
                 target = source / file.relative_to(ROOT)
@@ -79,6 +79,9 @@ def test_wheel_holds_both_packages_and_nothing_else(tmp_path: Path) -> None:
     assert "lightning_gfn/reports/rendering/templates/page.js" in expected
     assert "lightning_gfn/environments/embedded_lean/lean_files/proof.lean" in expected
     assert expected and expected <= set(names)
+    carried = {f"lightning_gfn/{path.relative_to(ROOT)}" for path in (ROOT / "experiments").rglob("*.yaml")}
+    assert len(carried) > 100 and carried <= set(names)
+    assert {"lightning_gfn/objectives/__init__.pyi", "datamodules/__init__.pyi"} <= set(names)
     assert "datamodules/lean_theorems/train.json.gz" in names
     assert f"Version: {lightning_gfn.__version__}" in metadata and "License-Expression: Apache-2.0" in metadata
     assert any(name.endswith("licenses/LICENSE") for name in names)
@@ -125,7 +128,7 @@ def test_make_refuses_an_old_python_clearly(tmp_path: Path) -> None:
     fake = tmp_path / "python3"
     fake.write_text('#!/bin/sh\n[ "$1" = --version ] && echo "Python 3.9.1"\nexit 1\n')
     fake.chmod(0o755)
-    for name in ("Makefile", "setup.cfg", "pyproject.toml", "constraints.txt"):
+    for name in ("Makefile", "setup.cfg", "setup.py", "pyproject.toml", "constraints.txt"):
         (tmp_path / name).write_bytes((ROOT / name).read_bytes())
     command = ["make", f"PYTHON={fake}", "test"]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)

@@ -210,7 +210,7 @@ class RowDataModule(ProblemDataModule):
         if len(bad) == num_rows:
             raise ValueError(
                 f"{self.id_prefix}: no usable row among the {num_rows} of the {source} data. "
-                f"{bad[0] if bad else 'It is empty.'}"
+                f"{bad[0] if bad else f'{self.path} holds no file with rows.'}"
             )
         if bad:
             rank_zero_warn(

@@ -9,7 +9,7 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
-from datamodules.files.containers import BadRecord, BrokenFile, records
+from datamodules.files.containers import SUFFIXES, BadRecord, BrokenFile, records
 from datamodules.files.locations import data_files, fixed_part, stem_of
 
 
@@ -59,7 +59,10 @@ def read_rows(path: Path) -> Iterator[Row | BadRow]:
     Raises:
         BadRow: a file is broken beyond a single row (a syntax error within an array, wrong encoding of a whole file).
     """
-    for file in data_files(path):
+    files = data_files(path)
+    if not files:
+        raise BadRow(str(path), None, f"holds no file with rows ({', '.join(SUFFIXES)})")
+    for file in files:
         stem = "" if path.is_file() else file.relative_to(fixed_part(path)).with_name(stem_of(file)).as_posix()
         try:
             for number, (line, value) in enumerate(records(file)):
@@ -74,7 +77,10 @@ def _row(where: str, key: str, value: Any) -> Row | BadRow:
     if not isinstance(value, dict):
         return BadRow(where, None, f"expected a JSON object, found {type(value).__name__}")
     for field, content in value.items():
-        fault = bad_text(field) or bad_text(content)
+        try:
+            fault = bad_text(field) or bad_text(content)
+        except RecursionError:
+            fault = "nested too deeply"
         if fault is not None:
             return BadRow(where, field, fault)
     return Row(where, key, value)

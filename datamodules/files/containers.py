@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import codecs
 import csv
 import gzip
 import io
 import json
+import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -63,12 +65,59 @@ def records(file: Path) -> Iterator[tuple[int, Any]]:
     if suffix == ".parquet":
         yield from _parquet(file)
         return
+    require_file(file)
+    container = suffix.removesuffix(COMPRESSED)
+    found = False
     try:
         with gzip.open(file, "rb") if suffix.endswith(COMPRESSED) else file.open("rb") as stream:
-            container = suffix.removesuffix(COMPRESSED)
-            yield from {".csv": _csv, ".json": _json, ".jsonl": _lines}[container](stream)  # type: ignore[arg-type]
-    except (gzip.BadGzipFile, EOFError) as error:
+            readable = io.BufferedReader(stream)
+            refuse_other_encodings(readable.peek(4)[:4])
+            for record in {".csv": _csv, ".json": _json, ".jsonl": _lines}[container](readable):
+                found = True
+                yield record
+    except (gzip.BadGzipFile, EOFError, zlib.error) as error:
         raise BrokenFile(1, f"not a whole gzip file: {error}") from error
+    except OSError as error:
+        raise BrokenFile(1, f"cannot be read: {error.strerror or error}") from error
+    if not found:
+        raise BrokenFile(1, "the file is empty: it holds no rows")
+
+
+def require_file(file: Path) -> None:
+    """Refuse what would block, such as a pipe.
+
+    Raises:
+        BrokenFile: it is no regular file.
+    """
+    if not file.is_file():
+        raise BrokenFile(1, "it is no file that can be read, but a folder, a pipe or a broken link")
+
+
+def refuse_other_encodings(start: bytes) -> None:
+    """Refuse a file that begins with the mark of UTF-16 or UTF-32.
+
+    Raises:
+        BrokenFile: names the encoding and how to change it.
+    """
+    if start[:2] in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE):
+        name = "UTF-32" if start in (codecs.BOM_UTF32_LE, codecs.BOM_UTF32_BE) else "UTF-16"
+        raise BrokenFile(1, f"the file is in {name}, expected UTF-8: iconv -f {name} -t UTF-8 converts it")
+
+
+def parsed(text: str) -> Any:
+    """A JSON value.
+
+    Raises:
+        ValueError: it is none, is nested too deeply, or holds a number of too many digits.
+    """
+    try:
+        return json.loads(text)
+    except RecursionError:
+        raise ValueError("nested too deeply") from None
+    except json.JSONDecodeError:
+        raise
+    except ValueError as error:
+        raise ValueError(f"a number has too many digits ({error})") from error
 
 
 def _parquet(file: Path) -> Iterator[tuple[int, Any]]:
@@ -82,7 +131,7 @@ def _parquet(file: Path) -> Iterator[tuple[int, Any]]:
                 for record in batch.to_pylist():
                     yield line, record
                     line += 1
-    except (ArrowException, OSError) as error:
+    except (ArrowException, OSError, UnicodeDecodeError) as error:
         raise BrokenFile(line, f"not a Parquet file that can be read: {error}") from error
 
 
@@ -118,9 +167,11 @@ def _json(stream: IO[bytes]) -> Iterator[tuple[int, Any]]:
         return
     if start == "{":
         try:
-            value = json.loads(text)
+            value = parsed(text)
         except json.JSONDecodeError:
             pass  # several objects: JSON lines under the suffix .json
+        except ValueError as error:
+            raise BrokenFile(1, f"not JSON that can be read: {error}") from error
         else:
             yield 1, value
             return
@@ -132,8 +183,8 @@ def _lines(stream: IO[bytes]) -> Iterator[tuple[int, Any]]:
         if not content.strip():
             continue
         try:
-            yield line, json.loads(content.decode("utf-8-sig" if line == 1 else "utf-8"))
-        except (json.JSONDecodeError, UnicodeDecodeError) as error:
+            yield line, parsed(content.decode("utf-8-sig" if line == 1 else "utf-8"))
+        except ValueError as error:
             yield line, BadRecord(f"not a line of JSON: {error}")
 
 
@@ -151,9 +202,13 @@ def _array(text: str) -> Iterator[tuple[int, Any]]:
             position = _skip_space(text, position)
             if text[position : position + 1] not in (",", "]"):
                 raise json.JSONDecodeError("expected ',' or ']' after an element", text, position)
+        except RecursionError:
+            raise BrokenFile(line, "the element that begins here is nested too deeply") from None
         except json.JSONDecodeError as error:
             reason = f"the JSON array is broken here ({error.msg}), so rows after it cannot be read"
             raise BrokenFile(error.lineno, reason) from error
+        except ValueError as error:
+            raise BrokenFile(line, f"a number of the element that begins here has too many digits ({error})") from error
         yield line, value
         position += text[position] == ","
 

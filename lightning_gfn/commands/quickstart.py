@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 
 from lightning_gfn.commands.study import build_parser, run_study
+from lightning_gfn.installation.experiments import experiments_folder
 
 STUDY = Path("studies") / "quickstart.yaml"
 
@@ -14,12 +15,12 @@ def main(args: list[str]) -> int:
     """Run the quickstart; returns the exit status."""
     parser = build_parser("lightning-gfn quickstart", __doc__)
     parser.add_argument(
-        "--experiments", type=Path, default=Path("experiments"), help="folder that holds studies/quickstart.yaml"
+        "--experiments", type=Path, default=experiments_folder(), help="folder that holds studies/quickstart.yaml"
     )
     options = parser.parse_args(args)
     if not (options.experiments / STUDY).exists():
         print(
-            f"no {options.experiments / STUDY}: run this from the root of a clone, or name --experiments",
+            f"no {options.experiments / STUDY}: name the folder that holds it: --experiments DIR",
             file=sys.stderr,
         )
         return 2

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 import re
 import secrets
+import time
 from collections import OrderedDict
 from collections.abc import Sequence
 from pathlib import Path
@@ -38,9 +40,11 @@ class EmbeddedLean(ConfigurationCopies, LeanBackend):
 
     Args:
         heartbeats: limit of one tactic, in Lean's thousands (``maxHeartbeats``).
-        timeout: seconds for one tactic; then the process is killed.
-        check_timeout: seconds for a whole proof.
-        start_timeout: seconds for the process to be ready and for imports.
+        timeout: seconds for one tactic, or for a statement; then the process is killed.
+        check_timeout: seconds for a whole proof, or for a context and its imports.
+        start_timeout: seconds for the process to be ready, where a call has to start one.
+        max_chars: longest statement, tactic or whole proof; a longer one is refused before Lean sees it.
+        max_context_chars: longest context.
         max_resident_gib: memory above which the process is killed.
         cached_contexts: contexts (imports and earlier commands) that are kept elaborated.
         folder: of the installation; ``lightning-gfn lean install`` chose it if None.
@@ -58,13 +62,16 @@ class EmbeddedLean(ConfigurationCopies, LeanBackend):
         timeout: float = 30.0,
         check_timeout: float = 120.0,
         start_timeout: float = 300.0,
+        max_chars: int = 20_000,
+        max_context_chars: int = 200_000,
         max_resident_gib: float = 4.0,
         cached_contexts: int = 64,
         folder: str | None = None,
     ) -> None:
         limits = {
             "heartbeats": heartbeats, "timeout": timeout, "check_timeout": check_timeout,
-            "start_timeout": start_timeout, "max_resident_gib": max_resident_gib, "cached_contexts": cached_contexts,
+            "start_timeout": start_timeout, "max_chars": max_chars, "max_context_chars": max_context_chars,
+            "max_resident_gib": max_resident_gib, "cached_contexts": cached_contexts,
         }  # fmt: skip
         for argument, value in limits.items():
             if value <= 0:
@@ -75,6 +82,7 @@ class EmbeddedLean(ConfigurationCopies, LeanBackend):
             max_resident_gib,
             cached_contexts,
         )
+        self.max_chars, self.max_context_chars = max_chars, max_context_chars
         self.folder = folder
         self._forget()
 
@@ -86,6 +94,7 @@ class EmbeddedLean(ConfigurationCopies, LeanBackend):
         self._contexts: OrderedDict[tuple[tuple[str, ...], tuple[str, ...]], int | LeanError] = OrderedDict()
         self._released: list[int] = []
         self._dropped: list[int] = []
+        self._deadline = math.inf
 
     @classmethod
     def unavailable(cls) -> str | None:
@@ -100,7 +109,8 @@ class EmbeddedLean(ConfigurationCopies, LeanBackend):
     def version(self) -> str:
         """Lean's version as it reports itself."""
         if not self._version:
-            self._version = str(self._ask({"cmd": "ping"}, self.timeout)["version"])
+            self._allow(self.timeout)
+            self._version = str(self._ask({"cmd": "ping"})["version"])
         return self._version
 
     def start(self, theorem: Theorem) -> TacticState | LeanError:
@@ -109,11 +119,14 @@ class EmbeddedLean(ConfigurationCopies, LeanBackend):
         Raises:
             BackendFault: the process broke.
         """
+        if (refusal := self._too_long(theorem)) is not None:
+            return LeanError(refusal, "statement")
+        self._allow(self.timeout, theorem)
         environment = self._environment(theorem)
         if isinstance(environment, LeanError):
             return environment
         request = {"cmd": "start", "env": environment, "statement": theorem.statement}
-        result = self._result(self._ask(request, self.timeout))
+        result = self._result(self._ask(request))
         if isinstance(result, ProofFinished):
             raise BackendFault("embedded Lean: a statement was answered by a finished proof")
         return result
@@ -126,7 +139,10 @@ class EmbeddedLean(ConfigurationCopies, LeanBackend):
         """
         if self._process is None or len(state.key) != 2 or state.key[0] != self._generation:
             raise BackendFault("embedded Lean: the state is stale, its process has ended; start the theorem again")
-        return self._result(self._ask({"cmd": "tac", "state": state.key[1], "tac": tactic}, self.timeout))
+        if len(tactic) > self.max_chars:
+            return LeanError(f"the tactic has {len(tactic)} characters, more than {self.max_chars}", "forbidden")
+        self._allow(self.timeout)
+        return self._result(self._ask({"cmd": "tac", "state": state.key[1], "tac": tactic}))
 
     def check(self, theorem: Theorem, script: Sequence[str]) -> CheckResult:
         """Check a whole proof afresh, from its statement, by the kernel.
@@ -134,11 +150,14 @@ class EmbeddedLean(ConfigurationCopies, LeanBackend):
         Raises:
             BackendFault: the process broke.
         """
+        if (refusal := self._too_long(theorem, script)) is not None:
+            return CheckResult(False, refusal)
+        self._allow(self.check_timeout, theorem)
         environment = self._environment(theorem)
         if isinstance(environment, LeanError):
             return CheckResult(False, environment.message)
         request = {"cmd": "check", "env": environment, "statement": theorem.statement, "script": list(script)}
-        reply = self._ask(request, self.check_timeout)
+        reply = self._ask(request)
         result = self._result(reply)
         if isinstance(result, ProofFinished):
             return CheckResult(True, "", result.axioms)
@@ -158,11 +177,15 @@ class EmbeddedLean(ConfigurationCopies, LeanBackend):
         Raises:
             BackendFault: the process broke.
         """
+        if len(source) > self.max_context_chars:
+            return LeanError(f"the file has {len(source)} characters, more than {self.max_context_chars}", "statement")
         imports, body = split_imports(source)
-        environment = self._environment(Theorem(name, "", imports=imports))
+        file = Theorem(name, "", imports=imports)
+        self._allow(self.check_timeout, file)
+        environment = self._environment(file)
         if isinstance(environment, LeanError):
             return environment
-        reply = self._ask({"cmd": "split", "env": environment, "source": body}, self.check_timeout)
+        reply = self._ask({"cmd": "split", "env": environment, "source": body})
         if "error" in reply:
             return LeanError(str(reply["error"]), reply.get("kind", "statement"))
         own = str(reply["name"])
@@ -187,6 +210,26 @@ class EmbeddedLean(ConfigurationCopies, LeanBackend):
         if process is not None:
             process.kill()
 
+    def _too_long(self, theorem: Theorem, script: Sequence[str] = ()) -> str | None:
+        """What of a theorem and its proof is longer than Lean is asked to read; None if nothing is."""
+        context, proof = sum(map(len, theorem.context)), sum(map(len, script))
+        for what, length, most in (
+            ("statement", len(theorem.statement), self.max_chars),
+            ("proof", proof, self.max_chars),
+            ("context", context, self.max_context_chars),
+        ):
+            if length > most:
+                return f"the {what} has {length} characters, more than {most}"
+        return None
+
+    def _allow(self, seconds: float, theorem: Theorem | None = None) -> None:
+        """Set the one deadline of a call: its own time, and that of what must be made first."""
+        if self._process is None:
+            seconds += self.start_timeout
+        if theorem is not None and (theorem.imports, theorem.context) not in self._contexts:
+            seconds += self.check_timeout
+        self._deadline = time.monotonic() + seconds
+
     def _command(self) -> list[str]:
         installed = find(None if self.folder is None else Path(self.folder))
         return lean_command(installed.node, installed.folder)
@@ -198,14 +241,14 @@ class EmbeddedLean(ConfigurationCopies, LeanBackend):
         self._released, self._dropped = [], []
         return self._process
 
-    def _ask(self, request: dict[str, Any], seconds: float) -> dict[str, Any]:
-        """The reply to a request, for which a process is started if there is none."""
+    def _ask(self, request: dict[str, Any]) -> dict[str, Any]:
+        """The reply to a request before the deadline of the call; a process is started if there is none."""
         process = self._process if self._process is not None else self._launch()
         released, self._released = self._released, []
         dropped, self._dropped = self._dropped, []
         limits = {"heartbeats": self.heartbeats, "drop": released, "drop_env": dropped}
         try:
-            return process.ask({**request, **limits}, seconds)
+            return process.ask({**request, **limits}, max(0.0, self._deadline - time.monotonic()))
         except BaseException:
             self.close()
             raise
@@ -237,12 +280,12 @@ class EmbeddedLean(ConfigurationCopies, LeanBackend):
 
     def _elaborate(self, theorem: Theorem) -> int | LeanError:
         if theorem.imports not in self._imported:
-            reply = self._ask({"cmd": "import", "imports": list(theorem.imports)}, self.start_timeout)
+            reply = self._ask({"cmd": "import", "imports": list(theorem.imports)})
             if "error" in reply:
                 return LeanError(str(reply["error"]), "statement")
             self._imported[theorem.imports] = int(reply["env"])
         base = self._imported[theorem.imports]
         if not theorem.context:
             return base
-        reply = self._ask({"cmd": "extend", "env": base, "context": "\n".join(theorem.context)}, self.check_timeout)
+        reply = self._ask({"cmd": "extend", "env": base, "context": "\n".join(theorem.context)})
         return LeanError(str(reply["error"]), "statement") if "error" in reply else int(reply["env"])

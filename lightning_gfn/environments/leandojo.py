@@ -63,7 +63,9 @@ class LeanDojoBackend(ConfigurationCopies, LeanBackend):
     @classmethod
     def unavailable(cls) -> str | None:
         """Why it cannot work here; None if everything but the traced repository is there."""
-        missing = missing_tools("lean_dojo", "the package lean-dojo (pip install lean-dojo)", "git 2.25 or newer")
+        missing = missing_tools(
+            "lean_dojo", "the package lean-dojo (pip install lean-dojo, on Python 3.11 or 3.12)", "git 2.25 or newer"
+        )
         if not missing:
             return None
         return f"missing: {'; '.join(missing)}. A network is needed until the repository is traced"

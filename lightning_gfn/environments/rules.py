@@ -21,8 +21,9 @@ AUTOMATION = _words(
 )
 FORBIDDEN = frozenset(
     _words(
-        "admit attribute axiom by_elab elab elab_rules implemented_by include_str initialize instance macro "
-        "macro_rules native_decide notation open run_elab run_meta run_tac set_option sorry sorryAx stop syntax unsafe"
+        "admit attribute axiom by_elab dbg_trace elab elab_rules implemented_by include_str initialize instance macro "
+        "macro_rules native_decide notation open run_elab run_meta run_tac set_option sleep sorry sorryAx stop syntax "
+        "unsafe"
     )
 )
 _LETTER = r"[^\W\d]|[₀-₉]"

@@ -7,11 +7,10 @@ import os
 import sys
 import warnings
 
-from lightning_gfn.finite import NotFiniteError
 from lightning_gfn.installation.our_datamodules import DatamodulesError, check_datamodules, prefer_our_datamodules
 from lightning_gfn.lightning_cli.config_files import check_yaml
 from lightning_gfn.lightning_cli.parser import Parser
-from lightning_gfn.lightning_cli.refusals import UsageError, one_line, raised_while_restoring
+from lightning_gfn.lightning_cli.refusals import UsageError
 from lightning_gfn.lightning_cli.run_cli import RunCLI
 from lightning_gfn.lightning_cli.trainer import TRAINER_DEFAULTS, RunTrainer
 from lightning_gfn.tracking.run_folder import RunFolderError
@@ -52,17 +51,5 @@ def main(args: list[str]) -> int:
         )
     except (UsageError, RunFolderError, DatamodulesError, CheckpointError) as error:
         print(f"lightning-gfn {args[0]}: {error}", file=sys.stderr)
-        return 2
-    except NotFiniteError as error:
-        print(f"lightning-gfn {args[0]}: {error}", file=sys.stderr)
-        return 1
-    except Exception as error:
-        if not raised_while_restoring(error):
-            raise
-        print(
-            f"lightning-gfn {args[0]}: the checkpoint does not fit this configuration ({one_line(error)}): use the "
-            "config.yaml of the run that wrote it, or another --ckpt_path",
-            file=sys.stderr,
-        )
-        return 2
+        return getattr(error, "status", 2)
     return 0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import traceback
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,15 +19,24 @@ from lightning_gfn.callbacks.progress import Progress
 from lightning_gfn.callbacks.run_health import RunHealth
 from lightning_gfn.callbacks.skipped_steps import SkippedStepDump
 from lightning_gfn.lightning_cli.parser import Parser
-from lightning_gfn.lightning_cli.refusals import UsageError, refused_setting
+from lightning_gfn.lightning_cli.refusals import (
+    UsageError,
+    explained,
+    one_line,
+    raised_while_restoring,
+    refused_setting,
+    users_error,
+)
+from lightning_gfn.lightning_cli.trainer import RunTrainer
 from lightning_gfn.tracking.checkpoint_check import check_checkpoint, settings_of
 from lightning_gfn.tracking.checkpoint_io import WholeCheckpointIO
 from lightning_gfn.tracking.checkpoints import RunCheckpoint
 from lightning_gfn.tracking.disk_logger import DiskLogger
 from lightning_gfn.tracking.mlflow_logger import MLflowLogger
 from lightning_gfn.tracking.rng import RngState
-from lightning_gfn.tracking.run_folder import IfExists, RunFolder, Start
+from lightning_gfn.tracking.run_folder import IfExists, RunFolder, RunFolderError, Start
 from lightning_gfn.tracking.run_record import RunRecord
+from lightning_gfn.whole_files import CheckpointError, replace_text
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -38,9 +48,11 @@ PER_CALL = ("config", "ckpt_path", "weights_only", "if_exists", "return_predicti
 class RunCLI(LightningCLI):
     """LightningCLI in subclass mode whose every run has one folder."""
 
+    trainer: RunTrainer
     folder: RunFolder
     start: Start
     checkpoint: Path | None
+    was_used: bool
 
     @staticmethod
     def subcommands() -> dict[str, set[str]]:
@@ -80,6 +92,7 @@ class RunCLI(LightningCLI):
         config = self.config[self.subcommand]
         self.folder = RunFolder(Path(config.run_dir))
         self.start, self.checkpoint = Start(), None
+        self.was_used = self.folder.is_used()
         if self.subcommand in FITTING:
             if _get_rank() in (None, 0):
                 self.start = self.folder.plan_fit(config.if_exists, config.ckpt_path)
@@ -104,6 +117,29 @@ class RunCLI(LightningCLI):
             if (message := refused_setting(error)) is None:
                 raise
             raise UsageError(message) from error
+
+    def _run_subcommand(self, subcommand: str) -> None:
+        """Run the command; an error that a sentence explains keeps its traceback in a file of the run folder.
+
+        Raises:
+            UsageError: says what was refused, or where the user's own code failed.
+        """
+        try:
+            super()._run_subcommand(subcommand)
+        except (UsageError, RunFolderError, CheckpointError):
+            raise
+        except Exception as error:
+            file = self.folder.error_file
+            replace_text(file, "".join(traceback.format_exception(error)))
+            if raised_while_restoring(error):
+                raise UsageError(
+                    f"checkpoint {self.checkpoint} does not fit this configuration ({one_line(error)}): use the "
+                    "config.yaml of the run that wrote it, or another --ckpt_path"
+                ) from error
+            if (message := explained(error)) is None:
+                raise
+            more = f"\nThe traceback is in {file}." if self.trainer.is_set_up or users_error(error) else ""
+            raise UsageError(f"{message}{more}", status=1 if self.trainer.is_set_up else 2) from error
 
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
         """The trainer with our loggers and callbacks; ``trainer.logger`` adds further ones, false leaves out MLflow."""
@@ -130,12 +166,16 @@ class RunCLI(LightningCLI):
         """Only now, when nothing can fail any more for its configuration, touch the folder."""
         if _get_rank() not in (None, 0):
             return
+        config = self.config[self.subcommand]
         if self.start.set_aside:
             say(f"moved the earlier run to {self.folder.set_aside()}")
         self.folder.path.mkdir(parents=True, exist_ok=True)
+        self.folder.error_file.unlink(missing_ok=True)
         self.folder.stamp(str(self.subcommand), resumed_from=self.checkpoint)
         if self.checkpoint is not None:
             say(f"{self.subcommand} goes on from {self.checkpoint}")
+        elif self.was_used and config.get("if_exists") == "resume":
+            say(f"{self.folder.path} holds no checkpoint to resume from: {self.subcommand} starts at step 0")
         elif self.subcommand not in FITTING:
             say(f"{self.subcommand} uses the model as configured: no checkpoint")
 

@@ -15,7 +15,14 @@ TRAINER_DEFAULTS: dict[str, Any] = {
 
 
 class RunTrainer(Trainer):
-    """Lightning's trainer with one more entry point."""
+    """Lightning's trainer with one more entry point, which knows whether its set-up is over."""
+
+    is_set_up = False
+    """True from the first stage on that runs after everything was set up."""
+
+    def _run_stage(self) -> Any:
+        self.is_set_up = True
+        return super()._run_stage()
 
     def run(
         self,

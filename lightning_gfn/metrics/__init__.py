@@ -1,1 +1,5 @@
 """Metrics of sampled solutions: pure functions, and torchmetrics classes that aggregate them over problems."""
+
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

@@ -1,1 +1,5 @@
 """LightningModules, one per data regime; each takes any objective of that regime."""
+
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

@@ -183,11 +183,20 @@ class RolloutModule(PolicyModule):
         return "group_B" in self.objective.requires
 
     def setup(self, stage: str) -> None:
-        """Refuse other prompts, and training batches that the updates on a rollout batch cannot be made of."""
+        """Refuse other prompts, rewards that fail, and training batches that the updates cannot be made of."""
         super().setup(stage)
         check_reward_template(self.reward, getattr(self.trainer, "datamodule", None))
-        if stage == "fit" and self.updates_per_rollout > 1:
-            self.check_updates()
+        if stage == "fit":
+            self.try_reward()
+            if self.updates_per_rollout > 1:
+                self.check_updates()
+
+    def try_reward(self) -> None:
+        """Call the user's part of the reward on one problem, so that its errors come before a model is loaded."""
+        problems = getattr(getattr(self.trainer, "datamodule", None), "problems", None)
+        if problems is not None and (first := next(iter(problems("train")), None)) is not None:
+            for part in self.reward.parts():
+                part.try_on(first)
 
     def check_updates(self) -> None:
         """Refuse numbers of batches, problems and processes under which updates on a rollout batch go wrong.

@@ -32,6 +32,9 @@ def load_reliability(folder: Path, stage: str) -> dict[str, Any]:
     for field in ("metrics", "bins"):
         if not isinstance(content.get(field), dict):
             raise ValueError(f"{path}: field {field!r} is missing; {remedy}")
+    for scheme in SCHEMES:
+        if not isinstance(content["bins"].get(scheme), list) or not content["bins"][scheme]:
+            raise ValueError(f"{path}: field 'bins.{scheme}' is missing or empty; {remedy}")
     return content
 
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from lightning_gfn.reports.checks import NAME, fault_of_identity, fault_of_row, is_number
 from lightning_gfn.reports.rows import json_rows, read_json
 from lightning_gfn.reports.searches import PREFIX, read_searches
 
@@ -89,14 +90,17 @@ def load_run(
     remedy = f"evaluate this run first (lightning-gfn {command_of(stage)} --config {folder / 'config.yaml'})"
     results = folder / "results"
     identity = read_json(results / f"{stage}_metrics.json", remedy)
-    for field in ("method", *COMPARED_SETTINGS):
-        if field not in identity:
-            raise ValueError(f"{results / f'{stage}_metrics.json'}: field {field!r} is missing; {remedy}")
+    if (fault := fault_of_identity(identity)) is not None:
+        raise ValueError(f"{results / f'{stage}_metrics.json'}: {fault}; {remedy}")
     temperatures = identity["decoding"]["temperatures"]
     chosen = temperature if temperature is not None else temperatures[0]
     if chosen not in temperatures:
         raise ValueError(f"{folder} was evaluated at temperatures {temperatures}, not at {chosen}; choose one of them")
-    values, samples = read_rows(results / f"{stage}_problems.jsonl", chosen, remedy)
+    if method is not None and not NAME[0](method):
+        raise ValueError(f"the method's name {method!r} (NAME={folder}) must be {NAME[1]}")
+    values, samples = read_rows(
+        results / f"{stage}_problems.jsonl", temperatures, chosen, identity["problems"]["count"], remedy
+    )
     searched, identity["search"] = read_searches(results, stage)
     return EvaluatedRun(
         folder=folder,
@@ -111,29 +115,53 @@ def load_run(
 
 
 def read_budget(path: Path) -> dict[str, float]:
-    """The totals in a ``budget.json``; empty if there is none."""
-    content = read_json(path, "") if path.is_file() else {}
-    return {name: float(value) for name, value in content.items() if isinstance(value, (int, float))}
-
-
-def read_rows(path: Path, temperature: float, remedy: str) -> tuple[Values, dict[str, dict[str, Any]]]:
-    """Per-problem values of each metric at every temperature, and the rows at one temperature.
+    """The totals in a ``budget.json``; empty if there is none.
 
     Raises:
-        ValueError: names file and line of a malformed row.
+        ValueError: a total is no number of at least 0.
     """
-    values: dict[float, dict[str, dict[str, float]]] = {}
+    content = read_json(path, "delete it to compare without budgets") if path.exists() else {}
+    for name, value in content.items():
+        if isinstance(value, (int, float)) and not (is_number(value) and value >= 0):
+            raise ValueError(f"{path}: {name!r} is {value}, expected a number of at least 0; delete the file")
+    return {name: float(value) for name, value in content.items() if is_number(value)}
+
+
+def read_rows(
+    path: Path, temperatures: Sequence[float], temperature: float, count: int, remedy: str
+) -> tuple[Values, dict[str, dict[str, Any]]]:
+    """Per-problem values of each metric at every temperature, and the rows at one temperature.
+
+    Args:
+        path: of the rows.
+        temperatures: the grid of the run.
+        temperature: which of it the rows are kept of.
+        count: problems of the run.
+        remedy: for errors.
+
+    Raises:
+        ValueError: names file and line of a row that is malformed or stands there twice, or problems are missing.
+    """
+    values: dict[float, dict[str, dict[str, float]]] = {float(t): {} for t in temperatures}
     samples: dict[str, dict[str, Any]] = {}
+    lines: dict[tuple[str, float], int] = {}
     for number, row in json_rows(path, remedy):
-        try:
-            problem, found = row["problem_id"], values.setdefault(float(row["temperature"]), {})
-            for name, value in row["metrics"].items():
-                if value is not None:
-                    found.setdefault(name, {})[problem] = float(value)
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
-            raise ValueError(f"{path}, line {number}: malformed row ({error!r}); {remedy}") from error
+        fault = fault_of_row(row, list(temperatures))
+        if fault is None:
+            key = (row["problem_id"], float(row["temperature"]))
+            if lines.setdefault(key, number) != number:
+                fault = f"problem {key[0]!r} at temperature {key[1]} stands in line {lines[key]} already"
+        if fault is not None:
+            raise ValueError(f"{path}, line {number}: {fault}; {remedy}")
+        found = values[float(row["temperature"])]
+        for name, value in row["metrics"].items():
+            if value is not None:
+                found.setdefault(name, {})[row["problem_id"]] = float(value)
         if row["temperature"] == temperature:
-            samples[problem] = row
+            samples[row["problem_id"]] = row
+    for one in temperatures:
+        if (held := sum(key[1] == one for key in lines)) != count:
+            raise ValueError(f"{path}: {held} problems at temperature {one}, but {count} were measured; {remedy}")
     return values, samples
 
 
@@ -183,6 +211,11 @@ def measured_everywhere(run: EvaluatedRun) -> set[str]:
     return {name for name, found in values.items() if len(found) == len(run.samples) and not name.startswith(PREFIX)}
 
 
+def asked_metrics(run: EvaluatedRun) -> set[str]:
+    """Metrics that were measured, also those without a value since the run solved nothing."""
+    return {name for row in run.samples.values() for name in row["metrics"]} | run.values[run.temperature].keys()
+
+
 def problem_differences(first: EvaluatedRun, other: EvaluatedRun) -> list[str]:
     """Lines that say in which problems or metrics two runs differ."""
     lines = []
@@ -193,7 +226,7 @@ def problem_differences(first: EvaluatedRun, other: EvaluatedRun) -> list[str]:
             f"({min(left ^ right)!r} is in one only)"
         )
     unlike = measured_everywhere(first) ^ measured_everywhere(other)
-    unlike -= first.values[first.temperature].keys() & other.values[other.temperature].keys()
+    unlike -= asked_metrics(first) & asked_metrics(other)
     if unlike and first.identity["metric_settings"] == other.identity["metric_settings"]:
         lines.append(f"{', '.join(sorted(unlike))}: measured in only one of {first.folder} and {other.folder}")
     return lines

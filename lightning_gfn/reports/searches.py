@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from lightning_gfn.reports.checks import is_count, is_text
 from lightning_gfn.reports.rows import json_rows, read_json
 
 PREFIX = "search_solve_rate"
@@ -31,13 +32,20 @@ def read_searches(results: Path, stage: str) -> tuple[dict[str, dict[str, float]
     remedy = "search again (the callback lightning_gfn.callbacks.proof_search.ProofSearch)"
     content = read_json(summary, remedy)
     values: dict[str, dict[str, float]] = {}
-    budgets = sorted({cell["nodes"] for cell in content["table"]})
+    try:
+        budgets = sorted({int(cell["nodes"]) for cell in content["table"]})
+    except (KeyError, TypeError, ValueError) as error:
+        raise ValueError(f"{summary}: field 'table' is missing or malformed ({error!r}); {remedy}") from error
     for number, row in json_rows(path, remedy):
-        try:
-            branching, first, problem = row["branching"], row["solved_at_nodes"], row["problem_id"]
-            for nodes in budgets:
-                solved = float(first is not None and first <= nodes)
-                values.setdefault(f"{PREFIX}_b{branching}_n{nodes}", {})[problem] = solved
-        except (KeyError, TypeError) as error:
-            raise ValueError(f"{path}, line {number}: malformed row ({error!r}); {remedy}") from error
+        branching, first, problem = row.get("branching"), row.get("solved_at_nodes", ""), row.get("problem_id", "")
+        if not (is_count(branching) and (first is None or is_count(first)) and is_text(problem)):
+            raise ValueError(
+                f"{path}, line {number}: malformed row (branching {branching!r}, solved_at_nodes {first!r}, problem_id "
+                f"{problem!r}); {remedy}"
+            )
+        for nodes in budgets:
+            column = values.setdefault(f"{PREFIX}_b{branching}_n{nodes}", {})
+            if problem in column:
+                raise ValueError(f"{path}, line {number}: problem {problem!r} stands there twice; {remedy}")
+            column[problem] = float(first is not None and first <= nodes)
     return values, content.get("search")

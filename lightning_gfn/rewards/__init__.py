@@ -1,1 +1,5 @@
 """Rewards: rollouts to untempered terms, and terms to log rewards at an optimiser step."""
+
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

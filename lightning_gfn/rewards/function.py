@@ -7,8 +7,9 @@ import importlib.util
 import inspect
 import math
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
@@ -75,6 +76,19 @@ class FunctionReward(Reward):
         if inspect.iscoroutinefunction(self.function) or inspect.iscoroutinefunction(type(self.function).__call__):
             self.begun = (rollouts, prefixes, self._started(rollouts, policy, prefixes))
 
+    def try_on(self, problem: Problem) -> None:
+        """Call the function on the problem's first solution, or on an empty completion.
+
+        Args:
+            problem: any problem of the data.
+
+        Raises:
+            ValueError: the result has another length than 1 or is not finite.
+            TypeError: the result is no list of numbers, or the function needs a column that the data lack.
+        """
+        started = self._call([problem.solutions[0] if problem.solutions else ""], [problem], [[]])
+        self._checked(self._awaited(started, [problem]), [problem.id])
+
     def terms(self, rollouts: Rollouts, policy: Policy, *, prefixes: bool) -> tuple[dict[str, Tensor], Tensor | None]:
         """Call the function once.
 
@@ -94,7 +108,9 @@ class FunctionReward(Reward):
         begun, self.begun = self.begun, None
         same = begun is not None and begun[0] is rollouts and begun[1] == prefixes
         started = begun[2] if begun is not None and same else self._started(rollouts, policy, prefixes)
-        values = self._checked(started.result() if isinstance(started, Future) else started, rollouts, prefixes)
+        counts = [len(ids) + 1 for ids in rollouts.action_lists()] if prefixes else [1] * len(rollouts.completions)
+        owners = [rollouts.problem_of(b).id for b, number in enumerate(counts) for _ in range(number)]
+        values = self._checked(self._awaited(started, rollouts.problems), owners)
         if not prefixes:
             return {self.name: torch.tensor(values, dtype=torch.float32, device=rollouts.action_mask_NT.device)}, None
         left = iter(values)
@@ -132,8 +148,24 @@ class FunctionReward(Reward):
         if self.accepted is not None:
             columns = {name: values for name, values in columns.items() if name in self.accepted}
         self._require_columns(columns)
-        result = self.function(**columns)
+        with self._named(problems):
+            result = self.function(**columns)
         return start(result) if inspect.iscoroutine(result) else result
+
+    def _awaited(self, started: Any, problems: Sequence[Problem]) -> Any:
+        with self._named(problems):
+            return started.result() if isinstance(started, Future) else started
+
+    @contextmanager
+    def _named(self, problems: Sequence[Problem]) -> Iterator[None]:
+        """Note on an error of the function which reward and which problems it was asked about."""
+        try:
+            yield
+        except Exception as error:
+            ids = list(dict.fromkeys(problem.id for problem in problems))
+            more = f" and {len(ids) - 1} more" if len(ids) > 1 else ""
+            error.add_note(f"reward function '{self.name}' on problem {ids[0]}{more}")
+            raise
 
     def _require_columns(self, columns: Mapping[str, Any]) -> None:
         try:
@@ -148,8 +180,9 @@ class FunctionReward(Reward):
                 "problems' metadata or give the argument a default"
             ) from None
 
-    def _checked(self, result: Any, rollouts: Rollouts, prefixes: bool) -> list[float]:
-        expected = sum(len(ids) + 1 for ids in rollouts.action_lists()) if prefixes else len(rollouts.completions)
+    def _checked(self, result: Any, owners: Sequence[str]) -> list[float]:
+        """The values as numbers, one for each of the problems named."""
+        expected = len(owners)
         values = result.tolist() if hasattr(result, "tolist") else result
         if not isinstance(values, Sequence) or isinstance(values, str):
             raise TypeError(f"reward function '{self.name}' must return a list of floats, got {type(result).__name__}")
@@ -160,11 +193,7 @@ class FunctionReward(Reward):
             rank_zero_warn(
                 f"reward function '{self.name}' abstained on all {expected} completions, which adds 0 to each"
             )
-        ends = [len(ids) + 1 if prefixes else 1 for ids in rollouts.action_lists()]
-        owners = [b for b, number in enumerate(ends) for _ in range(number)]
-        return [
-            self._number(v, i, rollouts.problem_of(b).id) for i, (v, b) in enumerate(zip(values, owners, strict=True))
-        ]
+        return [self._number(v, i, owner) for i, (v, owner) in enumerate(zip(values, owners, strict=True))]
 
     def _number(self, value: Any, index: int, problem: str) -> float:
         """A value as float32 holds it; completions and prefixes are counted by ``index``."""

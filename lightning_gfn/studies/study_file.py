@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from lightning_gfn.installation.yaml_files import YamlFileError, read_yaml
 from lightning_gfn.studies.stages import StudyError
 
 STUDY_KEYS = {"include", "output", "seeds", "overlays", "search", "defaults", "stages", "compare"}
@@ -19,14 +20,10 @@ def read_content(path: Path) -> dict[str, Any]:
     Raises:
         StudyError: the file cannot be read or is malformed.
     """
-    import yaml
-
     try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise StudyError(f"{path} cannot be read ({error.strerror}): give the file of a study") from error
-    except yaml.YAMLError as error:
-        raise StudyError(f"{path}: not YAML ({error})") from error
+        content = read_yaml(path)
+    except YamlFileError as error:
+        raise StudyError(f"{error}: give the file of a study") from error
     if not isinstance(content, dict) or not isinstance(content.get("stages"), dict):
         raise StudyError(f"{path}: expected a mapping with the field 'stages'")
     check_keys(path, "the study", content, STUDY_KEYS)

@@ -13,6 +13,7 @@ from lightning_gfn.tracking.provenance import source_state, versions
 from lightning_gfn.whole_files import replace_text
 
 IfExists = Literal["error", "resume", "fresh"]
+OF_A_FAILED_START = frozenset({"config.yaml", "run.json", "error.txt"})
 _WRITING = threading.Lock()
 
 
@@ -39,7 +40,7 @@ class RunFolder:
 
     ::
 
-        config.yaml  run.json  metrics.csv  metrics.jsonl  budget.json  warnings.txt
+        config.yaml  run.json  error.txt  metrics.csv  metrics.jsonl  budget.json  warnings.txt
         checkpoints/{last,best}.ckpt  samples/  results/  predictions/  model/
 
     Args:
@@ -59,6 +60,11 @@ class RunFolder:
         return self.path / "run.json"
 
     @property
+    def error_file(self) -> Path:
+        """The traceback of the command that failed last."""
+        return self.path / "error.txt"
+
+    @property
     def last_checkpoint(self) -> Path:
         """The newest complete state of training."""
         return self.path / "checkpoints" / "last.ckpt"
@@ -69,8 +75,8 @@ class RunFolder:
         return self.path / "checkpoints" / "best.ckpt"
 
     def is_used(self) -> bool:
-        """True if anything lies in the folder."""
-        return self.path.is_dir() and any(self.path.iterdir())
+        """True if anything lies in the folder but what a run leaves that failed before its first step."""
+        return self.path.is_dir() and any(path.name not in OF_A_FAILED_START for path in self.path.iterdir())
 
     def plan_fit(self, if_exists: IfExists, ckpt_path: str | None) -> Start:
         """Decide how a fit begins; changes nothing.

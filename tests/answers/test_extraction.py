@@ -165,7 +165,7 @@ def test_a_pattern_of_ones_own(pattern: str, text: str, answer: str | None) -> N
         ("(A): (.+)", "has 2 groups; give it exactly one"),
         ("(?:A): .+()|(b)", "has 2 groups"),
         ("A: (?:.+)", "has 0 groups"),
-        (r"^(.*.*.*.*.*)=$", "backtracks"),
+        (r"^(.*.*.*.*.*.*.*.*)=$", "backtracks"),
         (r"([a-z]*[a-z]*[a-z]*[a-z]*[a-z]*)[=!]", "backtracks"),
         ("latex", "unknown answer style 'latex'"),
     ],

@@ -35,12 +35,12 @@ def test_methods_share_data_budget_and_optimiser() -> None:
         assert len({json.dumps(file["model"]["init_args"][key]) for file in files}) == 1
 
 
-def test_outside_a_clone_it_says_so(
+def test_a_folder_without_the_study_is_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    assert cli.main(["quickstart"]) == 2
-    assert "root of a clone" in capsys.readouterr().err
+    assert cli.main(["quickstart", "--experiments", "mine"]) == 2
+    assert "no mine/studies/quickstart.yaml: name the folder that holds it" in capsys.readouterr().err
 
 
 @pytest.mark.slow

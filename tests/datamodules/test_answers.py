@@ -142,7 +142,7 @@ def test_the_style_comes_from_yaml() -> None:
     assert GSM8K().answer_style == "gsm8k"
 
 
-@pytest.mark.parametrize("style", ["latex", "A: (.+", "(a)(b)", r"^(.*.*.*.*.*)=$"])
+@pytest.mark.parametrize("style", ["latex", "A: (.+", "(a)(b)", r"^(.*.*.*.*.*.*.*.*)=$"])
 def test_an_unusable_style_is_refused_before_anything_is_read(style: str) -> None:
     for make in (GSM8K, SyntheticWordProblems):
         with pytest.raises(ValueError, match="style"):

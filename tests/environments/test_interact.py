@@ -101,8 +101,7 @@ class StubServer:
         return CommandResponse.model_validate({"env": 2, "messages": said})
 
     def step(self, request: Any) -> Any:
-        from lean_interact.interface import LeanError as ReplError
-        from lean_interact.interface import ProofStepResponse
+        from lean_interact.interface import LeanError as ReplError, ProofStepResponse
 
         if request.tactic == "exact slow":
             self.kill()

@@ -48,8 +48,10 @@ def test_sampled_scored_and_plain_log_probs_agree(
     lengths = sampled.action_mask_NT.sum(1).tolist()
     assert len(set(lengths)) > 1, f"the case must have rows of several lengths, not {lengths}"
     plain = kit.plain_log_probs(policy, rows)
-    assert kit.largest_difference(sampled.scores, plain) < 1e-5
-    assert kit.largest_difference(scores, plain) < 1e-5
+    # The recurrence of linear attention sums in chunks, and where a row begins in a chunk depends on its padding.
+    bound = 2e-5 if name == "qwen3_next" else 1e-5
+    assert kit.largest_difference(sampled.scores, plain) < bound
+    assert kit.largest_difference(scores, plain) < bound
     assert torch.equal(scores.stop_mask_NT1, sampled.scores.stop_mask_NT1)
 
 

@@ -112,7 +112,7 @@ def test_a_malformed_row_names_file_and_line(make_run: MakeRun) -> None:
     lines = path.read_text().splitlines()
     lines[2] = '{"temperature": 1.0}'
     path.write_text("\n".join(lines))
-    with pytest.raises(ValueError, match=r"test_problems.jsonl, line 3: malformed row \(KeyError\('problem_id'\)\)"):
+    with pytest.raises(ValueError, match=r"test_problems.jsonl, line 3: field 'problem_id' is missing; evaluate"):
         load_run(folder)
     with pytest.raises(FileNotFoundError, match="evaluate this run first"):
         load_run(folder / "nowhere")

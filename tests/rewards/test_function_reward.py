@@ -99,7 +99,7 @@ def test_none_counts_as_zero_and_arrays_are_fine(result, rollouts, policy) -> No
         (None, TypeError, "got NoneType"),
         ([1.0, "2.0", 3.0], TypeError, "'2.0' of type str for completion 1"),
         ([1.0, [2.0], 3.0], TypeError, "of type list for completion 1"),
-        ([1.0, 2.0, float("nan")], ValueError, "nan for completion 2; log rewards must be finite"),
+        ([1.0, 2.0, float("nan")], ValueError, "nan for completion 2 (problem 'p1'); log rewards must be finite"),
         ([-float("inf"), 2.0, 1.0], ValueError, "-inf for completion 0"),
     ],
 )

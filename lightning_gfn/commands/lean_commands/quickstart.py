@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from lightning_gfn.commands.study import build_parser, run_study
+from lightning_gfn.installation.experiments import experiments_folder
 
 STUDY = Path("studies") / "quickstart_lean.yaml"
 SHOWN = ("solve_rate", "pass_at_8", "distinct_correct_rouge_0.7")
@@ -20,7 +21,7 @@ def main(args: list[str]) -> int:
     """Run the quickstart; returns the exit status."""
     parser = build_parser("lightning-gfn lean quickstart", __doc__)
     parser.add_argument(
-        "--experiments", type=Path, default=Path("experiments"), help="folder that holds studies/quickstart_lean.yaml"
+        "--experiments", type=Path, default=experiments_folder(), help="folder that holds studies/quickstart_lean.yaml"
     )
     options = parser.parse_args(args)
     from lightning_gfn.environments.embedded import EmbeddedLean
@@ -31,7 +32,7 @@ def main(args: list[str]) -> int:
         return 2
     file = options.experiments / STUDY
     if not file.exists():
-        print(f"no {file}: run this from the root of a clone, or name --experiments", file=sys.stderr)
+        print(f"no {file}: name the folder that holds it: --experiments DIR", file=sys.stderr)
         return 2
     output = options.output if options.output is not None else Path("runs/quickstart_lean")
     fresh = options.if_exists == "fresh"

@@ -26,11 +26,25 @@ SHELL = 'ulimit -c 0; ulimit -f 65536; ulimit -s "$(ulimit -H -s)"; exec "$@"'
 
 
 def lean_command(node: Path, folder: Path, files: Path = FILES) -> list[str]:
-    """The command that starts the embedded Lean; Node's permission model allows it to read files and nothing else."""
+    """The command that starts the embedded Lean; Node's permission model allows it to read files and nothing else.
+
+    It ends when this process does.
+    """
     readable = [f"--allow-fs-read={place.resolve()}" for place in (folder, files)]
     sandbox = ["--permission", *readable, "--allow-worker"]
     engine = ["--stack-size=60000", "--wasm-lazy-compilation"]
-    return ["/bin/sh", "-c", SHELL, "lean", str(node), *sandbox, *engine, str(files / "driver.js"), str(folder)]
+    return [
+        "/bin/sh",
+        "-c",
+        SHELL,
+        "lean",
+        str(node),
+        *sandbox,
+        *engine,
+        str(files / "driver.js"),
+        str(folder),
+        str(os.getpid()),
+    ]
 
 
 def resident_bytes(pid: int) -> int:
@@ -131,7 +145,7 @@ class LeanProcess:
             left = deadline - time.monotonic()
             if left <= 0:
                 self.kill()
-                raise BackendTimeout(f"embedded Lean: no answer within {seconds:g} s; the process was killed")
+                raise BackendTimeout(f"embedded Lean: no answer within {seconds:.3g} s; the process was killed")
             wait = min(left, POLL)
             readable, writable, _ = select.select([] if write else [stream], [stream] if write else [], [], wait)
             if readable or writable:

@@ -2,12 +2,28 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 
 from lightning_gfn.reports.comparison import Comparison
 from lightning_gfn.reports.rendering import sentences, tables
 from lightning_gfn.reports.rendering.sensitivity import sensitivity_table
 from lightning_gfn.reports.rendering.tables import TextTable
+
+SPECIAL = re.compile(r"[\\`*|\[\]#]|(?<!\w)_|_(?!\w)")
+
+
+def escaped(text: str) -> str:
+    """A text whose signs mean themselves in Markdown, HTML inside it included."""
+    return SPECIAL.sub(lambda match: "\\" + match.group(), text.replace("&", "&amp;").replace("<", "&lt;"))
+
+
+def with_escaped_names(page: str, names: Sequence[str]) -> str:
+    """A page in which the names of methods mean themselves."""
+    for name in sorted(names, key=len, reverse=True):
+        if escaped(name) != name:
+            page = page.replace(name, escaped(name))
+    return page
 
 
 def markdown_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
@@ -94,4 +110,4 @@ def comparison_markdown(c: Comparison, *, image: str | None = None) -> str:
         "How it was measured", bullets(sentences.setting_sentences(c)), with_title(tables.settings_table(c))
     )
     parts += section("Further metrics", *(with_title(table) for table in tables.further_tables(c)))
-    return "\n\n".join(parts) + "\n"
+    return with_escaped_names("\n\n".join(parts), c.methods) + "\n"

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from lightning_gfn.reports.comparison import Comparison
-from lightning_gfn.reports.runs import flatten
+from lightning_gfn.reports.runs import EvaluatedRun, flatten
 from lightning_gfn.reports.titles import (
     DIVERSITY,
     LOWER_IS_MORE_DIVERSE,
@@ -40,7 +40,21 @@ class TextTable:
 def headline_table(c: Comparison) -> TextTable:
     """The headline metrics of each method."""
     rows = [[name, *(with_interval(row[metric]) for metric in c.metrics)] for name, row in c.headline.items()]
-    return TextTable(["method", *map(metric_title, c.metrics)], rows)
+    return TextTable(["method", *map(metric_title, c.metrics)], rows, notes=untrained_notes(c))
+
+
+def untrained_notes(c: Comparison) -> list[str]:
+    """Which methods are models as they were before any step of training."""
+    groups = c.cube.groups.items()
+    names = [name for name, group in groups if all(map(is_untrained, group))]
+    mixed = [name for name, group in groups if name not in names and any(is_untrained(run) for run in group)]
+    notes = [f"Not trained (evaluated at step 0, as configured): {', '.join(names)}."] if names else []
+    return notes + [f"{name}: some of its runs were evaluated at step 0, untrained; others were not." for name in mixed]
+
+
+def is_untrained(run: EvaluatedRun) -> bool:
+    """True if a run was evaluated before its first step of training."""
+    return run.identity.get("step", 1) in (None, 0)
 
 
 def difference_table(c: Comparison) -> TextTable:

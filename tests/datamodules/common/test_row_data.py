@@ -156,7 +156,7 @@ def test_all_rows_bad_is_an_error_even_when_skipping(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="no usable row among the 1"):
         GSM8K(str(path), on_bad_row="skip").problems("train")
     path.write_text("")
-    with pytest.raises(ValueError, match="It is empty"):
+    with pytest.raises(ValueError, match="the file is empty"):
         GSM8K(str(path)).problems("train")
 
 

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
+import sys
 import time
+from pathlib import Path
 
 import pytest
 
@@ -14,6 +17,7 @@ from lightning_gfn.lean_types import LeanError, ProofFinished, TacticState, Theo
 
 pytestmark = pytest.mark.lean
 OR = Theorem("or_left", "(p q : Prop) (hp : p) : p ∨ q")
+LONG = Theorem("long", ": (List.range 300000).foldl (· + ·) 0 = 3")
 AND = Theorem("and_swap", "(p q : Prop) (h : p ∧ q) : q ∧ p")
 
 
@@ -141,11 +145,11 @@ def test_heartbeats_stop_a_tactic_and_nothing_else(lean: EmbeddedLean) -> None:
 
 
 def test_wall_time_kills_and_the_next_call_starts_again(lean: EmbeddedLean) -> None:
-    state, before = begun(lean, OR), lean.timeout
+    state, before = begun(lean, LONG), lean.timeout
     lean.timeout = 1.0
     try:
         with pytest.raises(BackendTimeout, match="within 1 s"):
-            lean.run_tac(state, "sleep 60000")
+            lean.run_tac(state, "decide +kernel")
     finally:
         lean.timeout = before
     with pytest.raises(BackendFault, match="stale"):
@@ -163,11 +167,11 @@ def test_a_killed_process_is_a_fault_and_replaced(lean: EmbeddedLean) -> None:
 
 
 def test_released_states_are_forgotten(lean: EmbeddedLean) -> None:
-    held = int(lean._ask({"cmd": "ping"}, 60)["states"])
+    held = int(lean._ask({"cmd": "ping"})["states"])
     states = [begun(lean, OR) for _ in range(5)]
-    assert lean._ask({"cmd": "ping"}, 60)["states"] == held + 5
+    assert lean._ask({"cmd": "ping"})["states"] == held + 5
     lean.release(states)
-    assert lean._ask({"cmd": "ping"}, 60)["states"] == held
+    assert lean._ask({"cmd": "ping"})["states"] == held
     with pytest.raises(BackendFault, match="unknown state"):
         lean.run_tac(states[0], "left")
 
@@ -206,3 +210,56 @@ def test_files_are_taken_apart(lean: EmbeddedLean) -> None:
 def test_files_that_would_run_code_are_refused(lean: EmbeddedLean, before: str) -> None:
     found = lean.read_source(f"{before}\ntheorem t : 1 = 1 := rfl")
     assert isinstance(found, LeanError), found
+
+
+@pytest.mark.parametrize(
+    ("command", "word"),
+    [
+        ('local infix:50 " = " => fun (_ _ : Nat) => True', "may not give '=' another meaning"),
+        ('local notation "∀" x => x', "may not give '∀' another meaning"),
+        ('macro "rfl" : tactic => `(tactic| trivial)', "'macro'"),
+        ('#eval IO.println "here"', "'#eval'"),
+        ("attribute [reducible] Nat.add", "'attribute'"),
+    ],
+)
+def test_contexts_that_run_code_or_redefine_are_refused(lean: EmbeddedLean, command: str, word: str) -> None:
+    result = lean.start(Theorem("t", ": 1 = 2", ("variable (p : Prop)", command)))
+    assert isinstance(result, LeanError) and result.kind == "statement" and word in result.message
+    assert not lean.check(Theorem("t", ": 1 = 2", (command,)), ["trivial"]).verified
+
+
+def test_a_new_sign_may_be_declared(lean: EmbeddedLean) -> None:
+    theorem = Theorem("t", "(n : Nat) : n ≈≈ n", ('local infix:50 " ≈≈ " => fun (a b : Nat) => a = b',))
+    assert lean.check(theorem, ["rfl"]).verified
+
+
+@pytest.mark.parametrize("tactic", ["sleep 60000", "all_goals sleep 60000", "exact (by sleep 9 : p)"])
+def test_no_tactic_sleeps(lean: EmbeddedLean, tactic: str) -> None:
+    result = lean.run_tac(begun(lean, OR), tactic)
+    assert isinstance(result, LeanError) and result.kind == "forbidden" and "sleep" in result.message
+
+
+BUSY = """
+import sys
+from lightning_gfn.environments.embedded import EmbeddedLean
+from lightning_gfn.lean_types import Theorem
+lean = EmbeddedLean()
+state = lean.start(Theorem("t", ": (List.range 300000).foldl (· + ·) 0 = 3"))
+print(lean._process._process.pid, flush=True)
+lean.run_tac(state, "decide +kernel")
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="the state of a process is read from /proc")
+def test_a_busy_process_does_not_outlive_its_parent() -> None:
+    parent = subprocess.Popen([sys.executable, "-c", BUSY], stdout=subprocess.PIPE, text=True)
+    assert parent.stdout is not None
+    state = Path(f"/proc/{int(parent.stdout.readline())}/stat")
+    time.sleep(1.0)
+    assert state.read_text().split()[2] == "R", "Lean is at work"
+    parent.kill()
+    parent.wait()
+    killed = time.monotonic()
+    while state.exists() and state.read_text().split()[2] != "Z" and time.monotonic() - killed < 10:
+        time.sleep(0.05)
+    assert time.monotonic() - killed < 2.0

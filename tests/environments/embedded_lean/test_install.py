@@ -13,8 +13,7 @@ from threading import Thread
 
 import pytest
 
-from lightning_gfn.environments.embedded_lean import download as fetching
-from lightning_gfn.environments.embedded_lean import install as installing
+from lightning_gfn.environments.embedded_lean import download as fetching, install as installing
 from lightning_gfn.environments.embedded_lean.install import cache_folder, find, install, node_version
 from lightning_gfn.environments.embedded_lean.loader import fast_loader
 from lightning_gfn.installation import download as general

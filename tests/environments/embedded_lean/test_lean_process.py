@@ -30,7 +30,7 @@ for line in sys.stdin:
     command, tactic = request["cmd"], request.get("tac", "")
     if command == "ping": reply(request, version="4.fake")
     elif command == "import": reply(request, env=count)
-    elif command == "extend": reply(request, env=count)
+    elif command == "extend": time.sleep(3 * (mode == "slow contexts")); reply(request, env=count)
     elif command == "start": reply(request, goals=["\\u22a2 p"], state=count)
     elif command == "check": reply(request, done=True, axioms=["Quot.sound", "propext"])
     elif tactic == "hang": time.sleep(60)
@@ -150,6 +150,7 @@ def test_a_start_that_fails_says_why(tmp_path: Path) -> None:
 
 
 def test_a_long_request_passes_the_pipe(fake: Fake) -> None:
+    fake.max_chars = 2_000_000
     assert fake.run_tac(begun(fake), "rfl -- " + "x" * 1_000_000) == ProofFinished()
     fake.close()
 
@@ -193,3 +194,35 @@ def test_imports_are_read_from_the_header() -> None:
     assert split_imports("theorem t : p := h")[0] == ("Init",)
     names, body = split_imports("/- import X -/\n-- import Y\nimport Init\nimport Std.Data\n\ndef import_ := 1")
     assert names == ("Init", "Std.Data") and body.strip() == "def import_ := 1" and body.count("\n") == 5
+
+
+@pytest.mark.parametrize(
+    ("theorem", "script", "what"),
+    [
+        (Theorem("t", "x" * 101), ["rfl"], "the statement has 101 characters, more than 100"),
+        (Theorem("t", ": p", ("c" * 100, "d" * 101)), ["rfl"], "the context has 201 characters, more than 200"),
+        (THEOREM, ["x" * 60, "y" * 41], "the proof has 101 characters, more than 100"),
+    ],
+)
+def test_long_texts_are_refused_before_lean_sees_them(
+    tmp_path: Path, theorem: Theorem, script: list[str], what: str
+) -> None:
+    fake = Fake(tmp_path, max_chars=100, max_context_chars=200)
+    assert fake.check(theorem, script) == CheckResult(False, what)
+    if "proof" not in what:
+        assert fake.start(theorem) == LeanError(what, "statement")
+    assert fake.launches == 0
+    state = begun(fake)
+    refusal = LeanError("the tactic has 101 characters, more than 100", "forbidden")
+    assert fake.run_tac(state, "x" * 101) == refusal and "xxx" not in fake.requests
+    assert fake.run_tac(state, "x" * 100) == ProofFinished()
+    fake.close()
+
+
+def test_one_deadline_holds_for_context_and_statement_together(tmp_path: Path) -> None:
+    fake = Fake(tmp_path, "slow contexts", timeout=0.3, check_timeout=0.6)
+    begun(fake)
+    started = time.monotonic()
+    with pytest.raises(BackendTimeout):
+        fake.start(Theorem("t", ": p", ("variable (p : Prop)",)))
+    assert time.monotonic() - started < 2.5, "the context alone takes 3 s, and 0.9 s are allowed for all"

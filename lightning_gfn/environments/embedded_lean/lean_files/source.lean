@@ -3,21 +3,6 @@ open Lean Elab
 
 namespace Repl
 
-/-- Words of commands that would have Lean run code of the file, or mean something else by the words of the proof. -/
-def barredCommands : List String :=
-  ["macro", "macro_rules", "elab", "elab_rules", "syntax", "run_cmd", "run_elab", "run_meta", "run_tac", "by_elab",
-   "#eval", "#eval!", "initialize", "builtin_initialize", "simproc", "dsimproc", "simproc_decl", "implemented_by",
-   "extern", "csimp", "unsafe", "include_str", "native_decide", "sorry", "admit", "axiom", "attribute", "init_quot"]
-
-def plainAttributes : List Name :=
-  [`simp, `reducible, `inline, `ext, `grind, `elab_as_elim, `irreducible, `specialize, `instance, `class, `refl]
-
-partial def badAttribute : Syntax → Option String
-  | .node _ ``Parser.Attr.simple args =>
-    if (args[0]?.map fun a => plainAttributes.contains a.getId).getD false then none else some "an attribute is not allowed"
-  | .node _ _ args => args.findSome? badAttribute
-  | _ => none
-
 /-- The texts of name, statement and tactics of a theorem or example. -/
 def theoremParts (fileMap : FileMap) (cmd : Syntax) : Except Failure (List (String × String)) := do
   let fail {α : Type} (text : String) : Except Failure α := throw { kind := "statement", text }
@@ -60,7 +45,7 @@ partial def splitSource (base : Base) (src : String) (heartbeats : Nat) :
     if onlyEnds st ps' then
       let before := (Substring.Raw.mk src 0 (cmd.getPos?.getD 0)).toString
       return (theoremParts ictx.fileMap cmd).map (("context", before) :: ·)
-    if let some text := refused barredCommands cmd <|> badAttribute cmd then
+    if let some text := refusedCommand barredCommands st.env cmd then
       return .error { kind := "forbidden", text := s!"before the theorem: {text}" }
     let ctx : Command.Context := {
       cmdPos := ps.pos, fileName := ictx.fileName, fileMap := ictx.fileMap, snap? := none, cancelTk? := none }

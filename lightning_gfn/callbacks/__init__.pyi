@@ -1,0 +1,11 @@
+from .budget import Budget as Budget
+from .evaluation import Evaluation as Evaluation
+from .export import ExportModel as ExportModel
+from .predictions import PredictionWriter as PredictionWriter
+from .progress import Progress as Progress
+from .proof_files import ProofFiles as ProofFiles
+from .proof_search import ProofSearch as ProofSearch, SearchedProof as SearchedProof
+from .reward_evaluation import RewardEvaluation as RewardEvaluation
+from .run_health import AsksSources as AsksSources, RunHealth as RunHealth
+from .step_labels import StepLabelWriter as StepLabelWriter
+from .tables import SampleTable as SampleTable

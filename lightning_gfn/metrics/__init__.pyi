@@ -1,0 +1,20 @@
+from .accuracy import MajorityAtK as MajorityAtK, PassAtK as PassAtK, SolveRate as SolveRate
+from .base import PerProblemMetric as PerProblemMetric
+from .completions import CompletionStatistics as CompletionStatistics
+from .diversity import (
+    Coverage as Coverage,
+    DistinctCorrect as DistinctCorrect,
+    DistinctEquations as DistinctEquations,
+    SelfBleu as SelfBleu,
+)
+from .embeddings import EmbeddingDistance as EmbeddingDistance, TextEmbedder as TextEmbedder
+from .proofs import (
+    DistinctProofs as DistinctProofs,
+    EnvironmentSeconds as EnvironmentSeconds,
+    ProofLength as ProofLength,
+    ProofMetric as ProofMetric,
+    StatesCovered as StatesCovered,
+    TacticErrors as TacticErrors,
+    TacticVariety as TacticVariety,
+)
+from .references import ReferenceNll as ReferenceNll

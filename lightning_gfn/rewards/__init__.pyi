@@ -1,0 +1,8 @@
+from .answer_match import AnswerMatch as AnswerMatch
+from .function import FunctionReward as FunctionReward
+from .learned import LearnedReward as LearnedReward
+from .likelihood import ReferenceLikelihood as ReferenceLikelihood
+from .noisy import NoisyAnswerMatch as NoisyAnswerMatch
+from .proof import ProofReward as ProofReward, ProofSuccess as ProofSuccess
+from .schedules import Constant as Constant, Cosine as Cosine, Linear as Linear, Schedule as Schedule
+from .weighted_sum import SumReward as SumReward, WeightedReward as WeightedReward
