@@ -76,7 +76,8 @@ def scaler_adapts(precision: Any) -> bool:
 def likely_cause(module: LightningModule) -> str:
     """What most often explains losses that are not finite, from weights, learning rate and rewards, with its remedy."""
     broken = not_finite(module.named_parameters())
-    rates = [float(group.get("initial_lr", group["lr"])) for group in module.optimizers(False).param_groups]  # type: ignore[union-attr]
+    optimizers: Any = module.trainer.optimizers
+    rates = [float(group.get("initial_lr", group["lr"])) for one in optimizers for group in one.param_groups]
     lower = f"lower model.optimizer.lr (it is {max(rates):g})"
     if broken:
         return f"{len(broken)} weights are not finite themselves, {broken[0]!r} among them; {lower}"
