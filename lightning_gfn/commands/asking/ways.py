@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -9,6 +10,15 @@ from typing import Any, Literal
 from lightning_gfn.types import EvalRecord
 
 By = Literal["equations", "rouge", "text"]
+KINDS = {
+    "tactic": "Lean refuses the tactic",
+    "forbidden": "a rule bars the tactic",
+    "timeout": "the tactic takes too long",
+    "unsound": "closes the goals, but is no proof",
+    "fault": "Lean broke",
+    "statement": "Lean refuses the statement",
+}
+LONGEST_REASON = 160
 
 
 @dataclass(frozen=True)
@@ -129,11 +139,14 @@ def proof_groups(record: EvalRecord) -> list[Group]:
 
 
 def failure(episode: Any) -> str:
-    """Why an attempt is no proof, in one line without names that differ from attempt to attempt."""
-    import re
-
+    """Why an attempt is no proof, in one line."""
     if episode.outcome == "unfinished":
         return "goals are left when the last tactic is played"
-    first = next((line.strip() for line in episode.message.splitlines() if line.strip()), "no message")
-    first = re.sub(r"^<input>:\d+:\d+:\s*", "", first)
-    return f"{episode.error_kind or 'tactic'}: {first[:160]}"
+    return reason(episode.message, episode.error_kind)
+
+
+def reason(message: str, kind: str | None) -> str:
+    """What Lean said, in one line, without the place that differs from attempt to attempt."""
+    first = next((line.strip() for line in message.splitlines() if line.strip()), "no message")
+    first = re.sub(r"^<\w+>:\d+:\d+:\s*(?:error:\s*)?", "", first)
+    return f"{KINDS.get(kind or 'tactic', kind)}: {first[:LONGEST_REASON]}"
