@@ -110,7 +110,11 @@ def searched_attempts(policy: Any, problem: Problem, proving: Any, options: argp
     reasons.sort(key=lambda group: -len(group))
     groups = [{"proved": True, "label": "", "attempts": group} for group in scripts]
     groups += [
-        {"proved": False, "label": reason(failed[group[0]][1].message, failed[group[0]][1].kind), "attempts": [proved + i for i in group]}
+        {
+            "proved": False,
+            "label": reason(failed[group[0]][1].message, failed[group[0]][1].kind),
+            "attempts": [proved + i for i in group],
+        }
         for group in reasons
     ]
     return {

@@ -29,7 +29,9 @@ def class_at(path: str) -> Any:
     try:
         return getattr(import_module(module), name)
     except (ImportError, AttributeError, ValueError) as error:
-        raise ValueError(f"class_path {path!r} cannot be imported ({error}): run this where its file is found") from error
+        raise ValueError(
+            f"class_path {path!r} cannot be imported ({error}): run this where its file is found"
+        ) from error
 
 
 def build(node: Any) -> Any:

@@ -59,7 +59,9 @@ def policy_of_model(source: ModelSource, max_new_tokens: int | None) -> Any:
     limit = max_positions(config)
     longest = LONGEST_PROMPT if limit is None else limit - (0 if is_seq2seq else new_tokens)
     if longest < 1:
-        raise ValueError(f"--max_new_tokens {new_tokens} leaves no room for a prompt: {source.name} has {limit} positions")
+        raise ValueError(
+            f"--max_new_tokens {new_tokens} leaves no room for a prompt: {source.name} has {limit} positions"
+        )
     make = Seq2SeqLM if is_seq2seq else CausalLM
     policy = make(pretrained=source.pretrained, max_prompt_tokens=longest, max_new_tokens=new_tokens)
     policy.build(())

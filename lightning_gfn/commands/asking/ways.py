@@ -96,7 +96,9 @@ def solution_groups(record: EvalRecord, answers: Sequence[str | None], by: By, t
     ways = ways_of_solving([record.completions[i] for i in right], by, threshold)
     verdict = True if judged else None
     found = [
-        Group(verdict, way_label(record.completions[right[way[0]]], by), by_probability(record, [right[i] for i in way]))
+        Group(
+            verdict, way_label(record.completions[right[way[0]]], by), by_probability(record, [right[i] for i in way])
+        )
         for way in ways
     ]
     found.sort(key=lambda group: -len(group.members))

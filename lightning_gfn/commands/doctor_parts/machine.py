@@ -111,7 +111,9 @@ def examine_processor(measure: bool) -> Iterator[Finding]:
 
     threads = torch.get_num_threads()
     remark = " (OMP_NUM_THREADS)" if "OMP_NUM_THREADS" in os.environ else ""
-    yield Finding("Machine", "processor", "ok", f"{processor_name()}; {available_cores()} cores, {threads} threads{remark}")
+    yield Finding(
+        "Machine", "processor", "ok", f"{processor_name()}; {available_cores()} cores, {threads} threads{remark}"
+    )
     free = available_memory()
     state: State = "note" if free < LITTLE_MEMORY else "ok"
     yield Finding("Machine", "memory", state, f"{free / GIB:.1f} GiB free of {total_memory() / GIB:.1f}")
@@ -147,14 +149,20 @@ def examine_gpus() -> Iterator[Finding]:
     elif shutil.which("nvidia-smi") is not None:
         built = torch.version.cuda
         why = "this torch was built without CUDA" if built is None else f"torch (CUDA {built}) cannot use it: driver?"
-        yield Finding("Machine", "GPU", "missing", f"nvidia-smi is there, but {why}", gives, CUDA if built is None else "")
+        yield Finding(
+            "Machine", "GPU", "missing", f"nvidia-smi is there, but {why}", gives, CUDA if built is None else ""
+        )
     else:
         yield Finding("Machine", "GPU", "note", "none; small models train on the processor", gives)
 
 
 def examine_disk() -> Iterator[Finding]:
     """Room for runs, for what is installed, and for temporary files."""
-    for name, folder in (("runs (here)", Path.cwd()), ("cache", cache_root()), ("temporary", Path(tempfile.gettempdir()))):
+    for name, folder in (
+        ("runs (here)", Path.cwd()),
+        ("cache", cache_root()),
+        ("temporary", Path(tempfile.gettempdir())),
+    ):
         there = next((place for place in (folder, *folder.parents) if place.exists()), Path("/"))
         free = shutil.disk_usage(there).free
         writable = os.access(there, os.W_OK)

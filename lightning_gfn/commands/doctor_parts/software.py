@@ -38,7 +38,9 @@ def examine_packages() -> Iterator[Finding]:
     try:
         lines = metadata.requires(DISTRIBUTION) or []
     except metadata.PackageNotFoundError:
-        yield Finding("Software", DISTRIBUTION, "note", "not installed as a package: its requirements are not known here")
+        yield Finding(
+            "Software", DISTRIBUTION, "note", "not installed as a package: its requirements are not known here"
+        )
         return
     required: list[Requirement] = []
     extras: dict[str, list[Requirement]] = {}
