@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -53,18 +54,18 @@ def heading(args: Sequence[str], model: ModelFacts, facts: DataFacts, method: st
     """What stands above the configuration: how it was made, what was found, one row as the model sees it."""
     import shlex
 
-    from lightning_gfn.commands.init_parts.example import checked_reference, shown_prompt
+    from lightning_gfn.commands.init_parts.example import example_of
     from lightning_gfn.commands.init_parts.methods import METHODS
     from lightning_gfn.commands.init_parts.yaml_text import printable, remark
 
-    text, tokens = shown_prompt(model, facts)
+    example = example_of(model, facts)
     lines = remark(f"Written by: lightning-gfn init {shlex.join(args)}")
     lines += ["#", *remark(f"Method {method}: {METHODS[method].summary}."), *remark(f"Sizes: {size_note}")]
-    for sentence in found_in_file(facts):
+    for sentence in (*found_in_file(facts), *about_model(model, facts)):
         lines += remark(sentence)
-    lines += ["#", f"# The first training prompt as the model reads it ({tokens} tokens):"]
-    lines += [f"#   │ {printable(line)}" for line in text.split("\n")]
-    lines += remark(f"The reward: {checked_reference(facts, live_lean=True)}.")
+    lines += ["#", f"# The first training prompt as the model reads it ({example.tokens} tokens):"]
+    lines += [f"#   │ {printable(line)}" for line in example.prompt.split("\n")]
+    lines += remark(example.verdict)
     return lines
 
 
@@ -87,6 +88,18 @@ def found_in_file(facts: DataFacts) -> list[str]:
             f"{facts.num_rows - facts.answered} of {facts.num_rows} rows have no answer; none of their samples is right."
         )
     return lines
+
+
+def about_model(model: ModelFacts, facts: DataFacts) -> list[str]:
+    """What is to be said of a model for these data."""
+    if facts.guessed.kind == "theorems" and not model.source.is_prover:
+        return [
+            f"{model.source.name} is not known to be a prover: it will hardly find proofs to learn from. Begin with a "
+            "model that has learnt tactics: lightning-gfn run --config experiments/lean/sft.yaml, then --model runs/lean/sft."
+        ]
+    if facts.guessed.kind == "messages" and not model.has_chat:
+        return [f"{model.source.name} has no chat template: it reads conversations as plain text."]
+    return []
 
 
 def compose(options: argparse.Namespace, args: Sequence[str], output: Path) -> str:
@@ -112,12 +125,12 @@ def compose(options: argparse.Namespace, args: Sequence[str], output: Path) -> s
     samples = options.method is None or METHODS[options.method].samples
     wishes = Wishes(options.columns, options.answer_style, options.prompt_template, model.has_chat, samples)
     facts = look_at_data(options.file, guessed, rows, wishes)
-    have: dict[str, Any] = {
-        "answered": facts.answered > 0, "solved": bool(facts.solutions), "reward": options.reward is not None
-    }  # fmt: skip
+    have = {"answered": facts.answered > 0, "solved": bool(facts.solutions), "reward": options.reward is not None}
     name = options.method if options.method is not None else default_method(guessed.kind, **have)
     check_method(name, guessed.kind, **have)
     method = METHODS[name]
+    if method.samples != samples:
+        facts = look_at_data(options.file, guessed, rows, replace(wishes, samples=method.samples))
     if guessed.kind == "preferences" and name == "kto":
         facts.settings["unpair"] = True
     device = training_device()

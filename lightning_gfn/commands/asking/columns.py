@@ -221,8 +221,10 @@ def guess_style(solutions: Sequence[str], answers: Sequence[str]) -> tuple[str, 
         found = sum(extract_answer(text, "last_number") is not None for text in solutions)
         if found >= MOST * len(solutions):
             return "last_number", f"{found} of {len(solutions)} solutions looked at hold a number, and no other sign"
-    if answers and all(NUMBER.fullmatch(answer) for answer in answers):
+    if not answers:
+        return "metamath", "no answer was found in the rows, so that nothing is judged by it"
+    if all(NUMBER.fullmatch(answer) for answer in answers):
         return "last_number", "the answers are numbers: the last number of a completion is taken"
-    if answers and all(re.fullmatch(r"\(?[A-Ja-j]\)?", answer.strip()) for answer in answers):
+    if all(re.fullmatch(r"\(?[A-Ja-j]\)?", answer.strip()) for answer in answers):
         return r"[Aa]nswer(?: is)?:? *\(?([A-Ja-j])\b", "the answers are letters of choices"
     return "math", "the answers are no numbers: a completion puts its answer in \\boxed{}"

@@ -76,10 +76,13 @@ def run_asking(name: str, work: Callable[[Sequence[str]], int], args: Sequence[s
         work: takes the arguments and returns the exit status.
         args: of the command.
     """
+    import logging
+
     from lightning_gfn.lean_interfaces import BackendFault, BackendUnavailable
 
+    logging.getLogger("lightning.pytorch.utilities.rank_zero").setLevel(logging.WARNING)
     with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", module="lightning")
+        warnings.simplefilter("ignore")  # of data and libraries; what a command finds it says itself
         try:
             return work(args)
         except (ValueError, OSError, BackendUnavailable, BackendFault) as error:

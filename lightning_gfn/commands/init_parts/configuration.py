@@ -37,7 +37,7 @@ def trainer_block(device: Device, sizes: Sizes, *, proofs: bool) -> dict[str, An
     return {
         "accelerator": Noted("auto", f"here: {device.kind}"),
         "devices": 1,
-        "precision": "bf16-true" if sizes.lora else "32-true",
+        "precision": "bf16-mixed" if sizes.lora else "32-true",
         "max_steps": Noted(
             sizes.max_steps, "optimiser steps of a first try; real training takes hundreds to thousands"
         ),

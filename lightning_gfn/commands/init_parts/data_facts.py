@@ -226,7 +226,7 @@ def preference_facts(path: str, guessed: Guess, chat: bool) -> DataFacts:
     data.setup("fit")
     settings = {"path": path, "prompt_template": template}
     facts = DataFacts(path, guessed, PREFERENCES, settings, inner.notes, inner.train, inner.test, inner.num_rows)
-    facts.examples = data.examples
+    facts.examples, facts.num_rows = data.examples, len(data.examples)
     facts.settings["problems"] = {"class_path": PROBLEM_FILE, "init_args": inner.settings}
     facts.notes["problems"] = "what a test samples: the prompts of the same file (without answers none counts as right)"
     return facts

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
 from lightning_gfn.answers import extract_answer, is_equivalent
@@ -18,11 +19,30 @@ SHOWN = 1200
 """Characters of a text that are shown."""
 
 
-def shown_prompt(model: ModelFacts, facts: DataFacts) -> tuple[str, int]:
-    """The first training prompt with every control token, as the model reads it, and its tokens."""
-    ids = model.codec.encode_prompt(first_prompt(facts))
+@dataclass(frozen=True)
+class Example:
+    """One row as training will use it.
+
+    Args:
+        prompt: with every control token, as the model reads it.
+        tokens: of the prompt.
+        verdict: what the reward, or the objective, makes of its reference.
+    """
+
+    prompt: str
+    tokens: int
+    verdict: str
+
+
+def example_of(model: ModelFacts, facts: DataFacts) -> Example:
+    """The first row: a question with its reference, a pair, or a theorem in the state that Lean gives it."""
+    if facts.guessed.kind == "theorems":
+        prompt, sentence = theorem_view(facts)
+    else:
+        prompt, sentence = first_prompt(facts), checked_reference(facts)
+    ids = model.codec.encode_prompt(prompt)
     text = model.codec.tokenizer.decode(ids)
-    return text if len(text) <= SHOWN else text[:SHOWN] + " …", len(ids)
+    return Example(text if len(text) <= SHOWN else text[:SHOWN] + " …", len(ids), sentence)
 
 
 def first_prompt(facts: DataFacts) -> str:
@@ -32,20 +52,18 @@ def first_prompt(facts: DataFacts) -> str:
     return prompt
 
 
-def checked_reference(facts: DataFacts, live_lean: bool) -> str:
-    """What the reward says to one reference, in a sentence.
-
-    Args:
-        facts: of the data.
-        live_lean: start Lean to check a proof.
-    """
+def checked_reference(facts: DataFacts) -> str:
+    """What the reward says to one reference, in a sentence."""
     if facts.examples:
         one = facts.examples[0]
         if hasattr(one, "chosen"):
-            return f"chosen: {cut(one.chosen)!r}; rejected: {cut(one.rejected)!r}"
-        return f"completion: {cut(one.completion)!r}; label: {one.label}"
-    if facts.guessed.kind == "theorems":
-        return checked_proof(facts, live_lean)
+            return f"Its pair: chosen {cut(one.chosen)!r}, rejected {cut(one.rejected)!r}."
+        return f"Its completion: {cut(one.completion)!r}, labelled {'good' if one.label else 'bad'}."
+    return f"The reward: {checked_problem(facts)}."
+
+
+def checked_problem(facts: DataFacts) -> str:
+    """How the reference of the first problem is read and judged."""
     problem = facts.train[0]
     if problem.answer is None:
         return (
@@ -76,22 +94,32 @@ def verdict(what: str, text: str, problem: Any) -> str:
     return f"{what} is read as {found!r}, the reference is {problem.answer!r}: {judged}"
 
 
-def checked_proof(facts: DataFacts, live: bool) -> str:
-    """Whether Lean accepts the first known proof."""
-    known = next((one.theorem for one in (*facts.train, *facts.test) if one.theorem and one.theorem.proofs), None)
-    if known is None:
-        return "the file has no plain proof to check; every proof that is found is checked by Lean"
+def theorem_view(facts: DataFacts) -> tuple[str, str]:
+    """What a policy reads of the first theorem, and whether Lean accepts the first known proof."""
     from lightning_gfn.environments.embedded import EmbeddedLean
+    from lightning_gfn.lean_types import TacticState
+    from lightning_gfn.prompts.proof_prompt import ProofPrompt
 
-    if not live or EmbeddedLean.unavailable() is not None:
-        return "Lean was not asked (install it: lightning-gfn lean install)"
+    first = facts.train[0]
+    assert first.theorem is not None
+    if EmbeddedLean.unavailable() is not None:
+        missing = "Lean was not asked, so this is the statement and not the state that the model will read"
+        return first.prompt, f"{missing}; install it: lightning-gfn lean install."
+    known = next((one.theorem for one in (*facts.train, *facts.test) if one.theorem and one.theorem.proofs), None)
     lean = EmbeddedLean()
     try:
-        found = lean.check(known, known.proofs[0])
+        state = lean.start(first.theorem)
+        found = lean.check(known, known.proofs[0]) if known is not None else None
     finally:
         lean.close()
-    said = "accepts" if found.verified else f"REFUSES ({' '.join(found.message.split())[:120]})"
-    return f"Lean {said} the known proof of {known.name}: {'; '.join(known.proofs[0])}"
+    if not isinstance(state, TacticState):
+        return first.prompt, f"Lean REFUSES the statement: {' '.join(state.message.split())[:200]}."
+    if found is None or known is None:
+        sentence = "The file has no plain proof to check; every proof that is found is checked by Lean."
+    else:
+        said = "accepts" if found.verified else f"REFUSES ({' '.join(found.message.split())[:120]})"
+        sentence = f"The reward: Lean {said} the known proof of {known.name}: {'; '.join(known.proofs[0])}."
+    return ProofPrompt()(state.text), sentence
 
 
 def cut(text: str, length: int = 80) -> str:

@@ -19,6 +19,8 @@ THEOREM_PROMPT, TACTIC = 640, 64
 """Tokens of a state as ``ProofPrompt`` cuts it (bytes at worst), and of a tactic."""
 ROOM = 1.25
 """Completions that are sampled may be so much longer than reference solutions."""
+LEAST_SAMPLED = 128
+"""Tokens that a model may always use to answer in its own words."""
 LARGE = 50_000_000
 """Parameters from which a processor is slow enough to take few rows and steps."""
 BYTES_PER_PARAMETER = 24
@@ -100,7 +102,7 @@ def measure_lengths(model: ModelFacts, prompts: Sequence[str], solutions: Sequen
         sizes = [len(model.codec.encode_completion(text)) for text in solutions[:MEASURED]]
         share, room = (0.95, ROOM) if samples else (1.0, 1.0)
         reached = quantile(sizes, share)
-        max_new = rounded(reached * room + 1)
+        max_new = max(rounded(reached * room + 1), LEAST_SAMPLED if samples else 0)
         covered = (
             f"{share:.0%} of {len(solutions)} solutions have" if samples else f"all {len(solutions)} solutions have"
         )
