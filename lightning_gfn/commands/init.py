@@ -7,9 +7,10 @@ import sys
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from lightning_gfn.commands.asking.options import named_columns, run_asking
+from lightning_gfn.commands.asking.shown import indented
 
 if TYPE_CHECKING:
     from lightning_gfn.commands.init_parts.data_facts import DataFacts
@@ -56,7 +57,7 @@ def heading(args: Sequence[str], model: ModelFacts, facts: DataFacts, method: st
 
     from lightning_gfn.commands.init_parts.example import example_of
     from lightning_gfn.commands.init_parts.methods import METHODS
-    from lightning_gfn.commands.init_parts.yaml_text import printable, remark
+    from lightning_gfn.commands.init_parts.yaml_text import remark
 
     example = example_of(model, facts)
     lines = remark(f"Written by: lightning-gfn init {shlex.join(args)}")
@@ -64,7 +65,7 @@ def heading(args: Sequence[str], model: ModelFacts, facts: DataFacts, method: st
     for sentence in (*found_in_file(facts), *about_model(model, facts)):
         lines += remark(sentence)
     lines += ["#", f"# The first training prompt as the model reads it ({example.tokens} tokens):"]
-    lines += [f"#   │ {printable(line)}" for line in example.prompt.split("\n")]
+    lines += indented(example.prompt, "#   │ ")
     lines += remark(example.verdict)
     return lines
 
@@ -84,9 +85,8 @@ def found_in_file(facts: DataFacts) -> list[str]:
     if guessed.others:
         lines.append(f"Further columns, which reward functions receive: {', '.join(guessed.others)}.")
     if facts.guessed.kind in ("problems", "messages") and facts.answered < facts.num_rows:
-        lines.append(
-            f"{facts.num_rows - facts.answered} of {facts.num_rows} rows have no answer; none of their samples is right."
-        )
+        lacking = facts.num_rows - facts.answered
+        lines.append(f"{lacking} of {facts.num_rows} rows have no answer; none of their samples counts as right.")
     return lines
 
 
@@ -95,7 +95,7 @@ def about_model(model: ModelFacts, facts: DataFacts) -> list[str]:
     if facts.guessed.kind == "theorems" and not model.source.is_prover:
         return [
             f"{model.source.name} is not known to be a prover: it will hardly find proofs to learn from. Begin with a "
-            "model that has learnt tactics: lightning-gfn run --config experiments/lean/sft.yaml, then --model runs/lean/sft."
+            "model that has learnt tactics: lightning-gfn run --config experiments/lean/sft.yaml; then name that run."
         ]
     if facts.guessed.kind == "messages" and not model.has_chat:
         return [f"{model.source.name} has no chat template: it reads conversations as plain text."]
@@ -109,45 +109,51 @@ def compose(options: argparse.Namespace, args: Sequence[str], output: Path) -> s
         ValueError: the data cannot be used, or not by this method.
         FileNotFoundError: the file or model does not exist.
     """
-    from lightning_gfn.commands.asking.classes import find_classes
-    from lightning_gfn.commands.asking.file_rows import guess_file
     from lightning_gfn.commands.doctor_parts.machine import training_device
     from lightning_gfn.commands.init_parts.configuration import data_block, model_block, trainer_block
-    from lightning_gfn.commands.init_parts.data_facts import Wishes, look_at_data
-    from lightning_gfn.commands.init_parts.methods import METHODS, check_method, default_method
+    from lightning_gfn.commands.init_parts.methods import METHODS
     from lightning_gfn.commands.init_parts.model_facts import look_at_model
-    from lightning_gfn.commands.init_parts.sizes import fitting_sizes, measure_lengths, prompts_of, theorem_lengths
+    from lightning_gfn.commands.init_parts.sizes import fitting_sizes, measure_lengths, measured_speed
     from lightning_gfn.commands.init_parts.yaml_text import to_yaml
 
-    find_classes()
-    guessed, rows = guess_file(options.file, options.columns)
     model = look_at_model(options.model)
+    facts, name = data_and_method(options, model)
+    method, device = METHODS[name], training_device()
+    lengths = measure_lengths(model, facts, samples=method.samples)
+    sizes = fitting_sizes(model, device, lengths, facts.num_rows, samples=method.samples, speed=measured_speed(device))
+    blocks = {
+        "seed_everything": 0,
+        "run_dir": options.run_dir if options.run_dir is not None else f"runs/{output.stem}",
+        "trainer": trainer_block(device, sizes, proofs=facts.guessed.kind == "theorems"),
+        "data": data_block(facts, sizes),
+        "model": model_block(name, method, model, facts, lengths, sizes, options.reward),
+    }
+    return "\n".join([*heading(args, model, facts, name, sizes.note), *to_yaml(blocks)]) + "\n"
+
+
+def data_and_method(options: argparse.Namespace, model: ModelFacts) -> tuple[DataFacts, str]:
+    """What the file gives, and the method that is named or fits it.
+
+    Raises:
+        ValueError: the data cannot be used, or not by this method.
+        FileNotFoundError: the file does not exist.
+    """
+    from lightning_gfn.commands.asking.file_rows import guess_file
+    from lightning_gfn.commands.init_parts.data_facts import Wishes, look_at_data
+    from lightning_gfn.commands.init_parts.methods import METHODS, check_method, default_method
+
+    guessed, rows = guess_file(options.file, options.columns)
     samples = options.method is None or METHODS[options.method].samples
     wishes = Wishes(options.columns, options.answer_style, options.prompt_template, model.has_chat, samples)
     facts = look_at_data(options.file, guessed, rows, wishes)
     have = {"answered": facts.answered > 0, "solved": bool(facts.solutions), "reward": options.reward is not None}
     name = options.method if options.method is not None else default_method(guessed.kind, **have)
     check_method(name, guessed.kind, **have)
-    method = METHODS[name]
-    if method.samples != samples:
-        facts = look_at_data(options.file, guessed, rows, replace(wishes, samples=method.samples))
+    if METHODS[name].samples != samples:
+        facts = look_at_data(options.file, guessed, rows, replace(wishes, samples=METHODS[name].samples))
     if guessed.kind == "preferences" and name == "kto":
         facts.settings["unpair"] = True
-    device = training_device()
-    if guessed.kind == "theorems":
-        lengths = theorem_lengths(model)
-    else:
-        lengths = measure_lengths(model, prompts_of(facts), facts.solutions, samples=method.samples)
-    sizes = fitting_sizes(model, device, lengths, facts.num_rows, samples=method.samples)
-    run_dir = options.run_dir if options.run_dir is not None else f"runs/{output.stem}"
-    blocks = {
-        "seed_everything": 0,
-        "run_dir": run_dir,
-        "trainer": trainer_block(device, sizes, proofs=guessed.kind == "theorems"),
-        "data": data_block(facts, sizes),
-        "model": model_block(name, method, model, facts, lengths, sizes, options.reward),
-    }
-    return "\n".join([*heading(args, model, facts, name, sizes.note), *to_yaml(blocks)]) + "\n"
+    return facts, name
 
 
 def work(args: Sequence[str]) -> int:
@@ -158,6 +164,9 @@ def work(args: Sequence[str]) -> int:
     output = options.output if options.output is not None else Path(f"{name}.yaml")
     if output.exists() and not options.force:
         raise ValueError(f"{output} exists: name another one (--output), or overwrite it (--force)")
+    from lightning_gfn.commands.asking.classes import find_classes
+
+    find_classes()
     text = compose(options, args, output)
     output.parent.mkdir(parents=True, exist_ok=True)
     output.write_text(text, encoding="utf-8")

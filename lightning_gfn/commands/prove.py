@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lightning_gfn.commands.asking.options import add_model_options, add_sampling_options, check_sampling, run_asking
+from lightning_gfn.commands.asking.shown import counted, indented, printable
 
 if TYPE_CHECKING:
     from lightning_gfn.commands.asking.sources import ModelSource
@@ -30,6 +31,8 @@ BACKENDS = {
     "fake": "lightning_gfn.environments.fake.FakeLean",
 }
 SHOWN_FAILURES = 4
+LONGEST = 200
+"""Characters of a failed script, and of what Lean says of it."""
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -135,7 +138,7 @@ def make_environment(options: argparse.Namespace) -> Any:
 
 
 def no_prover(source: ModelSource, policy: Any) -> str | None:
-    """A sentence about a model that is not known to have learnt proofs; None for the model of a run that trains them."""
+    """A sentence about a model that is not known to have learnt proofs; None where its run trained on them."""
     if source.is_prover:
         return None
     chat = getattr(getattr(policy, "codec", None), "chat", None) is not None
@@ -157,20 +160,23 @@ def as_text(found: Mapping[str, Any], theorem: Any) -> str:
         return f"Lean refuses the statement: {found['unstated'].strip()}"
     proved = sum(attempt["proved"] for attempt in found["attempts"])
     scripts = sum(group["proved"] for group in found["groups"])
-    lines = ["the first state:", *(f"  │ {line}" for line in (found["first_state"] or "").splitlines()), ""]
-    result = f"{number(proved, 'proof')}, {number(scripts, 'script')}" if proved else "no proof"
+    lines = ["the first state:", *indented(found["first_state"] or "unknown", "  │ "), ""]
+    result = f"{counted(proved, 'proof')}, {counted(scripts, 'script')}" if proved else "no proof"
     lines.append(f"{found['how']}, {found['lean']}: {result}")
     failures = [group for group in found["groups"] if not group["proved"]]
     for place, group in enumerate((group for group in found["groups"] if group["proved"]), start=1):
         best = found["attempts"][group["attempts"][0]]
         axioms = ", ".join(best["axioms"]) or "none"
-        times = f", {number(len(group['attempts']), 'attempt')}" if len(group["attempts"]) > 1 else ""
+        times = f", {counted(len(group['attempts']), 'attempt')}" if len(group["attempts"]) > 1 else ""
         lines += ["", f"── proof {place}{times}: log q {best['log_prob']:.1f}, axioms: {axioms}"]
-        lines += [f"    {line}" for line in lean_text(theorem, best["tactics"]).splitlines()]
+        lines += indented(lean_text(theorem, best["tactics"]), "    ")
     for group in failures[:SHOWN_FAILURES]:
         best = found["attempts"][group["attempts"][0]]
         script = "; ".join(" ".join(tactic.split()) for tactic in best["tactics"])
-        lines += ["", f"── failed, {number(len(group['attempts']), 'time')}: {group['label']}", f"    {script[:200]}"]
+        lines += ["", f"── failed, {counted(len(group['attempts']), 'time')}: {printable(group['label'])}"]
+        lines += [f"    {printable(script)[:LONGEST]}"]
+        if "\n" in (said := best["message"].strip()):
+            lines += [f"    Lean: {printable(' '.join(said.split()))[:LONGEST]}"]
     if len(failures) > SHOWN_FAILURES:
         lines += ["", f"and {len(failures) - SHOWN_FAILURES} more kinds of failure (--json has all)"]
     if not found["tactics_accepted"] and found["attempts"]:
@@ -178,30 +184,30 @@ def as_text(found: Mapping[str, Any], theorem: Any) -> str:
     return "\n".join(lines)
 
 
-def number(count: int, noun: str) -> str:
-    """``1 proof``, ``2 proofs``."""
-    return f"{count} {noun}" + ("" if count == 1 else "s")
-
-
 def prove_all(policy: Any, source: ModelSource, problems: Sequence[Problem], pool: Any, options: Any) -> int:
     """Try every theorem and print what came of it; 0 if each was proved, 1 if one was not."""
     from lightning_gfn.commands.asking.attempts import make_proving, sampled_attempts, searched_attempts
+    from lightning_gfn.rollouts.proofs.attempt import theorem_of
 
     proving = make_proving(pool, source, options.max_steps)
     about = pool.describe()
     lean = f"Lean {about['lean_version'].partition(',')[0]} ({about['backend']})"
     status = 0
     for problem in problems:
-        started = time.monotonic()
+        started, theorem = time.monotonic(), theorem_of(problem)
         attempt = searched_attempts if options.search else sampled_attempts
-        found = {"model": str(source), "problem_id": problem.id, "lean": lean}
-        found |= {"statement": problem.theorem.statement, **attempt(policy, problem, proving, options)}  # type: ignore[union-attr]
-        status |= not any(tried["proved"] for tried in found["attempts"])  # type: ignore[attr-defined]
+        found: dict[str, Any] = {
+            "model": str(source),
+            "problem_id": problem.id,
+            "lean": lean,
+            "statement": theorem.statement,
+            **attempt(policy, problem, proving, options),
+        }
+        status |= not any(tried["proved"] for tried in found["attempts"])
         if options.json:
             print(json.dumps(found, ensure_ascii=False), flush=True)
         else:
-            name = "" if problem.theorem is None else problem.theorem.name
-            print(f"theorem {name} {found['statement']}\n{as_text(found, problem.theorem)}\n", flush=True)
+            print(f"theorem {theorem.name} {theorem.statement}\n{as_text(found, theorem)}\n", flush=True)
             print(f"({time.monotonic() - started:.1f} s)", file=sys.stderr, flush=True)
     return int(status)
 

@@ -16,7 +16,10 @@ from lightning_gfn.commands.asking.options import (
     named_columns,
     run_asking,
 )
+from lightning_gfn.commands.asking.shown import counted, indented, printable
 
+SHOWN_WRONG = 3
+"""Groups of wrong samples that are shown if not all are asked for."""
 EPILOG = """examples:
   lightning-gfn sample smollm2-135m "Mia has 3 boxes of 4 pens. How many pens?" --answer 12
   lightning-gfn sample runs/mine --split test --row 1 2 3
@@ -87,17 +90,7 @@ def described(policy: Any, record: Any, options: argparse.Namespace) -> dict[str
         "num_samples": len(record.completions),
         "num_correct": sum(record.correct) if judged else None,
         "num_ways": {by: len(ways_of_solving(right, by, options.threshold)) for by in ("equations", "rouge", "text")},
-        "samples": [
-            {
-                "completion": text,
-                "answer": answers[i],
-                "correct": record.correct[i] if judged else None,
-                "log_prob": round(record.log_probs[i], 4),
-                "tokens": record.lengths[i],
-                "truncated": record.truncated[i],
-            }
-            for i, text in enumerate(record.completions)
-        ],
+        "samples": sample_rows(record, answers),
         "groups": [
             {"correct": group.verdict, "label": group.label, "samples": list(group.members)}
             for group in solution_groups(record, answers, options.by, options.threshold)
@@ -105,22 +98,50 @@ def described(policy: Any, record: Any, options: argparse.Namespace) -> dict[str
     }
 
 
+def sample_rows(record: Any, answers: Sequence[str | None]) -> list[dict[str, Any]]:
+    """What is known of each sample; no verdict where there is no reference answer."""
+    judged = record.problem.answer is not None
+    return [
+        {
+            "completion": text,
+            "answer": answers[i],
+            "correct": record.correct[i] if judged else None,
+            "log_prob": round(record.log_probs[i], 4),
+            "tokens": record.lengths[i],
+            "truncated": record.truncated[i],
+        }
+        for i, text in enumerate(record.completions)
+    ]
+
+
 def as_text(found: Mapping[str, Any], options: argparse.Namespace) -> str:
     """A problem and its samples for a reader."""
     lines = [f"the model reads ({found['prompt_tokens']} tokens):", *indented(found["model_input"], "  │ "), ""]
     lines.append(headline(found, options))
-    number = 0
-    for group in found["groups"]:
-        number += group["correct"] is not False
-        kind = "wrong" if group["correct"] is False else f"way {number}"
-        label = f": {group['label']}" if group["label"] else ""
-        lines += ["", f"── {kind}, {count(len(group['samples']), 'sample')}{label}"]
-        for index in group["samples"] if options.all else group["samples"][:1]:
-            sample = found["samples"][index]
-            cut = ", cut at the maximum length" if sample["truncated"] else ""
-            lines.append(f"sample {index + 1}: log q {sample['log_prob']:.1f}, {sample['tokens']} tokens{cut}")
-            lines += indented(sample["completion"].strip(), "    ")
+    right = [group for group in found["groups"] if group["correct"] is not False]
+    wrong = [group for group in found["groups"] if group["correct"] is False]
+    for number, group in enumerate(right, start=1):
+        lines += ["", *group_lines(f"way {number}", group, found["samples"], show_all=options.all)]
+    shown = wrong if options.all else wrong[:SHOWN_WRONG]
+    for group in shown:
+        lines += ["", *group_lines("wrong", group, found["samples"], show_all=options.all)]
+    if len(shown) < len(wrong):
+        lines += ["", f"and {len(wrong) - len(shown)} more wrong answers (--all shows every sample)"]
     return "\n".join(lines)
+
+
+def group_lines(
+    title: str, group: Mapping[str, Any], samples: Sequence[Mapping[str, Any]], *, show_all: bool
+) -> list[str]:
+    """A group and its most probable sample, or all of them."""
+    label = f": {printable(group['label'])}" if group["label"] else ""
+    lines = [f"── {title}, {counted(len(group['samples']), 'sample')}{label}"]
+    for index in group["samples"] if show_all else group["samples"][:1]:
+        sample = samples[index]
+        cut = ", cut at the maximum length" if sample["truncated"] else ""
+        lines.append(f"sample {index + 1}: log q {sample['log_prob']:.1f}, {sample['tokens']} tokens{cut}")
+        lines += indented(sample["completion"].strip(), "    ")
+    return lines
 
 
 def headline(found: Mapping[str, Any], options: argparse.Namespace) -> str:
@@ -134,18 +155,8 @@ def headline(found: Mapping[str, Any], options: argparse.Namespace) -> str:
         verdicts = f"{right} right ({right / total:.0%}) of answer {found['answer']}, ways of solving: {counts}"
     else:
         verdicts = f"none is right (answer {found['answer']}, read by {found['answer_style']})"
-    text = f"{count(total, 'sample')} at temperature {found['temperature']:g}, seed {found['seed']}: {verdicts}"
+    text = f"{counted(total, 'sample')} at temperature {found['temperature']:g}, seed {found['seed']}: {verdicts}"
     return text + (f"; {cut} cut at the maximum length (--max_new_tokens)" if cut else "")
-
-
-def indented(text: str, margin: str) -> list[str]:
-    """The lines of a text, each behind a margin."""
-    return [margin + line for line in text.splitlines()] or [margin]
-
-
-def count(number: int, noun: str) -> str:
-    """``1 sample``, ``2 samples``."""
-    return f"{number} {noun}" + ("" if number == 1 else "s")
 
 
 def work(args: Sequence[str]) -> int:
@@ -154,19 +165,19 @@ def work(args: Sequence[str]) -> int:
     options.columns = named_columns(options.columns)
     check_sampling(options)
     from lightning_gfn.commands.asking.classes import find_classes
-    from lightning_gfn.commands.asking.policies import load_policy
+    from lightning_gfn.commands.asking.policies import has_chat_template, load_policy
     from lightning_gfn.commands.asking.questions import asked_problems, form_of
     from lightning_gfn.commands.asking.sources import find_source
     from lightning_gfn.rollouts.evaluation import sample_completions
 
     find_classes()
     source = find_source(options.model, options.checkpoint)
-    policy = load_policy(source, max_new_tokens=options.max_new_tokens, device=options.device)
-    form = form_of(source, options, has_chat=policy.codec.chat is not None)
+    form = form_of(source, options, has_chat=not source.data_block and has_chat_template(source))
     problems = asked_problems(source, form, options)
     theorem = next((problem for problem in problems if problem.theorem is not None), None)
     if theorem is not None:
         raise ValueError(f"{theorem.id} is a theorem: lightning-gfn prove {options.model} tries to prove it")
+    policy = load_policy(source, max_new_tokens=options.max_new_tokens, device=options.device)
     for number, problem in enumerate(problems):
         started = time.monotonic()
         [record] = sample_completions(

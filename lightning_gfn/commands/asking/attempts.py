@@ -4,11 +4,16 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from lightning_gfn.commands.asking.sources import ModelSource, section
 from lightning_gfn.commands.asking.ways import grouped, proof_groups, reason
-from lightning_gfn.types import Problem
+from lightning_gfn.types import EvalRecord, Problem
+
+if TYPE_CHECKING:
+    from lightning_gfn.lean_types import LeanError
+    from lightning_gfn.rollouts.search.search_result import FoundProof
+    from lightning_gfn.rollouts.search.search_tree import TacticResult
 
 DEFAULT_STEPS = 8
 
@@ -52,18 +57,7 @@ def sampled_attempts(policy: Any, problem: Problem, proving: Any, options: argpa
         entropy=False,
         device=getattr(policy, "device", "cpu"),
     )
-    attempts = [
-        {
-            "proved": record.correct[i],
-            "tactics": list(episode.tactics),
-            "log_prob": round(record.log_probs[i], 4),
-            "tokens": record.lengths[i],
-            "outcome": episode.outcome,
-            "message": episode.message,
-            "axioms": list(episode.axioms),
-        }
-        for i, episode in enumerate(record.episodes)
-    ]
+    attempts = [attempt_row(record, i) for i in range(len(record.episodes))]
     groups = [{"proved": bool(g.verdict), "label": g.label, "attempts": list(g.members)} for g in proof_groups(record)]
     accepted = sum(len(e.tactics) - (e.outcome == "error") for e in record.episodes)
     states = [episode.states[0] for episode in record.episodes if episode.states]
@@ -75,6 +69,20 @@ def sampled_attempts(policy: Any, problem: Problem, proving: Any, options: argpa
         "tactics_accepted": accepted,
         "attempts": attempts,
         "groups": groups,
+    }
+
+
+def attempt_row(record: EvalRecord, i: int) -> dict[str, Any]:
+    """A sampled attempt."""
+    episode = record.episodes[i]
+    return {
+        "proved": record.correct[i],
+        "tactics": list(episode.tactics),
+        "log_prob": round(record.log_probs[i], 4),
+        "tokens": record.lengths[i],
+        "outcome": episode.outcome,
+        "message": episode.message,
+        "axioms": list(episode.axioms),
     }
 
 
@@ -92,31 +100,14 @@ def searched_attempts(policy: Any, problem: Problem, proving: Any, options: argp
         seed=options.seed,
     )
     [result] = search_proofs(policy, proving.environment, proving.proof_prompt, [problem], settings, keep_tried=True)
-    attempts = [
-        {"proved": True, "tactics": list(proof.script), "log_prob": round(proof.log_prob, 4), "nodes": proof.nodes,
-         "outcome": "proved", "message": "", "axioms": list(proof.axioms)}
-        for proof in result.proofs
-    ]  # fmt: skip
+    attempts = [proof_row(proof) for proof in result.proofs]
     proved = len(attempts)
-    failed = [(tried, tried.result) for tried in result.tried if isinstance(tried.result, LeanError)]
-    attempts += [
-        {"proved": False, "tactics": [*tried.leaf.script, tried.proposal.tactic], "outcome": "error",
-         "log_prob": round(tried.leaf.log_prob + tried.proposal.log_prob, 4), "message": error.message,
-         "error_kind": error.kind, "axioms": []}
-        for tried, error in failed
-    ]  # fmt: skip
+    attempts += [failure_row(tried, tried.result) for tried in result.tried if isinstance(tried.result, LeanError)]
     scripts = grouped(range(proved), lambda i: normal_script(attempts[i]["tactics"], rename=True))
-    reasons = grouped(range(len(failed)), lambda i: reason(failed[i][1].message, failed[i][1].kind))
+    reasons = grouped(range(proved, len(attempts)), lambda i: attempts[i]["reason"])
     reasons.sort(key=lambda group: -len(group))
     groups = [{"proved": True, "label": "", "attempts": group} for group in scripts]
-    groups += [
-        {
-            "proved": False,
-            "label": reason(failed[group[0]][1].message, failed[group[0]][1].kind),
-            "attempts": [proved + i for i in group],
-        }
-        for group in reasons
-    ]
+    groups += [{"proved": False, "label": attempts[group[0]]["reason"], "attempts": group} for group in reasons]
     return {
         "how": f"best-first search: {result.nodes} states expanded, {result.environment_steps} tactics run, "
         f"{result.errors} refused ({result.status})",
@@ -125,4 +116,30 @@ def searched_attempts(policy: Any, problem: Problem, proving: Any, options: argp
         "tactics_accepted": result.environment_steps - result.errors,
         "attempts": attempts,
         "groups": groups,
+    }
+
+
+def proof_row(proof: FoundProof) -> dict[str, Any]:
+    """A proof that a search found."""
+    return {
+        "proved": True,
+        "tactics": list(proof.script),
+        "log_prob": round(proof.log_prob, 4),
+        "nodes": proof.nodes,
+        "outcome": "proved",
+        "message": "",
+        "axioms": list(proof.axioms),
+    }
+
+
+def failure_row(tried: TacticResult, error: LeanError) -> dict[str, Any]:
+    """A tactic that Lean refused in a search, with those that led to its state."""
+    return {
+        "proved": False,
+        "tactics": [*tried.leaf.script, tried.proposal.tactic],
+        "log_prob": round(tried.leaf.log_prob + tried.proposal.log_prob, 4),
+        "outcome": "error",
+        "message": error.message,
+        "reason": reason(error.message, error.kind),
+        "axioms": [],
     }

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 from lightning_gfn.commands.asking.classes import class_at
@@ -70,13 +71,39 @@ def policy_of_model(source: ModelSource, max_new_tokens: int | None) -> Any:
 
 def model_config(name: str) -> Any:
     """The configuration of a model, of an adapter that of its base."""
-    from pathlib import Path
-
     from lightning_gfn.policies.models.adapters import base_of_adapter, is_adapter_folder
     from lightning_gfn.policies.models.loading import load_config
 
     folder = Path(name).expanduser()
     return load_config(base_of_adapter(folder) if folder.is_dir() and is_adapter_folder(folder) else name)
+
+
+def tokenizer_home(name: str) -> str:
+    """Where the tokenizer of a model is: of an adapter without one of its own, at its base."""
+    from lightning_gfn.policies.models.adapters import base_of_adapter, is_adapter_folder
+
+    folder = Path(name).expanduser()
+    if folder.is_dir() and is_adapter_folder(folder) and not (folder / "tokenizer_config.json").is_file():
+        return base_of_adapter(folder)
+    return name
+
+
+def has_chat_template(source: ModelSource) -> bool:
+    """Whether the tokenizer of a model has a chat template; nothing else is loaded.
+
+    Raises:
+        ValueError: the model cannot be had.
+    """
+    from lightning_gfn.policies.text.tokenizers import load_tokenizer
+
+    if source.pretrained is None:
+        return False
+    try:
+        if getattr(model_config(source.pretrained), "is_encoder_decoder", False):
+            return False
+        return bool(load_tokenizer(tokenizer_home(source.pretrained)).chat_template)
+    except (OSError, KeyError) as error:
+        raise ValueError(f"{source.name}: {first_line(error)}") from error
 
 
 def run_lengths(source: ModelSource) -> dict[str, int]:

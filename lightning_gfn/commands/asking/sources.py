@@ -96,8 +96,8 @@ def find_source(name: str, checkpoint: str | None = None) -> ModelSource:
             "either, an installed model (lightning-gfn model list), or owner/model of the hub"
         )
     check_pretrained(name)
-    run = path.parent if path.is_dir() and (path.parent / CONFIG).is_file() else None
-    return ModelSource(name, pretrained=name, run=run, config=read_config(run) if run is not None else {})
+    home = path.parent if path.is_dir() and (path.parent / CONFIG).is_file() else None
+    return ModelSource(name, pretrained=name, run=home, config=read_config(home) if home is not None else {})
 
 
 def source_of_run(name: str, path: Path, checkpoint: str | None) -> ModelSource:

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from importlib import metadata
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from lightning_gfn.commands.doctor_parts.findings import Finding, State
+
+if TYPE_CHECKING:
+    from packaging.requirements import Requirement
 
 DISTRIBUTION = "lightning-gfn"
 SHOWN = ("torch", "lightning", "transformers", "peft", "mlflow", "jsonargparse")
@@ -69,10 +73,9 @@ def examine_packages() -> Iterator[Finding]:
         yield extra_finding(extra, requirements)
 
 
-def belongs_to(requirement: object, extra: str) -> bool:
+def belongs_to(requirement: Requirement, extra: str) -> bool:
     """Whether a requirement is one of an extra alone."""
-    marker = getattr(requirement, "marker", None)
-    return marker is not None and f'extra == "{extra}"' in str(marker)
+    return requirement.marker is not None and f'extra == "{extra}"' in str(requirement.marker)
 
 
 def version_of(name: str) -> str | None:
@@ -83,14 +86,13 @@ def version_of(name: str) -> str | None:
         return None
 
 
-def fits(requirement: object) -> bool:
+def fits(requirement: Requirement) -> bool:
     """Whether the installed version is in the range."""
-    name, specifier = requirement.name, requirement.specifier  # type: ignore[attr-defined]
-    found = version_of(name)
-    return found is not None and bool(specifier.contains(found, prereleases=True))
+    found = version_of(requirement.name)
+    return found is not None and requirement.specifier.contains(found, prereleases=True)
 
 
-def extra_finding(extra: str, requirements: list) -> Finding:  # type: ignore[type-arg]
+def extra_finding(extra: str, requirements: Sequence[Requirement]) -> Finding:
     """Whether the packages of an extra are there."""
     lacking = [one.name for one in requirements if not fits(one)]
     there = ", ".join(f"{one.name} {version_of(one.name)}" for one in requirements if one.name not in lacking)

@@ -84,7 +84,10 @@ def reward_block(method: Method, facts: DataFacts, reward: str | None) -> Noted:
         judge = {"class_path": "lightning_gfn.rewards.function.FunctionReward", "init_args": arguments}
     if not method.tempered:
         return Noted(judge, "1 for a right answer, 0 for a wrong one" if reward is None else "your function's value")
-    terms = {"likelihood": {"reward": LIKELIHOOD, "temperature": 0.9}, "answer": {"reward": judge}}
+    terms: dict[str, dict[str, Any]] = {
+        "likelihood": {"reward": LIKELIHOOD, "temperature": 0.9},
+        "answer": {"reward": judge},
+    }
     if reward is None:
         terms["answer"]["weight"] = 5.0
     node = {"class_path": "lightning_gfn.rewards.weighted_sum.SumReward", "init_args": {"terms": terms}}

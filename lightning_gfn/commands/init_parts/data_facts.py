@@ -210,8 +210,8 @@ def preference_facts(path: str, guessed: Guess, chat: bool) -> DataFacts:
     """Pairs or judged completions, and their prompts as the problems that are sampled in a test."""
     if "prompt" not in guessed.columns:
         raise ValueError(
-            f"{path}: pairs without a column 'prompt' can be trained on, but there is nothing to test: write the prompts "
-            "into a column, or see datamodules.preference.PreferenceDataModule, whose `problems` names a data set"
+            f"{path}: pairs without a column 'prompt' can be trained on, but leave nothing to test: write the prompts "
+            "into a column, or write the configuration by hand after experiments/math/dpo.yaml"
         )
     problems = {
         "path": path,

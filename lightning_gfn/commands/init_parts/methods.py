@@ -127,31 +127,44 @@ def check_method(name: str, kind: Kind, *, answered: bool, solved: bool, reward:
     Raises:
         ValueError: says what is missing, and what would do.
     """
+    fault = unfit(name, kind, reward) or lacking(name, kind, answered=answered, solved=solved, reward=reward)
+    if fault is not None:
+        raise ValueError(fault)
+
+
+def unfit(name: str, kind: Kind, reward: bool) -> str | None:
+    """Why a method cannot use rows of a kind; None if it can."""
     method = METHODS[name]
     pairs = kind in ("preferences", "labels")
-    fault = None
     if method.needs in ("pairs", "labels") and not pairs:
-        fault = (
+        return (
             f"--method {name} trains on rows with prompt, chosen, rejected (or completion, label), and the file has "
             "none: lightning-gfn pairs makes them of samples; or take --method vargrad, grpo or sft"
         )
-    elif method.needs == "pairs" and kind == "labels":
-        fault = f"--method {name} trains on pairs, and the file has single completions with a label: --method kto"
-    elif method.needs == "verdicts" and pairs:
-        fault = f"--method {name} samples and needs answers to judge by, and the file holds {kind}: --method dpo or kto"
-    elif kind == "theorems" and not method.samples:
-        fault = f"--method {name} needs traced tactics, and the file holds statements: --method vargrad, tb or grpo"
-    elif kind == "theorems" and (reward or method.prefixes):
-        fault = f"--method {name}: proofs are judged by Lean at their end; take --method vargrad, tb or grpo"
-    elif method.needs == "verdicts" and kind != "theorems" and not answered and not reward:
-        fault = (
+    if method.needs == "pairs" and kind == "labels":
+        return f"--method {name} trains on pairs, and the file has single completions with a label: --method kto"
+    if method.needs in ("verdicts", "solutions") and pairs:
+        return (
+            f"--method {name} wants questions with answers or solutions, and the file holds {kind}: --method dpo or kto"
+        )
+    if kind == "theorems" and not method.samples:
+        return f"--method {name} needs traced tactics, and the file holds statements: --method vargrad, tb or grpo"
+    if kind == "theorems" and (reward or method.prefixes):
+        return (
+            f"--method {name}: proofs are judged by Lean, at their end: --method vargrad, tb or grpo, and no --reward"
+        )
+    return None
+
+
+def lacking(name: str, kind: Kind, *, answered: bool, solved: bool, reward: bool) -> str | None:
+    """What a method needs and the rows do not have; None if nothing."""
+    needs = METHODS[name].needs
+    if needs == "verdicts" and kind != "theorems" and not answered and not reward:
+        return (
             f"--method {name} needs to know which completions are right, and no answer was found: name its column "
             "(--columns answer=COLUMN), a reward function (--reward file.py:function)"
             + (", or take --method sft" if solved else "")
         )
-    elif method.needs == "solutions" and not solved:
-        fault = (
-            f"--method {name} trains on solutions, and the file has none: name their column (--columns solution=COLUMN)"
-        )
-    if fault is not None:
-        raise ValueError(fault)
+    if needs == "solutions" and not solved:
+        return f"--method {name} trains on solutions, and the file has none: --columns solution=COLUMN names them"
+    return None

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from lightning_gfn.commands.asking.policies import first_line, model_config
+from lightning_gfn.commands.asking.policies import first_line, model_config, tokenizer_home
 from lightning_gfn.commands.asking.sources import ModelSource, find_source
 
 CAUSAL = "lightning_gfn.policies.causal_lm.CausalLM"
@@ -97,16 +97,6 @@ def exported(source: ModelSource) -> ModelSource:
             f"lightning-gfn fit --config {run / 'config.yaml'} --if_exists resume"
         )
     return ModelSource(source.name, pretrained=str(run / "model"), run=run, config=source.config)
-
-
-def tokenizer_home(name: str) -> str:
-    """Where the tokenizer of a model is: of an adapter without one of its own, at its base."""
-    from lightning_gfn.policies.models.adapters import base_of_adapter, is_adapter_folder
-
-    folder = Path(name).expanduser()
-    if folder.is_dir() and is_adapter_folder(folder) and not (folder / "tokenizer_config.json").is_file():
-        return base_of_adapter(folder)
-    return name
 
 
 def count_parameters(config: Any, is_seq2seq: bool) -> int:

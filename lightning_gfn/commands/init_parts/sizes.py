@@ -5,9 +5,9 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
-from lightning_gfn.commands.doctor_parts.machine import GIB, Device
+from lightning_gfn.commands.doctor_parts.machine import GIB, Device, products_per_second
+from lightning_gfn.commands.init_parts.data_facts import DataFacts
 from lightning_gfn.commands.init_parts.model_facts import ModelFacts
 
 MEASURED = 20_000
@@ -19,6 +19,8 @@ THEOREM_PROMPT, TACTIC = 640, 64
 """Tokens of a state as ``ProofPrompt`` cuts it (bytes at worst), and of a tactic."""
 ROOM = 1.25
 """Completions that are sampled may be so much longer than reference solutions."""
+FIRST_TRY_SECONDS = 600
+"""What the steps of a first try may take, roughly."""
 LEAST_SAMPLED = 128
 """Tokens that a model may always use to answer in its own words."""
 LARGE = 50_000_000
@@ -58,6 +60,7 @@ class Sizes:
         max_steps: optimiser steps of a first try.
         max_test: problems of the test.
         lora: only an adapter is trained.
+        seconds: rough estimate of an optimiser step; None if nothing was measured.
         note: what the sizes rest on.
     """
 
@@ -66,6 +69,7 @@ class Sizes:
     max_steps: int
     max_test: int
     lora: bool
+    seconds: float | None
     note: str
 
 
@@ -80,38 +84,36 @@ def rounded(value: float) -> int:
     return max(STEP, math.ceil(value / STEP) * STEP)
 
 
-def measure_lengths(model: ModelFacts, prompts: Sequence[str], solutions: Sequence[str], *, samples: bool) -> Lengths:
+def measured_speed(device: Device) -> float | None:
+    """Floating-point operations a second of a processor in float32; None for GPUs, which are not waited for."""
+    import torch
+
+    return products_per_second(torch.float32) if device.kind == "cpu" else None
+
+
+def measure_lengths(model: ModelFacts, facts: DataFacts, *, samples: bool) -> Lengths:
     """Lengths by quantiles of the file, within the positions of the model.
+
+    Every prompt of the file is to fit; of reference solutions nearly all.
 
     Args:
         model: whose tokens are counted.
-        prompts: all of them; every one is to fit.
-        solutions: reference solutions; may be empty.
+        facts: of the data.
         samples: completions are sampled, and may be longer than solutions.
 
     Raises:
         ValueError: the longest prompt leaves the model no room to answer.
     """
+    if facts.guessed.kind == "theorems":
+        return theorem_lengths(model)
+    prompts = [one.prompt for one in (*facts.train, *facts.test, *facts.examples)]
     lengths = [len(model.codec.encode_prompt(prompt)) for prompt in prompts[:MEASURED]]
     longest = max(lengths)
     max_prompt = rounded(longest)
     prompt_note = (
         f"the longest of {len(prompts)} prompts has {longest} tokens, half have at most {quantile(lengths, 0.5)}"
     )
-    if solutions:
-        sizes = [len(model.codec.encode_completion(text)) for text in solutions[:MEASURED]]
-        share, room = (0.95, ROOM) if samples else (1.0, 1.0)
-        reached = quantile(sizes, share)
-        max_new = max(rounded(reached * room + 1), LEAST_SAMPLED if samples else 0)
-        covered = (
-            f"{share:.0%} of {len(solutions)} solutions have" if samples else f"all {len(solutions)} solutions have"
-        )
-        new_note = f"{covered} at most {reached} tokens" + (
-            ", a quarter more for the model's own words" if samples else ""
-        )
-    else:
-        max_new = DEFAULT_NEW_TOKENS
-        new_note = "the file has no solutions to measure; raise it if samples are cut (train/truncated_share)"
+    max_new, new_note = new_tokens(model, facts.solutions, samples=samples)
     if model.positions is not None and not model.is_seq2seq and max_prompt + max_new > model.positions:
         max_new = model.positions - max_prompt
         new_note = f"what the {model.positions} positions of the model leave"
@@ -120,6 +122,18 @@ def measure_lengths(model: ModelFacts, prompts: Sequence[str], solutions: Sequen
                 f"a prompt has {longest} tokens, and the model only {model.positions} positions: shorten it"
             )
     return Lengths(max_prompt, max_new, prompt_note, new_note)
+
+
+def new_tokens(model: ModelFacts, solutions: Sequence[str], *, samples: bool) -> tuple[int, str]:
+    """Tokens of the longest completion, and where the number comes from."""
+    if not solutions:
+        return DEFAULT_NEW_TOKENS, "the file has no solutions to measure; raise it if many samples are cut"
+    sizes = [len(model.codec.encode_completion(text)) for text in solutions[:MEASURED]]
+    share, room = (0.95, ROOM) if samples else (1.0, 1.0)
+    reached = quantile(sizes, share)
+    covered = f"{share:.0%} of {len(solutions)} solutions have at most {reached} tokens"
+    most = max(rounded(reached * room + 1), LEAST_SAMPLED if samples else 0)
+    return most, covered + ("; a model's own words may take a quarter more, and 128" if samples else "")
 
 
 def theorem_lengths(model: ModelFacts) -> Lengths:
@@ -131,7 +145,25 @@ def theorem_lengths(model: ModelFacts) -> Lengths:
     return Lengths(longest, TACTIC, note, "of one tactic; a proof has up to proving.max_steps of them")
 
 
-def fitting_sizes(model: ModelFacts, device: Device, lengths: Lengths, rows: int, *, samples: bool) -> Sizes:
+def step_seconds(model: ModelFacts, lengths: Lengths, rows: int, speed: float, *, samples: bool) -> float:
+    """Rough time of an optimiser step: 2 operations a parameter and token to read, 6 to learn, and decoding one token
+    at a time at a quarter of the speed.
+
+    Args:
+        model: its size.
+        lengths: of prompts and completions.
+        rows: of a training batch.
+        speed: floating-point operations a second.
+        samples: the method samples and scores under a reference.
+    """
+    tokens = lengths.max_prompt + lengths.max_new
+    work = 6 * tokens + (2 * tokens + 2 * 4 * lengths.max_new if samples else 0)
+    return rows * work * model.parameters / speed
+
+
+def fitting_sizes(
+    model: ModelFacts, device: Device, lengths: Lengths, rows: int, *, samples: bool, speed: float | None
+) -> Sizes:
     """Batches and steps for a first try on a machine.
 
     Args:
@@ -140,6 +172,7 @@ def fitting_sizes(model: ModelFacts, device: Device, lengths: Lengths, rows: int
         lengths: of prompts and completions.
         rows: training rows.
         samples: the method draws several completions of each problem.
+        speed: floating-point operations a second; None if nobody measured.
     """
     count, memory = model.parameters, 0.8 * device.memory
     lora = count * BYTES_PER_PARAMETER > memory
@@ -153,14 +186,17 @@ def fitting_sizes(model: ModelFacts, device: Device, lengths: Lengths, rows: int
     total = min(fitting, wanted)
     num_samples = max(2, min(num_samples, total)) if samples else 1
     batch_size = max(1, min(total // num_samples, rows))
-    short = "" if static < memory else " It is unlikely to fit: take a smaller model, or a GPU."
+    taken = batch_size * num_samples
+    seconds = step_seconds(model, lengths, taken, speed, samples=samples) if speed is not None else None
+    how = "an adapter (LoRA) on a bfloat16 base" if lora else "all weights are trained"
     note = (
-        f"{count / 1e6:.0f} million parameters, {device.memory / GIB:.0f} GiB free ({device.kind}, {device.name}): "
-        + ("an adapter (LoRA) on a bfloat16 base" if lora else "all weights are trained")
-        + f"; about {fitting} rows of {tokens} tokens fit, {batch_size * num_samples} are taken.{short}"
+        f"{count / 1e6:.3g} million parameters, {device.memory / GIB:.0f} GiB free ({device.kind}, {device.name}): "
+        f"{how}; about {fitting} rows of {tokens} tokens fit, {taken} are taken."
+        + ("" if static < memory else " It is unlikely to fit: take a smaller model, or a GPU.")
+        + (f" A step may take {seconds:.2g} seconds here." if seconds is not None else "")
     )
-    steps, tests = (20, 16) if slow else (200, 128)
-    return Sizes(batch_size, num_samples, steps, tests, lora, note)
+    steps = 200 if seconds is None else int(min(200, max(10, FIRST_TRY_SECONDS / seconds)))
+    return Sizes(batch_size, num_samples, steps, 16 if slow else 128, lora, seconds, note)
 
 
 def learning_rate(model: ModelFacts, sizes: Sizes, method: str) -> float:
@@ -170,8 +206,3 @@ def learning_rate(model: ModelFacts, sizes: Sizes, method: str) -> float:
     if sizes.lora:
         return 1e-4 if method == "sft" else 1e-5
     return 3e-5 if method == "sft" else 5e-6
-
-
-def prompts_of(facts: Any) -> list[str]:
-    """Every prompt that training or the test will read."""
-    return [one.prompt for one in (*facts.train, *facts.test, *facts.examples)]

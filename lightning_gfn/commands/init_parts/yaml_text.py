@@ -9,6 +9,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from lightning_gfn.commands.asking.shown import printable
+
 WIDTH = 118
 LONGEST_FLOW = 84
 """Characters up to which a mapping stands on one line."""
@@ -27,11 +29,6 @@ class Noted:
 
     value: Any
     note: str = ""
-
-
-def printable(text: str) -> str:
-    """The text without characters that no comment may hold, or that would steer a terminal."""
-    return "".join(letter if letter.isprintable() else " " for letter in text)
 
 
 def remark(text: str, indent: str = "") -> list[str]:
