@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+from lightning_gfn.answers.extraction import check_style
 from lightning_gfn.commands.asking.classes import build, class_at
 from lightning_gfn.commands.asking.columns import NUMBER, guess_style
 from lightning_gfn.commands.asking.file_rows import PROBLEM_FILE, column_settings, guess_file
@@ -39,6 +40,9 @@ def form_of(source: ModelSource, options: argparse.Namespace, *, has_chat: bool)
         source: the model.
         options: ``prompt_template``, ``chat``, ``system_prompt`` and ``answer_style``, None where not given.
         has_chat: the tokenizer has a chat template.
+
+    Raises:
+        ValueError: the answer style is unknown, or a class of the run's data cannot be imported.
     """
     block = source.data_block
     while isinstance(inner := section(block, "init_args").get("problems"), Mapping):
@@ -48,7 +52,10 @@ def form_of(source: ModelSource, options: argparse.Namespace, *, has_chat: bool)
     else:
         form = Form("{question}" if has_chat else "{question}\n", "on" if has_chat else "off", None, None)
     names = ("prompt_template", "chat", "system_prompt", "answer_style")
-    return replace(form, **{name: value for name in names if (value := getattr(options, name)) is not None})
+    found = replace(form, **{name: value for name in names if (value := getattr(options, name)) is not None})
+    if found.answer_style is not None:
+        check_style(found.answer_style)
+    return found
 
 
 def form_of_data(block: Mapping[str, Any]) -> Form:

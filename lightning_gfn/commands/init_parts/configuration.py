@@ -110,7 +110,7 @@ def model_block(
     if facts.guessed.kind == "theorems":
         settings["proving"] = PROVING
     lr = learning_rate(model, sizes, name)
-    settings["optimizer"] = {"lr": lr, "warmup_steps": 5}
+    settings["optimizer"] = {"lr": lr, "warmup_steps": min(5, sizes.max_steps // 4)}
     shown = max(4, sizes.num_samples)
     settings["evaluation"] = {"num_samples": Noted(shown, "completions of each test problem"), "max_rows": 64}
     return {"class_path": method.module, "init_args": settings}

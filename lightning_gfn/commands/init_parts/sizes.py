@@ -19,6 +19,10 @@ THEOREM_PROMPT, TACTIC = 640, 64
 """Tokens of a state as ``ProofPrompt`` cuts it (bytes at worst), and of a tactic."""
 ROOM = 1.25
 """Completions that are sampled may be so much longer than reference solutions."""
+LEAST_STEPS, MOST_STEPS = 5, 200
+"""Optimiser steps of a first try."""
+REACHED = 0.5
+"""Share of the measured speed that a model reaches."""
 FIRST_TRY_SECONDS = 600
 """What the steps of a first try may take, roughly."""
 LEAST_SAMPLED = 128
@@ -158,7 +162,7 @@ def step_seconds(model: ModelFacts, lengths: Lengths, rows: int, speed: float, *
     """
     tokens = lengths.max_prompt + lengths.max_new
     work = 6 * tokens + (2 * tokens + 2 * 4 * lengths.max_new if samples else 0)
-    return rows * work * model.parameters / speed
+    return rows * work * model.parameters / (REACHED * speed)
 
 
 def fitting_sizes(
@@ -193,9 +197,9 @@ def fitting_sizes(
         f"{count / 1e6:.3g} million parameters, {device.memory / GIB:.0f} GiB free ({device.kind}, {device.name}): "
         f"{how}; about {fitting} rows of {tokens} tokens fit, {taken} are taken."
         + ("" if static < memory else " It is unlikely to fit: take a smaller model, or a GPU.")
-        + (f" A step may take {seconds:.2g} seconds here." if seconds is not None else "")
+        + (f" A step may take about {max(1.0, seconds):.0f} s here." if seconds is not None else "")
     )
-    steps = 200 if seconds is None else int(min(200, max(10, FIRST_TRY_SECONDS / seconds)))
+    steps = MOST_STEPS if seconds is None else int(min(MOST_STEPS, max(LEAST_STEPS, FIRST_TRY_SECONDS / seconds)))
     return Sizes(batch_size, num_samples, steps, 16 if slow else 128, lora, seconds, note)
 
 
