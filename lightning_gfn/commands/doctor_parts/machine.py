@@ -51,19 +51,19 @@ def available_cores() -> int:
 
 
 def available_memory() -> int:
-    """Bytes of memory that are free for this process, its control group considered; 0 if nobody knows."""
-    rows = dict(line.split(":", 1) for line in read_text("/proc/meminfo").splitlines() if ":" in line)
-    free = int(rows["MemAvailable"].split()[0]) * 1024 if "MemAvailable" in rows else total_memory()
+    """Bytes of memory that are free for this process, its control group considered."""
+    import psutil
+
+    free = int(psutil.virtual_memory().available)
     limit, used = (read_text(f"/sys/fs/cgroup/memory.{name}").strip() for name in ("max", "current"))
-    return min(free, int(limit) - int(used)) if limit.isdigit() and used.isdigit() else free
+    return min(free, max(0, int(limit) - int(used))) if limit.isdigit() and used.isdigit() else free
 
 
 def total_memory() -> int:
-    """Bytes of memory of the machine; 0 if nobody knows."""
-    try:
-        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    except (AttributeError, ValueError, OSError):
-        return 0
+    """Bytes of memory of the machine."""
+    import psutil
+
+    return int(psutil.virtual_memory().total)
 
 
 def read_text(path: str) -> str:
