@@ -64,6 +64,13 @@ def test_what_nobody_can_guess_says_how_to_name_it() -> None:
         guess(rows(question=ASKS), {"question": "questoin"})
 
 
+def test_theorems_in_other_forms_are_told_where_they_belong() -> None:
+    with pytest.raises(ValueError, match="leandojo_sft.yaml"):
+        guess(rows(url="u", full_name="A.b", traced_tactics=([],) * 3))
+    with pytest.raises(ValueError, match="whole Lean declarations"):
+        guess(rows(name="a", formal_statement="theorem a : True := by sorry", split="test"))
+
+
 def test_named_columns_win() -> None:
     found = guess(rows(question=ASKS, task=ASKS, gold=("3", "12", "9")), {"question": "task"})
     assert found.columns == {"question": "task", "answer": "gold"} and found.why["question"] == "you named it"

@@ -185,6 +185,13 @@ def test_a_broken_checkpoint_is_one_line(small: Path, capsys: pytest.CaptureFixt
     assert error.startswith("lightning-gfn sample: run/checkpoints/last.ckpt cannot be read as a checkpoint")
 
 
+def test_a_device_that_is_not_here_is_one_line(small: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for device in ("cuda:99", "toaster"):
+        assert cli.main(["sample", "small", "x", "--device", device]) == 2
+        error = capsys.readouterr().err
+        assert f"--device {device} cannot be used here" in error and len(error.splitlines()) == 1
+
+
 def test_a_run_without_a_policy_says_so(small: Path) -> None:
     (small / "run").mkdir()
     (small / "run" / "config.yaml").write_text("model: {class_path: x.RewardModelModule, init_args: {}}")

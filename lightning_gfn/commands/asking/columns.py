@@ -19,6 +19,13 @@ NAMES: Mapping[str, tuple[str, ...]] = {
 STYLES = ("gsm8k", "math", "metamath")
 PATTERNS = ("Final answer: (.+)", "Answer: (.+)", "ANSWER: (.+)", "A: (.+)", "the answer is (.+)")
 """Ways of writing the answer that have no name of their own, tried on the solutions of a file."""
+OTHER_FORMS: Mapping[str, str] = {
+    "traced_tactics": "these are theorems traced by LeanDojo, which datamodules.leandojo.LeanDojoBenchmark4 reads: begin "
+    "with experiments/lean/leandojo_sft.yaml and --data.init_args.path",
+    "formal_statement": "these are whole Lean declarations; write name and what follows it apart, "
+    '{"name": "t", "statement": "(p : Prop) (hp : p) : p"}',
+}
+"""Columns of files that hold something else than questions, and what to do with them."""
 NUMBER = re.compile(r"\s*[-−+]?[$€£]?\s*[0-9][0-9,. ]*(?:/[0-9]+)?\s*%?\s*")
 SHORT, LONG = 40, 15
 """Characters that an answer has at most on average, and a question at least."""
@@ -170,6 +177,8 @@ def problem_columns(columns: Mapping[str, Column], given: Mapping[str, str]) -> 
         elif len(ranked) > 1 and ranked[1][0][0] > 0:
             unclear.append(f"{part} may also be {ranked[1][1].name!r}")
     if "question" not in chosen:
+        if (form := next((name for name in OTHER_FORMS if name in columns), None)) is not None:
+            raise ValueError(OTHER_FORMS[form])
         raise ValueError(
             f"no column looks like a question: the rows have {', '.join(map(repr, columns))}; name it: "
             "--columns question=COLUMN"

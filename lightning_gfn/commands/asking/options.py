@@ -81,6 +81,7 @@ def run_asking(name: str, work: Callable[[Sequence[str]], int], args: Sequence[s
     from lightning_gfn.lean_interfaces import BackendFault, BackendUnavailable
 
     logging.getLogger("lightning.pytorch.utilities.rank_zero").setLevel(logging.WARNING)
+    logging.getLogger("huggingface_hub").setLevel(logging.ERROR)  # it tells of every attempt to reach the hub
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of data and libraries; what a command finds it says itself
         try:

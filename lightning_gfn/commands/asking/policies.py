@@ -5,10 +5,13 @@ from __future__ import annotations
 import sys
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from lightning_gfn.commands.asking.classes import class_at
 from lightning_gfn.commands.asking.sources import ModelSource
+
+if TYPE_CHECKING:
+    import torch
 
 LONGEST_PROMPT = 4096
 """Tokens of a prompt where the model itself has no limit."""
@@ -27,18 +30,43 @@ def load_policy(source: ModelSource, *, max_new_tokens: int | None = None, devic
     Raises:
         ValueError: settings or weights do not fit each other, or the model cannot be had.
     """
-    import torch
     from transformers.utils import logging
 
     logging.disable_progress_bar()
-    target = torch.device(device if device is not None else "cuda" if torch.cuda.is_available() else "cpu")
+    target = usable_device(device)
     print(f"loading {source} …", file=sys.stderr, flush=True)
     try:
         make = policy_of_checkpoint if source.checkpoint is not None else policy_of_model
         policy = make(source, max_new_tokens)
         return policy.to(target).eval()
     except (OSError, RuntimeError) as error:
-        raise ValueError(f"{source.name}: {first_line(error)}") from error
+        raise hub_error(source.name, error) from error
+
+
+def usable_device(name: str | None) -> torch.device:
+    """The device of this name; for None the first GPU if there is one, else the CPU.
+
+    Raises:
+        ValueError: there is none of that name here.
+    """
+    import torch
+
+    if name is None:
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+        torch.empty(1, device=device)
+    except (RuntimeError, AssertionError) as error:
+        raise ValueError(f"--device {name} cannot be used here: {first_line(error)}") from error
+    return device
+
+
+def hub_error(name: str, error: BaseException) -> ValueError:
+    """What is said where a model cannot be read, or not be had from the hub."""
+    hint = ""
+    if not Path(name).expanduser().exists():
+        hint = ". A model of the hub needs a network once; lightning-gfn model list shows those that do without"
+    return ValueError(f"{name}: {first_line(error).rstrip('.')}{hint}")
 
 
 def first_line(error: BaseException) -> str:
@@ -103,7 +131,7 @@ def has_chat_template(source: ModelSource) -> bool:
             return False
         return bool(load_tokenizer(tokenizer_home(source.pretrained)).chat_template)
     except (OSError, KeyError) as error:
-        raise ValueError(f"{source.name}: {first_line(error)}") from error
+        raise hub_error(source.name, error) from error
 
 
 def run_lengths(source: ModelSource) -> dict[str, int]:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from lightning_gfn.commands.asking.policies import first_line, model_config, tokenizer_home
+from lightning_gfn.commands.asking.policies import hub_error, model_config, tokenizer_home
 from lightning_gfn.commands.asking.sources import ModelSource, find_source
 
 CAUSAL = "lightning_gfn.policies.causal_lm.CausalLM"
@@ -67,7 +67,7 @@ def look_at_model(name: str) -> ModelFacts:
         config = model_config(source.pretrained)
         tokenizer = load_tokenizer(tokenizer_home(source.pretrained))
     except (OSError, KeyError) as error:
-        raise ValueError(f"--model {name}: {first_line(error)}") from error
+        raise hub_error(name, error) from error
     is_seq2seq = bool(getattr(config, "is_encoder_decoder", False))
     text = config.get_text_config()
     return ModelFacts(
