@@ -20,8 +20,8 @@ STYLES = ("gsm8k", "math", "metamath")
 PATTERNS = ("Final answer: (.+)", "Answer: (.+)", "ANSWER: (.+)", "A: (.+)", "the answer is (.+)")
 """Ways of writing the answer that have no name of their own, tried on the solutions of a file."""
 OTHER_FORMS: Mapping[str, str] = {
-    "traced_tactics": "these are theorems traced by LeanDojo, which datamodules.leandojo.LeanDojoBenchmark4 reads: begin "
-    "with experiments/lean/leandojo_sft.yaml and --data.init_args.path",
+    "traced_tactics": "these are theorems traced by LeanDojo, which datamodules.leandojo.LeanDojoBenchmark4 reads: "
+    "begin with experiments/lean/leandojo_sft.yaml and --data.init_args.path",
     "formal_statement": "these are whole Lean declarations; write name and what follows it apart, "
     '{"name": "t", "statement": "(p : Prop) (hp : p) : p"}',
 }

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import argparse
+import logging
+import os
 import sys
 import warnings
 from collections.abc import Callable, Sequence
@@ -76,12 +78,10 @@ def run_asking(name: str, work: Callable[[Sequence[str]], int], args: Sequence[s
         work: takes the arguments and returns the exit status.
         args: of the command.
     """
-    import logging
-
     from lightning_gfn.lean_interfaces import BackendFault, BackendUnavailable
 
     logging.getLogger("lightning.pytorch.utilities.rank_zero").setLevel(logging.WARNING)
-    logging.getLogger("huggingface_hub").setLevel(logging.ERROR)  # it tells of every attempt to reach the hub
+    os.environ.setdefault("HF_HUB_VERBOSITY", "error")  # else it tells of every attempt to reach the hub
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of data and libraries; what a command finds it says itself
         try:
