@@ -38,6 +38,7 @@ def rows(**columns: Any) -> list[dict[str, Any]]:
          {"question": "question", "solution": "rationale", "answer": "final_answer"}, set()),
         (rows(prompt=([TALK[0]],) * 3, completion=([TALK[1]],) * 3), "problems",
          {"question": "prompt", "solution": "completion"}, set()),
+        (rows(problem=WORK, text=ASKS), "problems", {"question": "text", "solution": "problem"}, {"solution"}),
         (rows(messages=(TALK,) * 3), "messages", {"messages": "messages"}, set()),
         (rows(prompt=ASKS, chosen=WORK, rejected=WORK), "preferences",
          {"prompt": "prompt", "chosen": "chosen", "rejected": "rejected"}, set()),
