@@ -92,7 +92,7 @@ def measured_speed(device: Device) -> float | None:
     """Floating-point operations a second of a processor in float32; None for GPUs, which are not waited for."""
     import torch
 
-    return products_per_second(torch.float32) if device.kind == "cpu" else None
+    return products_per_second(torch.float32) * torch.get_num_threads() if device.kind == "cpu" else None
 
 
 def measure_lengths(model: ModelFacts, facts: DataFacts, *, samples: bool) -> Lengths:
