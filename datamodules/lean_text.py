@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 
@@ -92,7 +93,7 @@ class LeanText(TheoremDataModule):
             )
         if split == "val" and not self.val_fraction:
             return []
-        return [one for one in self.all_theorems() if self.split_of(one) == split]
+        return [one for one in self.all_theorems if self.split_of(one) == split]
 
     def split_of(self, one: TracedTheorem) -> Split:
         """The split of a theorem, by a hash of its statement."""
@@ -100,8 +101,9 @@ class LeanText(TheoremDataModule):
         in_train = share < self.train_fraction
         return "train" if in_train else "val" if share < self.train_fraction + self.val_fraction else "test"
 
+    @cached_property
     def all_theorems(self) -> list[TracedTheorem]:
-        """The theorems of every row.
+        """The theorems of every row, read once for all splits.
 
         Raises:
             ValueError: a row is malformed and ``on_bad_row`` is "error".

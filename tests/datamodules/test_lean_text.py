@@ -126,3 +126,11 @@ def test_shares_to_train_and_validate_on(tmp_path: Path) -> None:
 def test_shares_leave_something_to_test(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="leave something to test"):
         LeanText(write(tmp_path, ROW), train_fraction=0.7, val_fraction=0.3)
+
+
+def test_rows_are_read_and_counted_once_for_all_splits(tmp_path: Path) -> None:
+    rows = [{"name": f"t{n}", "statement": f": {n} = {n}"} for n in range(40)] + [{"name": "bad"}]
+    data = LeanText(write(tmp_path, *rows), train_fraction=0.5, val_fraction=0.2, on_bad_row="skip")
+    with pytest.warns(UserWarning, match="skipped 1 of 41 rows") as found:
+        assert sum(len(data.problems(split)) for split in ("train", "val", "test")) == 40
+    assert len(found) == 1 and data.num_skipped == 1
