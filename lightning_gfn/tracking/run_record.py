@@ -61,18 +61,21 @@ class RunRecord(Callback):
         self.tell(trainer, "resume_at", state["step"], state["due"])
 
     def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Where a resumed fit had nothing left to do: a test that follows logs at the step that training ended with."""
+        """Where a resumed fit had nothing left to do: a test that follows logs at the step and epoch it ended with."""
         if self.loaded is not None:
             trainer.fit_loop.epoch_loop._batches_that_stepped = self.loaded["step"]
+            trainer.fit_loop.epoch_progress.current.completed = self.loaded["epoch"]
             self.on_train_start(trainer, pl_module)
 
     def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
         """Keep the step of the next row, and the row of this step if it is still to be logged."""
         loop = trainer.fit_loop.epoch_loop
         in_batch = loop.batch_progress.current.processed != loop.batch_progress.current.completed
-        steps = (in_batch or trainer.validating) and not loop._should_accumulate()
+        in_epoch = in_batch or trainer.validating
+        steps = in_epoch and not loop._should_accumulate()
         checkpoint[ROWS] = {
             "step": loop._batches_that_stepped + int(steps),
+            "epoch": trainer.current_epoch + int(in_epoch),
             "due": due_row(trainer) if in_batch and steps else None,
         }
         self.tell(trainer, "settle")
