@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from lightning_gfn.tracking.mlflow_sync import Missing
+    from lightning_gfn.tracking.mirror.run_sync import Missing
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -33,7 +33,7 @@ def build_parser() -> argparse.ArgumentParser:
 def main(args: list[str]) -> int:
     """Run the command; 1 if a run could not be sent, 2 if there is no run."""
     options = build_parser().parse_args(args)
-    from lightning_gfn.tracking.mlflow_sync import run_folders
+    from lightning_gfn.tracking.mirror.run_sync import run_folders
 
     try:
         folders = list(dict.fromkeys(folder for path in options.runs for folder in run_folders(path)))
@@ -56,7 +56,7 @@ def synced(folder: Path, options: argparse.Namespace) -> bool:
         folder: the run folder.
         options: of the command.
     """
-    from lightning_gfn.tracking.mlflow_sync import RunSync
+    from lightning_gfn.tracking.mirror.run_sync import RunSync
 
     uri = options.tracking_uri
     try:

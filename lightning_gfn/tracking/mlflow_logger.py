@@ -19,7 +19,7 @@ from lightning.pytorch.utilities.rank_zero import rank_zero_only
 from lightning_gfn.tracking.background import DeliveryQueue
 from lightning_gfn.tracking.disk_logger import DiskLogger, Row, belongs_before
 from lightning_gfn.tracking.keys import clean_metric_key, clean_metrics
-from lightning_gfn.tracking.mlflow_mirror import (
+from lightning_gfn.tracking.mirror.points import (
     figures,
     milliseconds,
     missing_files,

@@ -17,7 +17,7 @@ from mlflow import MlflowClient
 
 from lightning_gfn.tracking import checkpoints
 from lightning_gfn.tracking.disk_logger import MEASURED, DiskLogger, is_of_test
-from lightning_gfn.tracking.mlflow_mirror import points, points_of_run
+from lightning_gfn.tracking.mirror.points import points, points_of_run
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="kills processes at chosen moments")
 Run = Callable[..., int]

@@ -11,7 +11,7 @@ from mlflow import MlflowClient
 from lightning_gfn.commands import sync
 from lightning_gfn.tracking.disk_logger import DiskLogger
 from lightning_gfn.tracking.mlflow_logger import MLflowLogger
-from lightning_gfn.tracking.mlflow_mirror import points, points_of_run
+from lightning_gfn.tracking.mirror.points import points, points_of_run
 from lightning_gfn.tracking.run_folder import RunFolder
 
 

@@ -13,7 +13,7 @@ import yaml
 from lightning_gfn.tracking.disk_logger import DiskLogger, belongs_before
 from lightning_gfn.tracking.keys import clean_metric_key
 from lightning_gfn.tracking.mlflow_logger import PARAMS_PER_CALL, MLflowLogger
-from lightning_gfn.tracking.mlflow_mirror import (
+from lightning_gfn.tracking.mirror.points import (
     Point,
     Row,
     kept_files,
