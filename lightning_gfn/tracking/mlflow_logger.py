@@ -20,7 +20,10 @@ from lightning_gfn.tracking.background import DeliveryQueue
 from lightning_gfn.tracking.disk_logger import DiskLogger, Row, belongs_before
 from lightning_gfn.tracking.keys import clean_metric_key, clean_metrics
 from lightning_gfn.tracking.mirror.points import (
+    METRICS_PER_CALL,
+    NOTE,
     figures,
+    headline,
     milliseconds,
     missing_files,
     missing_points,
@@ -48,7 +51,6 @@ if TYPE_CHECKING:
 
 LOG = logging.getLogger(__name__)
 PARAMS_PER_CALL = 100
-METRICS_PER_CALL = 1000
 
 
 @dataclass(frozen=True)
@@ -234,6 +236,8 @@ class MLflowLogger(Logger):
             self._held = []
         if self._queue is None:
             return
+        if self._disk is not None and (note := headline(self._disk.rows())):
+            self._queue.put(Entry(tags={NOTE: note}))
         if self._queue.num_dropped and self._disk is not None:
             self._mirror_all()
         if self.folder is not None:

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 ROWS = "rows"
 
+
 class RunRecord(Callback):
     """Writes the configuration into the run folder and tells the loggers parameters, tags and where training goes on.
 
@@ -70,7 +71,7 @@ class RunRecord(Callback):
     def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
         """Keep the step of the next row, and the row of this step if it is still to be logged."""
         loop = trainer.fit_loop.epoch_loop
-        in_batch = loop.batch_progress.current.processed != loop.batch_progress.current.completed
+        in_batch = loop.batch_progress.current.ready != loop.batch_progress.current.completed
         in_epoch = in_batch or trainer.validating
         steps = in_epoch and not loop._should_accumulate()
         checkpoint[ROWS] = {

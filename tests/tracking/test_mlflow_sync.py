@@ -10,8 +10,8 @@ from mlflow import MlflowClient
 
 from lightning_gfn.commands import sync
 from lightning_gfn.tracking.disk_logger import DiskLogger
-from lightning_gfn.tracking.mlflow_logger import MLflowLogger
 from lightning_gfn.tracking.mirror.points import points, points_of_run
+from lightning_gfn.tracking.mlflow_logger import MLflowLogger
 from lightning_gfn.tracking.run_folder import RunFolder
 
 
@@ -83,7 +83,9 @@ def test_server_that_comes_after_the_end_gets_everything_once(
         run = client.get_run(json.loads((folder / "run.json").read_text())["mlflow"]["run_id"])
         assert run.info.status == "FINISHED" and run.data.params["seed_everything"] == "3"
         assert run.data.tags["method"] == "subtb" and run.data.tags["note"] == "mine"
-        assert [file.path for file in client.list_artifacts(run.info.run_id, "results")] == ["results/test_metrics.json"]
+        assert [file.path for file in client.list_artifacts(run.info.run_id, "results")] == [
+            "results/test_metrics.json"
+        ]
     assert sync.main(["study"]) == 0
     assert capsys.readouterr().out == "[1/2] study/one: up to date\n[2/2] study/two: up to date\n"
     assert len(client.search_runs([client.get_experiment_by_name("late").experiment_id])) == 2
@@ -98,9 +100,7 @@ def test_resume_sends_what_the_server_missed(uri: str, tmp_path: Path) -> None:
     assert [row["step"] for row in DiskLogger(folder).rows()] == list(range(10))
 
 
-def test_rows_that_a_resume_repeats_are_held_back(
-    uri: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_rows_that_a_resume_repeats_are_held_back(uri: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     folder = with_files(tmp_path / "run")
     logger = train(folder, 0, 5, "failed")
     assert {point[1] for point in points_of_run(MlflowClient(uri), str(logger.run_id))} == {0, 1, 2}

@@ -16,6 +16,11 @@ if TYPE_CHECKING:
 Row = dict[str, Any]
 Point = tuple[str, int, float, int]
 METRICS_PER_CALL = 1000
+NOTE = "mlflow.note.content"  # what MLflow shows as the description of a run
+HEADLINE = re.compile(
+    r"test/(?:solve_rate|(?:pass|maj)_at_\d+|distinct_correct(?:_rouge_0\.7|_proofs)?|solution_paths_found|"
+    r"theorems_proved|rouge\w*|bleu)"
+)
 KEPT_FOLDERS = ("results", "samples", "predictions", "proofs")
 PASSING = re.compile(r"\.partial$|^rank\d+\.jsonl$")
 KEPT_FILES = ("config*.yaml", "budget.json", "warnings.txt")
@@ -29,6 +34,17 @@ def figures(row: Row) -> dict[str, float]:
 def milliseconds(row: Row) -> int:
     """When a row was logged, in milliseconds since 1970."""
     return round(row["time"] * 1000)
+
+
+def headline(rows: Sequence[Row]) -> str:
+    """The figures of the last test that a reader asks for first, as a Markdown table; empty without a test.
+
+    Args:
+        rows: on disk.
+    """
+    latest = {key: value for row in rows for key, value in figures(row).items() if HEADLINE.fullmatch(key)}
+    lines = [f"| {key} | {value:.4g} |" for key, value in latest.items()]
+    return "\n".join(["| figure | value |", "|---|---|", *lines]) if lines else ""
 
 
 def points(rows: Sequence[Row]) -> set[Point]:

@@ -12,10 +12,11 @@ import yaml
 
 from lightning_gfn.tracking.disk_logger import DiskLogger, belongs_before
 from lightning_gfn.tracking.keys import clean_metric_key
-from lightning_gfn.tracking.mlflow_logger import PARAMS_PER_CALL, MLflowLogger
 from lightning_gfn.tracking.mirror.points import (
+    NOTE,
     Point,
     Row,
+    headline,
     kept_files,
     missing_files,
     points,
@@ -23,6 +24,7 @@ from lightning_gfn.tracking.mirror.points import (
     send_files,
     send_points,
 )
+from lightning_gfn.tracking.mlflow_logger import PARAMS_PER_CALL, MLflowLogger
 from lightning_gfn.tracking.mlflow_store import (
     chunks,
     cut,
@@ -130,6 +132,8 @@ class RunSync:
         known = self.folder.read()
         params = flatten_params(self.config)
         tags = {clean_metric_key(key): cut(value) for key, value in known.get("tags", {}).items()}
+        if note := headline(rows):
+            tags[NOTE] = note
         status = known.get("mlflow_status")
         status = status if status in ("FINISHED", "FAILED") else None
         figures, surplus = points(rows), 0
