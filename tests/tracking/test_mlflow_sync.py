@@ -11,6 +11,7 @@ from mlflow import MlflowClient
 from lightning_gfn.commands import sync
 from lightning_gfn.tracking.disk_logger import DiskLogger
 from lightning_gfn.tracking.mirror.points import points, points_of_run
+from lightning_gfn.tracking.mirror.study import write_stages
 from lightning_gfn.tracking.mlflow_logger import MLflowLogger
 from lightning_gfn.tracking.run_folder import RunFolder
 
@@ -131,3 +132,31 @@ def test_refusals_are_lines_with_a_remedy(uri: str, tmp_path: Path, capsys: pyte
     assert sync.main(["run", "--tracking_uri", "http://127.0.0.1:9"]) == 1
     told = capsys.readouterr().err
     assert "Start the server" in told and "Traceback" not in told and len(told.splitlines()) == 3
+
+
+def test_study_is_the_parent_of_its_stages(uri: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """One parent with the comparison, however often it is sent; what builds on what is a tag."""
+    output = tmp_path / "study"
+    ids = {name: str(train(with_files(output / name), 0, 3).run_id) for name in ("sft", "subtb")}
+    (output / "comparison.md").write_text("# Comparison\n")
+    for _ in range(2):
+        write_stages(output, {"sft": [], "subtb": ["sft"]})
+        assert sync.main(["study"]) == 0
+        assert "study: 2 stages and the comparison stand under one run" in capsys.readouterr().out
+    client = MlflowClient(uri)
+    experiment = client.get_run(ids["sft"]).info.experiment_id
+    (parent,) = client.search_runs([experiment], "tags.kind = 'study'")
+    assert [file.path for file in client.list_artifacts(parent.info.run_id)] == ["comparison.md"]
+    tags = client.get_run(ids["subtb"]).data.tags
+    assert tags["mlflow.parentRunId"] == parent.info.run_id and tags["builds_on_runs"] == ids["sft"]
+    assert "builds_on" not in client.get_run(ids["sft"]).data.tags
+
+
+def test_headline_of_a_test_is_the_description(uri: str, tmp_path: Path) -> None:
+    disk, logger = begin(tmp_path / "run")
+    logger.hold_rows(False)
+    disk.log_metrics({"test/pass_at_8": 0.5, "test/pass_at_8_ci95_low": 0.4, "test/solve_rate": 0.25}, 3)
+    logger.finalize("success")
+    tags = MlflowClient(uri).get_run(str(logger.run_id)).data.tags
+    assert tags["mlflow.note.content"].splitlines()[2:] == ["| test/pass_at_8 | 0.5 |", "| test/solve_rate | 0.25 |"]
+    assert tags["mlflow.source.name"].startswith("lightning-gfn") and tags["mlflow.source.type"] == "LOCAL"
