@@ -34,7 +34,7 @@ def main(args: list[str]) -> int:
     """Run the command; 1 if a run could not be sent, 2 if there is no run."""
     options = build_parser().parse_args(args)
     from lightning_gfn.tracking.mirror.run_sync import run_folders
-    from lightning_gfn.tracking.mirror.study import read_stages, send_study
+    from lightning_gfn.tracking.mirror.study import send_study
 
     try:
         folders = list(dict.fromkeys(folder for path in options.runs for folder in run_folders(path)))
@@ -46,8 +46,15 @@ def main(args: list[str]) -> int:
         print(f"[{number}/{len(folders)}] {folder}: ", end="", flush=True)
         failed += not synced(folder, options)
     for path in options.runs if not failed and not options.dry_run else ():
-        if read_stages(path) and (count := send_study(path, options.tracking_uri)):
-            print(f"{path}: {count} stages and the comparison stand under one run")
+        try:
+            if count := send_study(path, options.tracking_uri):
+                print(f"{path}: {count} stages and the comparison stand under one run")
+        except Exception as error:  # whatever a store or server answers
+            print(
+                f"lightning-gfn sync: {path}: the comparison was not sent ({error}); repeat the command",
+                file=sys.stderr,
+            )
+            failed += 1
     if failed:
         print(f"lightning-gfn sync: {failed} of {len(folders)} runs were not brought up to date", file=sys.stderr)
     return int(failed > 0)

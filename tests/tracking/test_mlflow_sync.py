@@ -141,7 +141,7 @@ def test_study_is_the_parent_of_its_stages(uri: str, tmp_path: Path, capsys: pyt
     (output / "comparison.md").write_text("# Comparison\n")
     for _ in range(2):
         write_stages(output, {"sft": [], "subtb": ["sft"]})
-        assert sync.main(["study"]) == 0
+        assert sync.main(["study", "--tracking_uri", "sqlite:///mlflow.db"]) == 0
         assert "study: 2 stages and the comparison stand under one run" in capsys.readouterr().out
     client = MlflowClient(uri)
     experiment = client.get_run(ids["sft"]).info.experiment_id

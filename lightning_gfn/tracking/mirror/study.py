@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lightning_gfn.tracking.mirror.points import sizes_of_artifacts
-from lightning_gfn.tracking.mlflow_store import find_experiment, open_store, prepare_mlflow
+from lightning_gfn.tracking.mlflow_store import absolute_uri, find_experiment, open_store, prepare_mlflow
 from lightning_gfn.tracking.run_folder import RunFolder, replace_text
 
 if TYPE_CHECKING:
@@ -51,7 +51,8 @@ def send_study(output: Path, tracking_uri: str | None = None) -> int | None:
     """
     study = read_stages(output)
     tracked = {name: RunFolder(output / name).read().get("mlflow") for name in study.get("stages", {})}
-    uri = next((one["tracking_uri"] for one in tracked.values() if one), None) if tracking_uri is None else tracking_uri
+    uri = next((one["tracking_uri"] for one in tracked.values() if one), None)
+    uri = absolute_uri(tracking_uri) if tracking_uri is not None else uri
     runs = {name: one for name, one in tracked.items() if one and one["tracking_uri"] == uri}
     if uri is None or not runs:
         return None
