@@ -358,11 +358,7 @@ class MLflowLogger(Logger):
 
     def create_run(self, client: MlflowClient, uri: str) -> str:
         """Make a run and note its id in ``run.json``."""
-        state = source_state()
-        tags = {f"version.{name}": version for name, version in versions().items()}
-        if state is not None:
-            tags |= {"mlflow.source.git.commit": state.revision, "git_dirty": str(state.dirty).lower()}
-        tags |= {"mlflow.source.name": " ".join(["lightning-gfn", *sys.argv[1:2]]), "mlflow.source.type": "LOCAL"}
+        tags = origin(self.folder.read() if self.folder is not None else {})
         experiment = find_experiment(client, self.experiment_name, uri)
         made = None
         if self.folder is not None:
@@ -373,8 +369,26 @@ class MLflowLogger(Logger):
             found = client.search_runs([experiment], f"tags.run_key = '{key}'", max_results=1)
             made = next((run for run in found if run.info.run_id != known_id), None)
         if made is None:  # a kill, or an answer that was lost, can leave one that is not in run.json yet
-            made = client.create_run(experiment, tags={**tags, **self.tags}, run_name=self.run_name)
+            rows = self._disk.rows() if self._disk is not None else []
+            start = milliseconds(rows[0]) if rows else None
+            made = client.create_run(experiment, start, tags={**tags, **self.tags}, run_name=self.run_name)
         run_id = str(made.info.run_id)
         if self.folder is not None:
             self.folder.update(mlflow={"run_id": run_id, "tracking_uri": uri, "experiment_name": self.experiment_name})
         return run_id
+
+
+def origin(record: Mapping[str, Any]) -> dict[str, str]:
+    """Tags that say what made a run: command, code and versions as ``run.json`` has them, or else those of now.
+
+    Args:
+        record: the content of ``run.json``.
+    """
+    state = source_state() if "created" not in record else None
+    revision = record.get("git_revision", state.revision if state is not None else None)
+    dirty = record.get("git_dirty", state.dirty if state is not None else None)
+    commands = [entry["command"] for entry in record.get("commands", [])] or sys.argv[1:2]
+    tags = {f"version.{name}": version for name, version in record.get("versions", versions()).items()}
+    if revision is not None:
+        tags |= {"mlflow.source.git.commit": revision, "git_dirty": str(dirty).lower()}
+    return {**tags, "mlflow.source.name": " ".join(["lightning-gfn", *commands[:1]]), "mlflow.source.type": "LOCAL"}

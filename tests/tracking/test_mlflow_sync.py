@@ -53,7 +53,8 @@ def with_files(folder: Path) -> Path:
     (folder / "results").mkdir(parents=True)
     (folder / "config.yaml").write_text("seed_everything: 3\nmlflow: {experiment_name: late, tags: {note: mine}}\n")
     (folder / "results" / "test_metrics.json").write_text("{}\n")
-    RunFolder(folder).update(tags={"method": "subtb"})
+    made = {"created": "2026-01-01", "git_revision": "abc", "git_dirty": False, "versions": {"torch": "1"}}
+    RunFolder(folder).update(tags={"method": "subtb"}, commands=[{"command": "fit"}], **made)
     return folder
 
 

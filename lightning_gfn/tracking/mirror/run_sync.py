@@ -18,6 +18,7 @@ from lightning_gfn.tracking.mirror.points import (
     Row,
     headline,
     kept_files,
+    milliseconds,
     missing_files,
     points,
     points_of_run,
@@ -116,7 +117,9 @@ class RunSync:
         given: dict[str, Any] = {**(self.config.get("mlflow") or {}), "run_dir": str(path)}
         if tracking_uri is not None:
             given["tracking_uri"] = tracking_uri
+        self.disk = DiskLogger(path)
         self.logger = MLflowLogger(**given)
+        self.logger.follow(self.disk)
         self.uri = self.logger.tracking_uri
         self.client: MlflowClient | None = None
         self.run: Run | None = None
@@ -167,7 +170,8 @@ class RunSync:
         send_points(client, run_id, missing.figures)
         send_files(client, run_id, missing.files)
         if missing.status is not None:
-            client.set_terminated(run_id, missing.status)
+            rows = self.disk.rows()
+            client.set_terminated(run_id, missing.status, milliseconds(rows[-1]) if rows else None)
         return str(run_id)
 
     def forget(self) -> None:
