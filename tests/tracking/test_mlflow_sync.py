@@ -139,6 +139,7 @@ def test_study_is_the_parent_of_its_stages(uri: str, tmp_path: Path, capsys: pyt
     """One parent with the comparison, however often it is sent; what builds on what is a tag."""
     output = tmp_path / "study"
     ids = {name: str(train(with_files(output / name), 0, 3).run_id) for name in ("sft", "subtb")}
+    MlflowClient(uri).log_metric(ids["subtb"], "test/solve_rate", 0.25)
     (output / "comparison.md").write_text("# Comparison\n")
     for _ in range(2):
         write_stages(output, {"sft": [], "subtb": ["sft"]})
@@ -148,6 +149,8 @@ def test_study_is_the_parent_of_its_stages(uri: str, tmp_path: Path, capsys: pyt
     experiment = client.get_run(ids["sft"]).info.experiment_id
     (parent,) = client.search_runs([experiment], "tags.kind = 'study'")
     assert [file.path for file in client.list_artifacts(parent.info.run_id)] == ["comparison.md"]
+    table = parent.data.tags["mlflow.note.content"].splitlines()
+    assert table[0] == "| stage | test/solve_rate |" and table[2:] == ["| sft |  |", "| subtb | 0.25 |"]
     tags = client.get_run(ids["subtb"]).data.tags
     assert tags["mlflow.parentRunId"] == parent.info.run_id and tags["builds_on_runs"] == ids["sft"]
     assert "builds_on" not in client.get_run(ids["sft"]).data.tags

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from lightning_gfn.tracking.mirror.points import sizes_of_artifacts
+from lightning_gfn.tracking.mirror.points import HEADLINE, NOTE, sizes_of_artifacts
 from lightning_gfn.tracking.mlflow_store import absolute_uri, find_experiment, open_store, prepare_mlflow
 from lightning_gfn.tracking.run_folder import RunFolder, replace_text
 
@@ -60,15 +60,19 @@ def send_study(output: Path, tracking_uri: str | None = None) -> int | None:
     client = open_store(uri)
     experiment = find_experiment(client, next(iter(runs.values()))["experiment_name"], uri)
     parent = parent_run(client, experiment, output, study["key"])
+    figures: dict[str, dict[str, float]] = {}
     for name, one in runs.items():
         needs = [need for need in study["stages"][name] if need in runs]
         tags = {"mlflow.parentRunId": parent, "study": output.name}
         if needs:
             tags |= {"builds_on": ", ".join(needs), "builds_on_runs": ", ".join(runs[need]["run_id"] for need in needs)}
-        there = client.get_run(one["run_id"]).data.tags
+        data = client.get_run(one["run_id"]).data
+        there, figures[name] = data.tags, data.metrics
         for key, value in tags.items():
             if there.get(key) != value:
                 client.set_tag(one["run_id"], key, value)
+    if note := stage_table(figures):
+        client.set_tag(parent, NOTE, note)
     sizes = dict(sizes_of_artifacts(client, parent))
     for path in sorted([*output.glob("comparison*.*"), *output.glob("*/comparison*.*")]):
         name = path.relative_to(output).as_posix()
@@ -76,6 +80,20 @@ def send_study(output: Path, tracking_uri: str | None = None) -> int | None:
             client.log_artifact(parent, str(path), name.rpartition("/")[0] or None)
     client.set_terminated(parent, "FINISHED")
     return len(runs)
+
+
+def stage_table(figures: Mapping[str, Mapping[str, float]]) -> str:
+    """The headline figures of the stages as a Markdown table, one row a stage; empty without a test.
+
+    Args:
+        figures: latest figures by stage.
+    """
+    keys = list(dict.fromkeys(key for found in figures.values() for key in found if HEADLINE.fullmatch(key)))
+    if not keys:
+        return ""
+    rows = [[name, *(f"{found[key]:.4g}" if key in found else "" for key in keys)] for name, found in figures.items()]
+    head = [["stage", *keys], ["---"] * (len(keys) + 1)]
+    return "\n".join(f"| {' | '.join(row)} |" for row in [*head, *rows])
 
 
 def parent_run(client: MlflowClient, experiment: str, output: Path, key: str) -> str:
