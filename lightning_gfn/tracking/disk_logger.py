@@ -68,13 +68,14 @@ class DiskLogger(Logger):
 
     @rank_zero_only
     def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
-        """Append one row and hand it to the followers; a test that was repeated with the same outcome adds none."""
+        """Append one row and hand it to the followers; a test repeated with the same outcome adds none."""
         row = new_row(metrics, step)
         if self.columns is None or is_of_test(row):
             known = self.rows()
             if self.columns is None:
                 self.rewrite(known)
-            if is_of_test(row) and any(same_figures(row, other) for other in known):
+            latest = next((other for other in reversed(known) if is_of_test(other)), None)
+            if is_of_test(row) and latest is not None and same_figures(row, latest):
                 return
         row = next((former for former in self.forgotten if same_figures(row, former)), row)
         self.append(row)
