@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 
 from lightning.pytorch.utilities.rank_zero import rank_zero_warn
 
 from datamodules.common.base import Split
+from datamodules.common.order import keyed_hash
 from datamodules.common.rows import BadRow, Row, read_rows
 from datamodules.common.theorem_rows import text_of, texts_of
 from datamodules.common.theorems import TheoremDataModule, TracedTheorem
@@ -22,7 +24,7 @@ NESTED = re.compile(r"^\s*[·|]|^\s*(case|next|calc)\b|\b(by|with|=>|do|from)\s*
 
 
 class LeanText(TheoremDataModule):
-    """Rows ``{"name", "statement", "context", "proof"}``, all of them test theorems.
+    """Rows ``{"name", "statement", "context", "proof"}``: test theorems, but for the shares that are asked for.
 
     ``statement`` follows the name: binders, colon, type. A proof is a text; its tactics are known only if it is plain:
     one tactic a line, none inside another. What follows is the form of the three files that this was written for:
@@ -37,11 +39,13 @@ class LeanText(TheoremDataModule):
         proof_form: a proof is a ``term`` (which may begin with ``by``) or a ``script`` behind ``:= by``.
         proofs: read the proofs; the statements alone are wanted if False.
         on_bad_row: stop at a malformed row, or leave it out.
+        train_fraction: share of the theorems to train on; they go by a hash of their statements, equal ones together.
+        val_fraction: the same for validation.
         settings: arguments of ``TheoremDataModule``.
 
     Raises:
         FileNotFoundError: a path does not exist.
-        ValueError: ``columns`` has an unknown key.
+        ValueError: ``columns`` has an unknown key, or the shares leave nothing to test.
     """
 
     def __init__(
@@ -54,9 +58,14 @@ class LeanText(TheoremDataModule):
         proof_form: Literal["term", "script"] = "term",
         proofs: bool = True,
         on_bad_row: Literal["error", "skip"] = "error",
+        train_fraction: float = 0.0,
+        val_fraction: float = 0.0,
         **settings: Any,
     ) -> None:
         super().__init__(**settings)
+        if min(train_fraction, val_fraction) < 0 or train_fraction + val_fraction >= 1:
+            raise ValueError("data.train_fraction and data.val_fraction must be at least 0 and leave something to test")
+        self.train_fraction, self.val_fraction = train_fraction, val_fraction
         paths = [path] if isinstance(path, str) else list(path)
         self.paths = [require_local(one, "path") for one in paths]
         self.columns = dict(columns) if columns is not None else {}
@@ -71,15 +80,34 @@ class LeanText(TheoremDataModule):
         self.num_skipped = 0
 
     def load_theorems(self, split: Split) -> list[TracedTheorem]:
-        """All theorems, which are test theorems.
+        """The theorems of a split: all of them are test theorems, but for the shares that are asked for.
 
         Raises:
-            ValueError: a row is malformed and ``on_bad_row`` is "error", or training theorems are wanted.
+            ValueError: a row is malformed and ``on_bad_row`` is "error", or training theorems are wanted and no share
+            of them is named.
         """
-        if split == "train":
-            raise ValueError("LeanText holds test theorems and nothing to train on: use it with lightning-gfn test")
-        if split == "val":
+        if split == "train" and not self.train_fraction:
+            raise ValueError(
+                "LeanText holds test theorems and nothing to train on: use it with lightning-gfn test, or set "
+                "data.train_fraction"
+            )
+        if split == "val" and not self.val_fraction:
             return []
+        return [one for one in self.all_theorems if self.split_of(one) == split]
+
+    def split_of(self, one: TracedTheorem) -> Split:
+        """The split of a theorem, by a hash of its statement."""
+        share = keyed_hash("split", " ".join(one.theorem.statement.split())) / 2**64
+        in_train = share < self.train_fraction
+        return "train" if in_train else "val" if share < self.train_fraction + self.val_fraction else "test"
+
+    @cached_property
+    def all_theorems(self) -> list[TracedTheorem]:
+        """The theorems of every row, read once for all splits.
+
+        Raises:
+            ValueError: a row is malformed and ``on_bad_row`` is "error".
+        """
         found: list[TracedTheorem] = []
         bad: list[BadRow] = []
         for path in self.paths:

@@ -69,7 +69,7 @@ OWNERS: dict[str, set[str]] = {
     "datasets": {"datamodules"},
     "trl": set(),
     "scipy": set(),
-    "packaging": set(),
+    "packaging": {"commands"},
 }
 ROOMS: dict[str, list[set[str]]] = {
     "policies": [

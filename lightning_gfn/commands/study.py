@@ -85,6 +85,7 @@ def run_study(
     if fresh and study.output.exists():
         say("study", f"moved the earlier {study.output} to {set_aside(study.output)}")
     study.output.mkdir(parents=True, exist_ok=True)
+    note_stages(study)
     failed = Runner(study, jobs=jobs, only=chosen).run()
     for key, reason in failed.items():
         print(f"study: {key}: {reason}", file=sys.stderr)
@@ -92,8 +93,36 @@ def run_study(
         print("study: the same command goes on from here", file=sys.stderr)
         return 1
     statuses = [compare(study, comparison) for comparison in study.comparisons] if only is None else []
+    tell_mlflow(study.output)
     say("study", f"finished in {(time.monotonic() - start) / 60:.1f} minutes; everything lies in {study.output}")
     return max(statuses, default=0)
+
+
+def note_stages(study: Study) -> None:
+    """Write down which run folder builds on which, for MLflow."""
+    from lightning_gfn.tracking.mirror.study import write_stages
+
+    def folder(key: str) -> str:
+        return Path(os.path.relpath(study.stages[key].run_dir, study.output)).as_posix()
+
+    write_stages(
+        study.output, {folder(key): [folder(need) for need in stage.needs] for key, stage in study.stages.items()}
+    )
+
+
+def tell_mlflow(output: Path) -> None:
+    """Give the stages that MLflow tracks a parent run with the comparison; a store that refuses costs a line."""
+    from lightning_gfn.tracking.mirror.study import send_study
+
+    try:
+        if count := send_study(output):
+            say("study", f"MLflow shows {count} stages and the comparison under one run, {output.name}")
+    except Exception as error:  # whatever a store or server answers
+        text = str(error).splitlines()[0][:200] if str(error) else "no reason given"
+        say(
+            "study",
+            f"MLflow did not take the comparison ({type(error).__name__}: {text}); later: lightning-gfn sync {output}",
+        )
 
 
 def with_needs(study: Study, names: Sequence[str]) -> set[str]:

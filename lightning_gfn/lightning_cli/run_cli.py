@@ -145,8 +145,10 @@ class RunCLI(LightningCLI):
         """The trainer with our loggers and callbacks; ``trainer.logger`` adds further ones, false leaves out MLflow."""
         config = self.config_init[self.subcommand]
         more: Logger | Sequence[Logger] | bool | None = config.trainer.logger
-        loggers: list[Logger] = [DiskLogger(self.folder.path)]
+        disk = DiskLogger(self.folder.path)
+        loggers: list[Logger] = [disk]
         if more is not False:
+            config.mlflow.follow(disk)
             loggers.append(config.mlflow)
         if isinstance(more, Logger):
             loggers.append(more)

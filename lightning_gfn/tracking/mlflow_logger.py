@@ -5,8 +5,10 @@ from __future__ import annotations
 import argparse
 import logging
 import os
+import sys
 import time
-from collections.abc import Mapping
+import uuid
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,7 +17,19 @@ from lightning.pytorch.loggers import Logger
 from lightning.pytorch.utilities.rank_zero import rank_zero_only
 
 from lightning_gfn.tracking.background import DeliveryQueue
+from lightning_gfn.tracking.disk_logger import DiskLogger, Row, belongs_before
 from lightning_gfn.tracking.keys import clean_metric_key, clean_metrics
+from lightning_gfn.tracking.mirror.points import (
+    METRICS_PER_CALL,
+    NOTE,
+    figures,
+    headline,
+    milliseconds,
+    missing_files,
+    missing_points,
+    send_files,
+    send_points,
+)
 from lightning_gfn.tracking.mlflow_store import (
     DEFAULT_URI,
     absolute_uri,
@@ -33,10 +47,10 @@ from lightning_gfn.tracking.run_folder import RunFolder
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
+    from mlflow.entities import Run
 
 LOG = logging.getLogger(__name__)
 PARAMS_PER_CALL = 100
-METRICS_PER_CALL = 1000
 
 
 @dataclass(frozen=True)
@@ -52,6 +66,7 @@ class Entry:
         file: file to store.
         artifact_path: folder of the file among the artifacts.
         status: new status of the run.
+        mirror: rows on disk, of which the server may lack some.
     """
 
     metrics: Mapping[str, float] = field(default_factory=dict)
@@ -62,6 +77,7 @@ class Entry:
     file: Path | None = None
     artifact_path: str | None = None
     status: str | None = None
+    mirror: Sequence[Row] | None = None
 
 
 class MLflowLogger(Logger):
@@ -69,6 +85,10 @@ class MLflowLogger(Logger):
 
     Calls are queued and delivered by a thread; while the server cannot be reached they are tried again, and every
     figure is on disk all the same. The MLflow run's id is kept in ``run.json``: a resumed run goes on where it was.
+
+    A logger that follows the figures on disk is their mirror: it sends a training row, under the time that it has on
+    disk, once a checkpoint covers it. MLflow cannot forget a figure, and a killed run repeats what no checkpoint
+    covers. When a run goes on, what the server lacks is sent first.
 
     Args:
         experiment_name: MLflow experiment.
@@ -100,6 +120,9 @@ class MLflowLogger(Logger):
         self.flush_seconds = flush_seconds
         self.run_id: str | None = None
         self.resumes = 0
+        self._disk: DiskLogger | None = None
+        self._held: list[Row] | None = None
+        self._covered = self._to_cover = 0
         self._client: MlflowClient | None = None
         self._queue: DeliveryQueue[Entry] | None = None
         self._finished = False
@@ -128,7 +151,9 @@ class MLflowLogger(Logger):
 
     @rank_zero_only
     def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
-        """Queue the metrics of one step."""
+        """Queue the metrics of one step; a follower gets them from the disk."""
+        if self._disk is not None:
+            return
         self._put(
             Entry(
                 metrics=clean_metrics(metrics), step=step if step is not None else 0, timestamp=int(time.time() * 1000)
@@ -151,22 +176,88 @@ class MLflowLogger(Logger):
         """Queue a file; it is read when its turn comes."""
         self._put(Entry(file=Path(path), artifact_path=artifact_path))
 
+    # ---------------------------------------------------------------- rows on disk
+
+    def follow(self, disk: DiskLogger) -> None:
+        """Log what a logger writes to disk, and nothing else."""
+        self._disk = disk
+        disk.followers.append(self._take_row)
+
+    @rank_zero_only
+    def hold_rows(self, hold: bool) -> None:
+        """Hold rows back until a checkpoint covers them (training), or send them at once (anything else)."""
+        if hold:
+            self._held = []
+            return
+        self._send_rows(self._held or [])
+        self._held = None
+        if self._disk is not None and self.folder is not None and "mlflow" in self.folder.read():
+            self._mirror_all()
+
+    @rank_zero_only
+    def resume_at(self, step: int, due: Row | None = None) -> None:
+        """Send what the server lacks of the rows that a checkpoint covers."""
+        self._covered = step
+        if self._disk is not None and step:
+            self._mirror_all()
+
+    def will_cover(self, step: int) -> None:
+        """Note that the checkpoint which is being written covers the rows before a step."""
+        self._to_cover = step
+
+    def release_rows(self) -> None:
+        """Send the rows that the checkpoint covers which has just taken its place."""
+        self._covered = self._to_cover
+        held, self._held = self._held or [], []
+        for row in held:
+            self._take_row(row)
+
+    def _take_row(self, row: Row) -> None:
+        if self._held is None or belongs_before(row, self._covered):
+            self._send_rows([row])
+        else:
+            self._held.append(row)
+
+    def _send_rows(self, rows: Sequence[Row]) -> None:
+        for row in rows:
+            self._put(Entry(metrics=figures(row), step=row["step"] or 0, timestamp=milliseconds(row)))
+
+    def _mirror_all(self) -> None:
+        assert self._disk is not None
+        held = self._held or []
+        self._put(Entry(mirror=[row for row in self._disk.rows() if row not in held]))
+
     @rank_zero_only
     def finalize(self, status: str) -> None:
         """Queue the final status and wait, for a limited time, until everything is delivered."""
+        ended = "FINISHED" if status in ("success", "finished") else "FAILED"
+        if self._held and ended == "FINISHED":
+            self._send_rows(self._held)
+            self._held = []
         if self._queue is None:
             return
-        self._queue.put(Entry(status="FINISHED" if status in ("success", "finished") else "FAILED"))
+        if self._disk is not None and (note := headline(self._disk.rows())):
+            self._queue.put(Entry(tags={NOTE: note}))
+        if self._queue.num_dropped and self._disk is not None:
+            self._mirror_all()
+        if self.folder is not None:
+            self.folder.update(mlflow_status=ended)
+        self._queue.put(Entry(status=ended))
         self._finished = True
         delivered = self._queue.flush(self.flush_seconds)
         missing = self._queue.pending() + self._queue.num_dropped
         if not delivered or self._queue.num_dropped:
+            where, remedy = "", ""
+            if self.folder is not None:
+                where = f" ({self.folder.path / 'metrics.jsonl'})"
+                remedy = f"; lightning-gfn sync {self.folder.path} sends what is missing"
             LOG.warning(
-                "MLflow at %s: %d records were not delivered (%d failed calls); the figures on disk are complete%s",
+                "MLflow at %s: %d records were not delivered (%d failed calls); the figures on disk are complete%s%s",
                 self.tracking_uri,
                 missing,
                 self._queue.num_failures,
-                f" ({self.folder.path / 'metrics.jsonl'})" if self.folder is not None else "",
+                where,
+                remedy,
             )
 
     # ---------------------------------------------------------------- delivery
@@ -174,9 +265,13 @@ class MLflowLogger(Logger):
     def _put(self, entry: Entry) -> None:
         if self._queue is None:
             prepare_mlflow(self.tracking_uri)
+            if self.folder is not None:
+                self.folder.update(mlflow_status="RUNNING")
             self._queue = DeliveryQueue(self._deliver, is_permanent=is_permanent, on_failure=self._warn)
         if self._finished:
             self._finished = False
+            if self.folder is not None:
+                self.folder.update(mlflow_status="RUNNING")
             self._queue.put(Entry(status="RUNNING"))
         self._queue.put(entry)
 
@@ -210,6 +305,10 @@ class MLflowLogger(Logger):
                 client.log_batch(run_id, params=part)
         for part in chunks([RunTag(key, value) for key, value in entry.tags.items()], PARAMS_PER_CALL):
             client.log_batch(run_id, tags=part)
+        if entry.mirror is not None:
+            send_points(client, run_id, missing_points(client, run_id, entry.mirror))
+            if self.folder is not None:
+                send_files(client, run_id, missing_files(client, run_id, self.folder.path))
         if entry.file is not None:
             client.log_artifact(run_id, str(entry.file), entry.artifact_path)
         if entry.status == "RUNNING":
@@ -222,12 +321,22 @@ class MLflowLogger(Logger):
         if self._client is None or self.run_id is None:
             uri = self.tracking_uri
             client = open_store(uri)
-            self.run_id = self._resume_run(client, uri) or self._create_run(client, uri)
+            self.run_id = self._resume_run(client, uri) or self.create_run(client, uri)
             self._client = client
         return self._client, self.run_id
 
     def _resume_run(self, client: MlflowClient, uri: str) -> str | None:
         """The run named in ``run.json``, set running again; None if there is none in this store."""
+        run = self.find_run(client, uri)
+        if run is None:
+            return None
+        self.resumes = int(run.data.tags.get("resumes", 0)) + 1
+        client.set_tag(run.info.run_id, "resumes", str(self.resumes))
+        client.update_run(run.info.run_id, status="RUNNING")
+        return str(run.info.run_id)
+
+    def find_run(self, client: MlflowClient, uri: str) -> Run | None:
+        """The run named in ``run.json``; None, with a warning, if it is not in this store any more."""
         from mlflow.exceptions import MlflowException
 
         known = self.folder.read().get("mlflow") if self.folder is not None else None
@@ -245,20 +354,41 @@ class MLflowLogger(Logger):
         if run is None or run.info.lifecycle_stage != "active":
             LOG.warning("MLflow run %s is gone from %s: a new one is made", known["run_id"], uri)
             return None
-        self.resumes = int(run.data.tags.get("resumes", 0)) + 1
-        client.set_tag(run.info.run_id, "resumes", str(self.resumes))
-        client.update_run(run.info.run_id, status="RUNNING")
-        return str(run.info.run_id)
+        return run
 
-    def _create_run(self, client: MlflowClient, uri: str) -> str:
-        state = source_state()
-        tags = {f"version.{name}": version for name, version in versions().items()}
-        if state is not None:
-            tags |= {"mlflow.source.git.commit": state.revision, "git_dirty": str(state.dirty).lower()}
+    def create_run(self, client: MlflowClient, uri: str) -> str:
+        """Make a run and note its id in ``run.json``."""
+        tags = origin(self.folder.read() if self.folder is not None else {})
+        experiment = find_experiment(client, self.experiment_name, uri)
+        made = None
         if self.folder is not None:
             tags["run_dir"] = str(self.folder.path)
-        experiment = find_experiment(client, self.experiment_name, uri)
-        run_id = str(client.create_run(experiment, tags={**tags, **self.tags}, run_name=self.run_name).info.run_id)
+            key = tags["run_key"] = self.folder.read().get("run_key") or uuid.uuid4().hex
+            self.folder.update(run_key=key)
+            known_id = self.folder.read().get("mlflow", {}).get("run_id")
+            found = client.search_runs([experiment], f"tags.run_key = '{key}'", max_results=1)
+            made = next((run for run in found if run.info.run_id != known_id), None)
+        if made is None:  # a kill, or an answer that was lost, can leave one that is not in run.json yet
+            rows = self._disk.rows() if self._disk is not None else []
+            start = milliseconds(rows[0]) if rows else None
+            made = client.create_run(experiment, start, tags={**tags, **self.tags}, run_name=self.run_name)
+        run_id = str(made.info.run_id)
         if self.folder is not None:
             self.folder.update(mlflow={"run_id": run_id, "tracking_uri": uri, "experiment_name": self.experiment_name})
         return run_id
+
+
+def origin(record: Mapping[str, Any]) -> dict[str, str]:
+    """Tags that say what made a run: command, code and versions as ``run.json`` has them, or else those of now.
+
+    Args:
+        record: the content of ``run.json``.
+    """
+    state = source_state() if "created" not in record else None
+    revision = record.get("git_revision", state.revision if state is not None else None)
+    dirty = record.get("git_dirty", state.dirty if state is not None else None)
+    commands = [entry["command"] for entry in record.get("commands", [])] or sys.argv[1:2]
+    tags = {f"version.{name}": version for name, version in record.get("versions", versions()).items()}
+    if revision is not None:
+        tags |= {"mlflow.source.git.commit": revision, "git_dirty": str(dirty).lower()}
+    return {**tags, "mlflow.source.name": " ".join(["lightning-gfn", *commands[:1]]), "mlflow.source.type": "LOCAL"}

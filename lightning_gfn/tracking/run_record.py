@@ -5,9 +5,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import yaml
+from lightning.fabric.utilities.apply_func import convert_tensors_to_scalars
 from lightning.pytorch import Callback
 
 from lightning_gfn.tracking.checkpoint_check import MADE_OF, settings_of
+from lightning_gfn.tracking.disk_logger import Row, new_row
 from lightning_gfn.tracking.run_folder import RunFolder
 from lightning_gfn.whole_files import replace_text
 
@@ -15,6 +17,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from lightning.pytorch import LightningModule, Trainer
+
+ROWS = "rows"
 
 
 class RunRecord(Callback):
@@ -34,6 +38,11 @@ class RunRecord(Callback):
         self.config = config
         self.tags = tags
         self.recorded = False
+        self.loaded: dict[str, Any] | None = None
+
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Let rows of training wait for the checkpoint that covers them."""
+        self.tell(trainer, "hold_rows", stage == "fit")
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Write when the weights of a checkpoint have turned out to fit, so that one that does not changes nothing."""
@@ -54,6 +63,8 @@ class RunRecord(Callback):
             return
         self.recorded = True
         path = self.save_config(stage)
+        if stage == "fit":
+            self.folder.update(tags=self.tags)
         for logger in trainer.loggers:
             if stage == "fit":
                 logger.log_hyperparams(yaml.safe_load(self.config))
@@ -62,15 +73,42 @@ class RunRecord(Callback):
             if (log_file := getattr(logger, "log_artifact_file", None)) is not None:
                 log_file(path, None)
 
-    def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
-        """Say what the state was made of, so that another model or method is refused before it is built."""
-        checkpoint[MADE_OF] = settings_of((yaml.safe_load(self.config) or {}).get("model"))
-
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Let the figures on disk go on where the checkpoint stands."""
+        """Let the rows go on where the checkpoint stands."""
+        state = self.loaded if self.loaded is not None else {"step": trainer.global_step, "due": None}
+        self.loaded = None
+        self.tell(trainer, "resume_at", state["step"], state["due"])
+
+    def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Where a resumed fit had nothing left to do: a test that follows logs at the step and epoch it ended with."""
+        if self.loaded is not None:
+            trainer.fit_loop.epoch_loop._batches_that_stepped = self.loaded["step"]
+            trainer.fit_loop.epoch_progress.current.completed = self.loaded["epoch"]
+            self.on_train_start(trainer, pl_module)
+
+    def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
+        """Keep what the state was made of, the step of the next row, and the row of this step if it is still due."""
+        checkpoint[MADE_OF] = settings_of((yaml.safe_load(self.config) or {}).get("model"))
+        loop = trainer.fit_loop.epoch_loop
+        in_batch = loop.batch_progress.current.ready != loop.batch_progress.current.completed
+        in_epoch = in_batch or trainer.validating
+        steps = in_epoch and not loop._should_accumulate()
+        checkpoint[ROWS] = {
+            "step": loop._batches_that_stepped + int(steps),
+            "epoch": trainer.current_epoch + int(in_epoch),
+            "due": due_row(trainer) if in_batch and steps else None,
+        }
+        self.tell(trainer, "settle")
+        self.tell(trainer, "will_cover", checkpoint[ROWS]["step"])
+
+    def on_load_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
+        self.loaded = checkpoint.get(ROWS) if trainer.state.fn == "fit" else None
+
+    def tell(self, trainer: Trainer, method: str, *arguments: Any) -> None:
+        """Call a method of every logger that has it."""
         for logger in trainer.loggers:
-            if (resume_at := getattr(logger, "resume_at", None)) is not None:
-                resume_at(trainer.global_step)
+            if (function := getattr(logger, method, None)) is not None:
+                function(*arguments)
 
     def save_config(self, stage: str) -> Path:
         """Write the configuration; returns its file."""
@@ -87,3 +125,16 @@ class RunRecord(Callback):
             path.rename(kept)
         replace_text(path, self.config)
         return path
+
+
+def due_row(trainer: Trainer) -> Row | None:
+    """The row that Lightning logs right after the hooks of this batch; None if this batch is not logged."""
+    connector = trainer._logger_connector
+    metrics = convert_tensors_to_scalars(connector.metrics["log"]) if connector.should_update_logs else {}
+    if not metrics:
+        return None
+    step = metrics.pop("step", None)
+    if step is not None:
+        return new_row(metrics, int(step))
+    metrics.setdefault("epoch", trainer.current_epoch)
+    return new_row(metrics, trainer.fit_loop.epoch_loop._batches_that_stepped)

@@ -134,4 +134,3 @@ def test_checkpoint_of_code_is_refused(run: Run, workspace: Path, capfd: pytest.
     assert run("fit", "--if_exists", "resume") == 2
     said = capfd.readouterr().err
     assert "last.ckpt" in said and "Traceback" not in said
-    print(said)

@@ -16,7 +16,7 @@ BROKEN = {
     "an alias bomb": (BOMB, "line 5: its aliases stand for more than 100,000 values"),
     "a key twice": (
         "run_dir: a\ntrainer:\n  max_steps: 1\n  max_steps: 2\n",
-        "line 4: key 'lr' stands in line 3",
+        "line 4: key 'max_steps' stands in line 3",
     ),
     "a key twice at the top": ("run_dir: a\nrun_dir: b\n", "line 2: key 'run_dir' stands in line 1"),
     "an alias of itself": ("a: &a [1, *a]\n", "line 1: an alias stands for what it is part of"),

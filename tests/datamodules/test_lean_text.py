@@ -107,3 +107,30 @@ def test_the_real_files_load(shared_data: Path) -> None:
     assert (len(problems), len(levels)) == (37 + 225 + 47, 48)
     assert sum(bool(problem.theorem and problem.theorem.proofs) for problem in problems) == 138
     assert not any("ℕ" in problem.prompt for problem in levels)
+
+
+def test_shares_to_train_and_validate_on(tmp_path: Path) -> None:
+    rows = [{"name": f"t{n}", "statement": f": {n} = {n}"} for n in range(60)] + [
+        {"name": "again", "statement": ": 7  = 7"}
+    ]
+    data = LeanText(write(tmp_path, *rows), train_fraction=0.6, val_fraction=0.2)
+    parts = {split: data.problems(split) for split in ("train", "val", "test")}
+    assert all(parts.values()) and sum(map(len, parts.values())) == 61
+    statements = {
+        split: {" ".join(one.theorem.statement.split()) for one in part if one.theorem} for split, part in parts.items()
+    }
+    assert not statements["train"] & statements["test"] and not statements["train"] & statements["val"]
+    assert len(parts["train"]) > len(parts["val"])
+
+
+def test_shares_leave_something_to_test(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="leave something to test"):
+        LeanText(write(tmp_path, ROW), train_fraction=0.7, val_fraction=0.3)
+
+
+def test_rows_are_read_and_counted_once_for_all_splits(tmp_path: Path) -> None:
+    rows = [{"name": f"t{n}", "statement": f": {n} = {n}"} for n in range(40)] + [{"name": "bad"}]
+    data = LeanText(write(tmp_path, *rows), train_fraction=0.5, val_fraction=0.2, on_bad_row="skip")
+    with pytest.warns(UserWarning, match="skipped 1 of 41 rows") as found:
+        assert sum(len(data.problems(split)) for split in ("train", "val", "test")) == 40
+    assert len(found) == 1 and data.num_skipped == 1

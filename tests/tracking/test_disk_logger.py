@@ -63,6 +63,35 @@ def test_resume_drops_what_the_checkpoint_does_not_know(tmp_path: Path) -> None:
     assert steps == sorted(set(steps)) == [0, 1, 2, 3, 4]
 
 
+def test_row_that_was_due_when_the_checkpoint_was_saved_is_restored(tmp_path: Path) -> None:
+    logger = DiskLogger(tmp_path)
+    for step in range(3):
+        logger.log_metrics({"train/loss": float(step)}, step)
+    due = {"step": 3, "time": 1.0, "train/loss": 3.0}
+    for _ in range(2):
+        DiskLogger(tmp_path).resume_at(4, due)
+        assert [row["step"] for row in json_rows(tmp_path)] == [0, 1, 2, 3]
+        assert_alike(tmp_path)
+
+
+def test_row_that_comes_again_keeps_its_time_and_a_repeated_test_adds_none(tmp_path: Path) -> None:
+    logger = DiskLogger(tmp_path)
+    logger.log_metrics({"train/loss": 1.0, "budget/wall_seconds": 1.0}, 0)
+    logger.log_metrics({"train/loss": 2.0}, 1)
+    former = json_rows(tmp_path)
+    again = DiskLogger(tmp_path)
+    again.resume_at(0)
+    assert json_rows(tmp_path) == []
+    again.log_metrics({"train/loss": 1.0, "budget/wall_seconds": 7.0}, 0)
+    again.log_metrics({"train/loss": 2.5}, 1)
+    rows = json_rows(tmp_path)
+    assert rows[0] == former[0] and rows[1]["train/loss"] == 2.5
+    for value in (0.5, 0.5, 0.6):
+        DiskLogger(tmp_path).log_metrics({"test/x": value}, 2)
+    assert [row["test/x"] for row in json_rows(tmp_path)[2:]] == [0.5, 0.6]
+    assert_alike(tmp_path)
+
+
 def test_line_cut_by_a_kill_is_dropped(tmp_path: Path) -> None:
     DiskLogger(tmp_path).log_metrics({"train/a": 1.0}, 0)
     with (tmp_path / "metrics.jsonl").open("a") as file:

@@ -1,0 +1,1 @@
+"""Bring MLflow up to what lies on disk."""
