@@ -9,6 +9,7 @@ from pathlib import Path
 
 from lightning_gfn import __version__
 from lightning_gfn.installation.experiments import with_carried_files
+from lightning_gfn.stop_requests import StopRequests
 
 TRAINER_COMMANDS = {
     "fit": "Train as a YAML file says; the run folder keeps everything.",
@@ -58,6 +59,17 @@ def overview() -> str:
     )
 
 
+def carried_out(module: str, arguments: list[str]) -> int:
+    """Run ``main`` of a module; signals that ask to stop end it in order, with 128 and their number as exit status."""
+    with StopRequests() as requests:
+        try:
+            return int(import_module(module).main(arguments))
+        except SystemExit:
+            if requests.signum is None:
+                raise
+            return 128 + requests.signum
+
+
 def main(args: list[str] | None = None) -> int:
     """Run one command.
 
@@ -79,9 +91,9 @@ def main(args: list[str] | None = None) -> int:
         print(f"[lightning-gfn] from the package, not from here: {', '.join(carried)}", file=sys.stderr)
     name, rest = arguments[0], arguments[1:]
     if name in TRAINER_COMMANDS:
-        return int(import_module("lightning_gfn.lightning_cli.main").main(arguments))
+        return carried_out("lightning_gfn.lightning_cli.main", arguments)
     if name in (files := command_files()):
-        return int(import_module(command_module(files[name])).main(rest))
+        return carried_out(command_module(files[name]), rest)
     from difflib import get_close_matches
 
     close = get_close_matches(name, [*TRAINER_COMMANDS, *files], n=1)

@@ -12,6 +12,7 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
 GROUND = {
+    "stop_requests",
     "lean_types",
     "types",
     "preference_types",
@@ -49,9 +50,10 @@ ALLOWED: dict[str, set[str]] = {
     "commands": GROUND | L1 | L2 | {"reports", "studies", "tracking"},
     "tracking": {"types", "interfaces", "finite", "whole_files"},
     "installation": set(),
+    "stop_requests": set(),
     "finite": set(),
     "whole_files": set(),
-    "cli": {"lightning_cli", "commands", "installation"},
+    "cli": {"lightning_cli", "commands", "installation", "stop_requests"},
     "__main__": {"cli"},
     "stage_worker": {"cli", "studies"},
     "lightning_cli": GROUND | L3 | {"installation"},

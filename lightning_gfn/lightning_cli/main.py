@@ -28,7 +28,7 @@ def quiet_lightning() -> None:
 def main(args: list[str]) -> int:
     """Run one trainer command; returns the exit status."""
     quiet_lightning()
-    Parser.command = args[0]
+    Parser.command, Parser.arguments = args[0], args
     if (here := os.getcwd()) not in sys.path:
         sys.path.append(here)  # a console script does not look there for the user's own classes
     if (note := prefer_our_datamodules()) is not None:

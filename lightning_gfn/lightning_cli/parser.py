@@ -8,7 +8,7 @@ import difflib
 import json
 import re
 import sys
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any, ClassVar, NoReturn
 
 from jsonargparse import Namespace
 from lightning.pytorch.cli import LightningArgumentParser
@@ -21,6 +21,8 @@ class Parser(LightningArgumentParser):
     """A parser whose errors about unknown keys say which key may have been meant."""
 
     command = ""
+    arguments: ClassVar[list[str]] = []
+    """The whole command line."""
 
     def parse_args(self, args: Sequence[str] | None = None, *more: Any, **options: Any) -> Namespace:
         """Parse; a value of a nested class, which jsonargparse hands on as Python's text for it, keeps its nulls."""

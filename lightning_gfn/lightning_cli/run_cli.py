@@ -27,7 +27,11 @@ from lightning_gfn.lightning_cli.refusals import (
     refused_setting,
     users_error,
 )
+from lightning_gfn.lightning_cli.stopping.orderly_stop import OrderlyStop
+from lightning_gfn.lightning_cli.stopping.rank_watch import RankWatch
+from lightning_gfn.lightning_cli.stopping.resume_line import resuming, what_is_left
 from lightning_gfn.lightning_cli.trainer import RunTrainer
+from lightning_gfn.stop_requests import Interrupted, StopRequests, name_of, tell
 from lightning_gfn.tracking.checkpoint_check import check_checkpoint, settings_of
 from lightning_gfn.tracking.checkpoint_io import WholeCheckpointIO
 from lightning_gfn.tracking.checkpoints import RunCheckpoint
@@ -53,6 +57,7 @@ class RunCLI(LightningCLI):
     start: Start
     checkpoint: Path | None
     was_used: bool
+    watch: RankWatch
 
     @staticmethod
     def subcommands() -> dict[str, set[str]]:
@@ -126,11 +131,15 @@ class RunCLI(LightningCLI):
         """
         try:
             super()._run_subcommand(subcommand)
+        except SystemExit as stop:
+            raise self.interrupted(stop) from None
         except (UsageError, RunFolderError, CheckpointError):
             raise
         except Exception as error:
             file = self.folder.error_file
             replace_text(file, "".join(traceback.format_exception(error)))
+            if self.trainer.world_size > 1 and (reason := self.watch.reason()) is not None:
+                raise UsageError(f"{reason}, so this one cannot go on. {self.watch.remedy()}", status=1) from error
             if raised_while_restoring(error):
                 raise UsageError(
                     f"checkpoint {self.checkpoint} does not fit this configuration ({one_line(error)}): use the "
@@ -140,6 +149,20 @@ class RunCLI(LightningCLI):
                 raise
             more = f"\nThe traceback is in {file}." if self.trainer.is_set_up or users_error(error) else ""
             raise UsageError(f"{message}{more}", status=1 if self.trainer.is_set_up else 2) from error
+
+    def interrupted(self, stop: SystemExit) -> SystemExit:
+        """Say what a signal left, and with which status this process ends."""
+        requests = StopRequests.active
+        if requests is None or requests.signum is None:
+            return stop
+        if _get_rank() in (None, 0):
+            saved = {callback.saved_step for callback in self.trainer.checkpoint_callbacks
+                     if isinstance(callback, RunCheckpoint)}  # fmt: skip
+            fitting = self.trainer.state.fn == "fit"
+            what = what_is_left(self.folder, self.trainer, fitting and self.trainer.global_step in saved)
+            tell(f"{name_of(requests.signum)}: {what}")
+            tell(f"go on with: {resuming(Parser.arguments)}")
+        return Interrupted(requests.signum)
 
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
         """The trainer with our loggers and callbacks; ``trainer.logger`` adds further ones, false leaves out MLflow."""
@@ -160,6 +183,9 @@ class RunCLI(LightningCLI):
             callbacks.append(Progress())
         if config.run_health and not any(isinstance(c, RunHealth) for c in callbacks):
             callbacks.append(RunHealth())
+        requests = StopRequests.active if StopRequests.active is not None else StopRequests()
+        self.watch = RankWatch(self.folder.path)
+        callbacks += [OrderlyStop(requests, self.watch)]
         callbacks += [SkippedStepDump(), RngState(), RunRecord(self.folder, self.saved_config(), self.described())]
         plugins = with_whole_checkpoints(config.trainer.plugins)
         return super().instantiate_trainer(logger=loggers, callbacks=callbacks, plugins=plugins, **kwargs)

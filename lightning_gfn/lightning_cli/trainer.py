@@ -6,6 +6,8 @@ from typing import Any
 
 from lightning.pytorch import LightningDataModule, LightningModule, Trainer
 
+from lightning_gfn.lightning_cli.stopping.signal_connector import SignalConnector
+
 TRAINER_DEFAULTS: dict[str, Any] = {
     # Our datamodules share the problems among ranks themselves, by problem id.
     "use_distributed_sampler": False,
@@ -16,6 +18,10 @@ TRAINER_DEFAULTS: dict[str, Any] = {
 
 class RunTrainer(Trainer):
     """Lightning's trainer with one more entry point, which knows whether its set-up is over."""
+
+    def __init__(self, **settings: Any) -> None:
+        super().__init__(**settings)
+        self._signal_connector = SignalConnector(self)
 
     is_set_up = False
     """True from the first stage on that runs after everything was set up."""

@@ -72,7 +72,7 @@ class RunCheckpoint(Checkpoint):
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
         step = trainer.global_step
-        ends = trainer.should_stop or step == trainer.max_steps
+        ends = trainer.should_stop or trainer.received_sigterm or step == trainer.max_steps
         due = step != self.saved_step and (step % self.every_n_train_steps == 0 or ends or self.overdue)
         if due and not validation_follows(trainer):
             self._save_last(trainer)
@@ -103,6 +103,10 @@ class RunCheckpoint(Checkpoint):
             return False
         self.best_score = score
         return True
+
+    def save_last(self, trainer: Trainer) -> None:
+        """Save the last state now."""
+        self._save_last(trainer)
 
     def _save_last(self, trainer: Trainer) -> None:
         saved = self._save(trainer, RunFolder(Path(trainer.default_root_dir)).last_checkpoint)

@@ -126,6 +126,7 @@ class MLflowLogger(Logger):
         self._client: MlflowClient | None = None
         self._queue: DeliveryQueue[Entry] | None = None
         self._finished = False
+        self._killed = False
 
     # ---------------------------------------------------------------- Lightning's interface
 
@@ -228,9 +229,13 @@ class MLflowLogger(Logger):
         self._put(Entry(mirror=[row for row in self._disk.rows() if row not in held]))
 
     @rank_zero_only
+    def killed(self) -> None:
+        """From here on a failure is the end that a signal asked for."""
+        self._killed = True
+
     def finalize(self, status: str) -> None:
         """Queue the final status and wait, for a limited time, until everything is delivered."""
-        ended = "FINISHED" if status in ("success", "finished") else "FAILED"
+        ended = "FINISHED" if status in ("success", "finished") else "KILLED" if self._killed else "FAILED"
         if self._held and ended == "FINISHED":
             self._send_rows(self._held)
             self._held = []

@@ -75,6 +75,11 @@ class RngState(Callback):
         if self.current is not None:
             restore_rng_state(self.current, pl_module.device)
 
+    def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """A validation of training begins as after the training batch before it, also where a resumed run begins so."""
+        if self.current is not None and trainer.state.fn == "fit" and not trainer.sanity_checking:
+            restore_rng_state(self.current, pl_module.device)
+
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
