@@ -13,6 +13,7 @@ import time
 import traceback
 
 from lightning_gfn.cli import main as run_command
+from lightning_gfn.stop_requests import is_interruption
 from lightning_gfn.studies.worker import DONE
 
 
@@ -36,6 +37,8 @@ def main() -> int:
             status = 1
         sys.stderr.flush()
         print(f"\n{DONE} {status}", flush=True)
+        if is_interruption(status):
+            return status
     return 0
 
 

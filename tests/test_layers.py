@@ -55,7 +55,7 @@ ALLOWED: dict[str, set[str]] = {
     "whole_files": set(),
     "cli": {"lightning_cli", "commands", "installation", "stop_requests"},
     "__main__": {"cli"},
-    "stage_worker": {"cli", "studies"},
+    "stage_worker": {"cli", "studies", "stop_requests"},
     "lightning_cli": GROUND | L3 | {"installation"},
 }
 DATAMODULES_MAY = {"lean_types", "types", "preference_types", "prompts", "answers"}

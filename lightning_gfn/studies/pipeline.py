@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from lightning_gfn.stop_requests import is_interruption
 from lightning_gfn.studies.samples import replace_file
 from lightning_gfn.studies.worker import ENVIRONMENT, Worker
 
@@ -157,7 +158,8 @@ class Pipeline:
         log_path = self.folder / "log.txt"
         status = self.worker.run(label, arguments, log_path)
         if status != 0:
-            raise StageFailed(f"{label} failed with exit status {status}; its output is in {log_path}")
+            how = "was interrupted" if is_interruption(status) else f"failed with exit status {status}"
+            raise StageFailed(f"{label} {how}; its output is in {log_path}. The same command goes on from here")
 
     def configured(self, path: Path, config: dict[str, Any]) -> list[str]:
         """Arguments that name a configuration, written to a file."""

@@ -8,6 +8,7 @@ import time
 from collections.abc import Mapping
 from pathlib import Path
 
+from lightning_gfn.stop_requests import is_interruption
 from lightning_gfn.studies.stages import Choice, Stage, Study, StudyError
 from lightning_gfn.studies.worker import Worker, say
 
@@ -62,19 +63,26 @@ class Runner:
         Returns:
             the reason of each stage that could not, by key; empty if all went well.
         """
-        threads = [threading.Thread(target=self.work, daemon=True) for _ in range(self.jobs)]
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            while thread.is_alive():
-                thread.join(timeout=0.5)
+        workers = [Worker() for _ in range(self.jobs)]
+        threads = [threading.Thread(target=self.work, args=(worker,), daemon=True) for worker in workers]
+        try:
+            for thread in threads:
+                thread.start()
+            for thread in threads:
+                while thread.is_alive():
+                    thread.join(timeout=0.5)
+        except SystemExit:
+            say("study", "interrupted: its runs save what they have; the same command goes on from here")
+            self.waiting.clear()
+            for worker in workers:
+                worker.close()
+            raise
         for key in self.waiting:
             self.failed.setdefault(key, "needs a stage that failed")
         return self.failed
 
-    def work(self) -> None:
+    def work(self, worker: Worker) -> None:
         """Take stages until none is left that could still run."""
-        worker = Worker()
         try:
             while (stage := self.take()) is not None:
                 try:
@@ -128,7 +136,8 @@ class Runner:
             for command in stage.command_lines(chosen):
                 status = worker.run(stage.key, command, log_path)
                 if status != 0:
-                    return f"{command[0]}: exit status {status}; its output is in {log_path}"
+                    how = "was interrupted" if is_interruption(status) else f"exit status {status}"
+                    return f"{command[0]}: {how}; its output is in {log_path}"
             seconds = time.monotonic() - start
             record = {"fingerprint": fingerprint, "seconds": round(seconds, 1), "chosen": list(chosen)}
             mark.write_text(json.dumps(record) + "\n", encoding="utf-8")

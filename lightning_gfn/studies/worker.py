@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import IO
 
 DONE = "@@done"
+CLOSING_SECONDS = 60.0
 
 
 PRINTING = threading.Lock()
@@ -74,7 +75,12 @@ class Worker:
         return None
 
     def close(self) -> None:
-        """End the process."""
-        if self.process is not None:
+        """End the process: a run in it saves its state first, for which it has a minute."""
+        if self.process is None or self.process.poll() is not None:
+            return
+        self.process.terminate()
+        try:
+            self.process.wait(timeout=CLOSING_SECONDS)
+        except subprocess.TimeoutExpired:
             self.process.kill()
             self.process.wait()
