@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import ast
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from mkdocs.config.defaults import MkDocsConfig
-from mkdocs.structure.files import File, Files
+if TYPE_CHECKING:
+    from mkdocs.config.defaults import MkDocsConfig
+    from mkdocs.structure.files import Files
 
 ROOT = Path(__file__).resolve().parents[2]
 PACKAGES = ("lightning_gfn", "datamodules")
@@ -33,6 +35,11 @@ def page_name(folder: Path) -> str:
     return f"api/{dotted(folder)}.md"
 
 
+def title(folder: Path) -> str:
+    """What the navigation calls the page: the path below the package."""
+    return dotted(folder).removeprefix("lightning_gfn.")
+
+
 def page(folder: Path) -> str:
     """Markdown of a folder's page: what the package holds, and its modules."""
     about = ast.get_docstring(ast.parse((folder / "__init__.py").read_text(encoding="utf-8"))) or ""
@@ -46,12 +53,14 @@ def on_config(config: MkDocsConfig) -> MkDocsConfig:
     """Put the pages into the navigation."""
     for section in config.nav or []:
         if "API" in section:
-            section["API"] = [{dotted(folder): page_name(folder)} for folder in folders()]
+            section["API"] = [{title(folder): page_name(folder)} for folder in folders()]
     return config
 
 
 def on_files(files: Files, config: MkDocsConfig) -> Files:
     """Add the pages."""
+    from mkdocs.structure.files import File
+
     for folder in folders():
         files.append(File.generated(config, page_name(folder), content=page(folder)))
     return files

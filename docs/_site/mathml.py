@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import html
 import re
+from typing import TYPE_CHECKING
 
-from mkdocs.config.defaults import MkDocsConfig
-from mkdocs.structure.files import Files
-from mkdocs.structure.pages import Page
+if TYPE_CHECKING:
+    from mkdocs.config.defaults import MkDocsConfig
+    from mkdocs.structure.files import Files
+    from mkdocs.structure.pages import Page
 
 EQUATION = re.compile(r'<(span|div) class="arithmatex">\\([(\[])(.*?)\\[)\]]</\1>', re.DOTALL)
 
@@ -24,9 +26,14 @@ def mathml(latex: str, *, block: bool) -> str:
     equation = convert(line, display="block" if block else "inline")
     if "\\" in equation:
         raise ValueError(f"latex2mathml does not know a command in: {line}")
-    return equation
+    return re.sub(r"(<mi>(?:log|exp)</mi>)(?!<mo)", r'\1<mspace width="0.17em"/>', equation)
 
 
 def on_page_content(content: str, page: Page, config: MkDocsConfig, files: Files) -> str:
     """Translate the equations of a page."""
-    return EQUATION.sub(lambda match: mathml(html.unescape(match[3]), block=match[2] == "["), content)
+
+    def translated(match: re.Match[str]) -> str:
+        equation = mathml(html.unescape(match[3]), block=match[2] == "[")
+        return f'<div class="equation">{equation}</div>' if match[2] == "[" else equation
+
+    return EQUATION.sub(translated, content)

@@ -11,10 +11,12 @@ import os
 import posixpath
 import re
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from mkdocs.config.defaults import MkDocsConfig
-from mkdocs.structure.files import File, Files
-from mkdocs.structure.pages import Page
+if TYPE_CHECKING:
+    from mkdocs.config.defaults import MkDocsConfig
+    from mkdocs.structure.files import Files
+    from mkdocs.structure.pages import Page
 
 ROOT = Path(__file__).resolve().parents[2]
 RESULTS = {
@@ -55,7 +57,9 @@ def repository_path(site: str) -> str:
 
 def local_links(text: str) -> list[str]:
     """Targets of the relative links of a page, code left out."""
-    return [target for _, target in LINK.findall(FENCE.sub("", text)) if "://" not in target and "mailto:" not in target]
+    return [
+        target for _, target in LINK.findall(FENCE.sub("", text)) if "://" not in target and "mailto:" not in target
+    ]
 
 
 def resolved(path: str, target: str) -> str:
@@ -92,7 +96,9 @@ def page_of(path: str) -> str:
     if target.suffix == ".ipynb":
         return notebook_page(text)
     body = text if text.endswith("\n") else text + "\n"
-    return f"---\nsearch: {{exclude: true}}\n---\n\n# `{path}`\n\n````{SHOWN_AS.get(target.suffix, 'text')}\n{body}````\n"
+    return (
+        f"---\nsearch: {{exclude: true}}\n---\n\n# `{path}`\n\n````{SHOWN_AS.get(target.suffix, 'text')}\n{body}````\n"
+    )
 
 
 def notebook_page(text: str) -> str:
@@ -130,7 +136,9 @@ def linked_files(pages: dict[str, str]) -> set[str]:
                 continue
             found.add(target)
             if (ROOT / target).is_dir():
-                names = [child for child in (ROOT / target).iterdir() if child.suffix in SHOWN_AS or child.suffix == ".md"]
+                names = [
+                    child for child in (ROOT / target).iterdir() if child.suffix in SHOWN_AS or child.suffix == ".md"
+                ]
                 found |= {child.relative_to(ROOT).as_posix() for child in names if child.suffix != ".md"}
                 readme = posixpath.join(target, "README.md")
                 waiting += [(readme, (ROOT / readme).read_text("utf-8"))] if (ROOT / readme).exists() else []
@@ -149,6 +157,8 @@ def on_config(config: MkDocsConfig) -> MkDocsConfig:
 
 def on_files(files: Files, config: MkDocsConfig) -> Files:
     """Add the pages of linked files."""
+    from mkdocs.structure.files import File
+
     pages = {f"docs/{file.src_uri}": Path(file.abs_src_path).read_text("utf-8") for file in files.documentation_pages()}
     roots = {path: (ROOT / path).read_text("utf-8") if path.endswith(".md") else "" for path in RESULTS.values()}
     for path in sorted({*linked_files(pages | roots), *roots}):
