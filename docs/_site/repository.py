@@ -131,7 +131,8 @@ def linked_files(pages: dict[str, str]) -> set[str]:
     waiting = list(pages.items())
     while waiting:
         path, text = waiting.pop()
-        for target in map(lambda link: resolved(path, link), local_links(text)):
+        for link in local_links(text):
+            target = resolved(path, link)
             if target in found or target.startswith(("docs/", "..")) or not (ROOT / target).exists():
                 continue
             found.add(target)

@@ -44,7 +44,7 @@ def test_settings_that_the_pages_name_exist() -> None:
     """Words in code spans that look like fields of objectives are fields of one of their classes."""
     from lightning_gfn.interfaces import Objective
 
-    sources = [path for path in (ROOT / "lightning_gfn" / "objectives").glob("[!_]*.py")]
+    sources = (ROOT / "lightning_gfn" / "objectives").glob("[!_]*.py")
     modules = [importlib.import_module(f"lightning_gfn.objectives.{path.stem}") for path in sources]
     kinds = {kind for module in modules for kind in vars(module).values() if isinstance(kind, type)}
     fields = {
