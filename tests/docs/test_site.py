@@ -56,7 +56,8 @@ def test_every_public_module_has_an_api_page() -> None:
 
 def test_links_out_of_docs_become_pages_of_the_site() -> None:
     repository = hook("repository")
-    text = "[a](../../experiments/math/sft.yaml) [b](../formats.md#x) [c](https://x.org)\n\n```\n[d](../../Makefile)\n```\n"
+    text = "[a](../../experiments/math/sft.yaml) [b](../formats.md#x) [c](https://x.org)\n\n"
+    text += "```\n[d](../../Makefile)\n```\n"
     turned = repository.with_site_links(text, "docs/objectives/gflownet.md")
     assert "[a](../repository/experiments/math/sft.yaml.md)" in turned and "[b](../formats.md#x)" in turned
     assert "[c](https://x.org)" in turned and "[d](../../Makefile)" in turned
