@@ -45,7 +45,7 @@ def workspace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]
 
 
 def test_examples_run(workspace: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert {Path(name).suffix for name in FILES} == {".py", ".yaml", ".jsonl"} and len(FILES) >= 10
+    assert {Path(name).suffix for name in FILES} == {".py", ".yaml", ".jsonl", ".lean"} and len(FILES) >= 10
     small = ("--trainer.logger", "false", "--trainer.log_every_n_steps", "1")
     sft, gflownet, predict = EXAMPLE.splitlines()
     assert run(sft, "--trainer.max_steps", "2", "--data.init_args.max_test", "4", *small) == 0, capsys.readouterr().err
@@ -96,3 +96,15 @@ def test_rows_of_ones_own_need_no_class(workspace: Path, capsys: pytest.CaptureF
 
     problems = ProblemFile(path="mine/rows.jsonl", batch_size=2, val_fraction=0.0).load_split("train")
     assert [problem.answer for problem in problems] == ["12", "30"]
+
+
+@pytest.mark.lean
+def test_lean_accepts_the_proofs_of_the_documentation(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    proofs = [body for path in DOCS for language, body in pages.blocks(text_of(path)) if language == "lean"]
+    assert len(proofs) >= 2
+    file = tmp_path / "proof.lean"
+    for body in proofs:
+        file.write_text(body, encoding="utf-8")
+        assert run(f"lightning-gfn lean check {file}") == 0, capsys.readouterr().out
+    file.write_text(proofs[-1].replace("exact hq", "exact hp"), encoding="utf-8")
+    assert run(f"lightning-gfn lean check {file}") != 0

@@ -14,7 +14,7 @@ RECORDS = [ROOT / "CONTRIBUTING.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "exp
 PAGES = [*DOCS, *RECORDS]
 
 FENCE = re.compile(r"^( *)```(\w*)\n(.*?)^\1```$", re.DOTALL | re.MULTILINE)
-FILE = re.compile(r"^( *)<!-- file: (\S+) -->\n\1```\w*\n(.*?)^\1```$", re.DOTALL | re.MULTILINE)
+FILE = re.compile(r"^( *)\*\*`(\S+)`\*\*\n\n\1```\w*\n(.*?)^\1```$", re.DOTALL | re.MULTILINE)
 TRAINER_LINE = re.compile(r"(?:^|`) *(lightning-gfn (?:fit|validate|test|predict|run) --config [^`\n]+)", re.MULTILINE)
 
 
