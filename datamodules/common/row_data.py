@@ -320,7 +320,7 @@ class RowDataModule(ProblemDataModule):
 
         Raises:
             BadRow: the column is named in ``columns`` or required and missing, empty, or holds something else than
-            text.
+                text.
         """
         column = self._column(row, field)
         value = value_at(row.fields, column) if column is not None else None

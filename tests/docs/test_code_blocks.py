@@ -57,7 +57,7 @@ def parsed_once(lines: set[str]) -> list[str]:
     kept: dict[str, tuple[frozenset[str], frozenset[str]]] = {}
     for line in sorted(lines, key=lambda line: (-len(signature(line)[0]), -len(signature(line)[1]), line)):
         configs, options = signature(line)
-        if "mine/" in line or re.search(r"\bRUN\b|\bFILE\b", line):
+        if re.search(r"\bmine/|\bown\.yaml|\bRUN\b|\bFILE\b", line):
             continue
         if not any(configs <= others and options - USUAL <= more for others, more in kept.values()):
             kept[line] = (configs, options)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import importlib.util
 import os
 import re
@@ -76,6 +77,32 @@ def test_nothing_is_fetched_from_other_servers() -> None:
     assert settings["theme"]["font"] is False and "extra_javascript" not in settings and settings["strict"] is True
     for figure in (ROOT / "docs" / "figures").iterdir():
         assert not re.search(r"url\(.?http|href=\"http|@import", text_of(figure)), figure
+
+
+def stray_lines(docstring: str) -> list[str]:
+    """Lines of the sections of a docstring that neither name an item nor stand further in, as what belongs to one."""
+    found = []
+    for section in re.findall(r"^(?:Args|Raises):\n((?: +\S.*\n?|\n(?= ))+)", docstring, re.MULTILINE):
+        lines = [line for line in section.splitlines() if line.strip()]
+        depth = len(lines[0]) - len(lines[0].lstrip())
+        items = [line for line in lines if len(line) - len(line.lstrip()) == depth]
+        found += [line.strip() for line in items if not re.match(r" *[*\w.]+(?: \(.*\))?: ", line)]
+    return found
+
+
+def test_sections_of_docstrings_can_be_read() -> None:
+    """A line that goes on stands further in than the item it belongs to; the site is not built otherwise."""
+    sources = [path for package in ("lightning_gfn", "datamodules") for path in (ROOT / package).rglob("*.py")]
+    kinds = (ast.FunctionDef, ast.ClassDef, ast.AsyncFunctionDef)
+    docstrings = {
+        f"{path.relative_to(ROOT)}:{node.lineno}": ast.get_docstring(node) or ""
+        for path in sources
+        for node in ast.walk(ast.parse(text_of(path)))
+        if isinstance(node, kinds)
+    }
+    assert len(docstrings) >= 1000
+    assert {place: stray for place, text in docstrings.items() if (stray := stray_lines(text))} == {}
+    assert stray_lines("Do.\n\nRaises:\n    ValueError: a row is bad, or\n    there is none.\n") == ["there is none."]
 
 
 @pytest.mark.slow
