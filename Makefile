@@ -9,10 +9,11 @@ WORKERS ?= 2
 ARGS ?=
 STAMP := $(VENV)/.installed
 BENCH_STAMP := $(VENV)/.installed-bench
+DOCS_STAMP := $(VENV)/.installed-docs
 TRACKING_URI ?= sqlite:///mlflow.db
 
 .DEFAULT_GOAL := help
-.PHONY: help venv quickstart quickstart-lean compare-math compare-math-more study models test test-ddp lean test-lean lint mlflow bench
+.PHONY: help venv quickstart quickstart-lean compare-math compare-math-more study models test test-ddp lean test-lean lint docs docs-serve mlflow bench
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-17s %s\n", $$1, $$2}' Makefile
@@ -29,6 +30,10 @@ $(STAMP): setup.cfg setup.py pyproject.toml constraints.txt
 
 $(BENCH_STAMP): $(STAMP)
 	$(BIN)/python -m pip install -c constraints.txt -e '.[dev,bench]'
+	@touch $@
+
+$(DOCS_STAMP): $(STAMP)
+	$(BIN)/python -m pip install -c constraints.txt -e '.[dev,docs]'
 	@touch $@
 
 quickstart: $(STAMP) ## Train a small model, fine-tune it by each method and compare them (6 minutes on 2 cores)
@@ -66,6 +71,12 @@ test-lean: $(STAMP) ## Install the embedded Lean and run the tests that need it
 lint: $(STAMP) ## Check style and types
 	$(BIN)/ruff check .
 	$(BIN)/mypy
+
+docs: $(DOCS_STAMP) ## Build the documentation as a site into site/ (warnings are errors)
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict $(ARGS)
+
+docs-serve: $(DOCS_STAMP) ## Show the site at http://localhost:8000 and build it anew when a page changes
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs serve $(ARGS)
 
 mlflow: $(STAMP) ## Open the MLflow dashboard of the runs made in this folder (PORT=5000)
 	@case "$(TRACKING_URI)" in sqlite:///*) test -f "$(TRACKING_URI:sqlite:///%=%)" || { \

@@ -84,7 +84,7 @@ class LeanText(TheoremDataModule):
 
         Raises:
             ValueError: a row is malformed and ``on_bad_row`` is "error", or training theorems are wanted and no share
-            of them is named.
+                of them is named.
         """
         if split == "train" and not self.train_fraction:
             raise ValueError(

@@ -125,7 +125,7 @@ class LeanDojoBenchmark4(TheoremDataModule):
 
         Raises:
             ValueError: a row is malformed and ``on_bad_row`` is "error", or there is no such split and it is not the
-            validation split.
+                validation split.
         """
         if split not in self.files:
             if split == "val":

@@ -170,7 +170,7 @@ class RowDataModule(ProblemDataModule):
 
         Raises:
             ValueError: a row is malformed and ``on_bad_row`` is "error", every row is malformed, or there is no test
-            split.
+                split.
         """
         own = self._has_own(split)
         if split == "test" and not own and not self.test_fraction:
@@ -320,7 +320,7 @@ class RowDataModule(ProblemDataModule):
 
         Raises:
             BadRow: the column is named in ``columns`` or required and missing, empty, or holds something else than
-            text.
+                text.
         """
         column = self._column(row, field)
         value = value_at(row.fields, column) if column is not None else None
