@@ -209,3 +209,28 @@ def test_the_line_that_goes_on(arguments: Sequence[str], line: str) -> None:
 )
 def test_which_statuses_mean_interrupted(status: int, answer: bool) -> None:
     assert is_interruption(status) is answer
+
+
+@pytest.mark.slow
+def test_an_interrupted_study_saves_its_runs_and_goes_on(workspace: Path) -> None:
+    (workspace / "slowly.py").write_text(SLOW)
+    config = (workspace / "base.yaml").read_text().replace("standins.NoisyModule", "slowly.SlowModule")
+    (workspace / "base.yaml").write_text(config.replace("max_steps: 8", "max_steps: 20"))
+    stage = "{config: base.yaml, command: fit, seed_keys: [seed_everything]}"
+    (workspace / "study.yaml").write_text(f"output: runs\nstages:\n  one: {stage}\n")
+        "output: runs\nstages:\n  one: {config: base.yaml, command: fit, seed_keys: [seed_everything]}\n"
+    )
+    path = os.pathsep.join([str(ROOT), str(workspace), str(Path(__file__).parent)])
+    environment = {**os.environ, "PYTHONPATH": path, "OMP_NUM_THREADS": "1", "MLFLOW_TRACKING_URI": ""}
+    command = [sys.executable, "-m", "lightning_gfn", "study", "study.yaml"]
+    options: dict[str, Any] = {"cwd": workspace, "env": environment, "text": True, "start_new_session": True}
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, **options)
+    wait_for_rows(workspace / "runs" / "one_seed0", 2)
+    process.send_signal(signal.SIGTERM)
+    status, said = ended(process)
+    assert status == 143 and "the same command goes on from here" in said and "Traceback" not in said, said
+    saved = torch.load(workspace / "runs" / "one_seed0" / "checkpoints" / "last.ckpt", weights_only=True)
+    assert 2 <= saved["global_step"] < 20
+    done = subprocess.run(command, capture_output=True, timeout=120, check=False, **options)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert f"goes on from {Path('runs/one_seed0/checkpoints/last.ckpt')}" in done.stdout
