@@ -1,4 +1,7 @@
-"""The installed models, loaded once a session; a test that needs one is skipped, with the reason, where it is not."""
+"""What every test may need: the installed models, loaded once a session, and the order of tests on several processes.
+
+A test that needs a model is skipped, with the reason, where it is not installed.
+"""
 
 from __future__ import annotations
 
@@ -9,6 +12,13 @@ import pytest
 
 if TYPE_CHECKING:
     from lightning_gfn.policies.causal_lm import CausalLM
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Where several processes share the tests: a file stays together, and runs on two ranks never meet each other."""
+    for item in items:
+        group = "ddp" if item.get_closest_marker("ddp") else str(item.path)
+        item.add_marker(pytest.mark.xdist_group(group))
 
 
 def installed_folder(name: str) -> Path:

@@ -218,8 +218,6 @@ def test_an_interrupted_study_saves_its_runs_and_goes_on(workspace: Path) -> Non
     (workspace / "base.yaml").write_text(config.replace("max_steps: 8", "max_steps: 20"))
     stage = "{config: base.yaml, command: fit, seed_keys: [seed_everything]}"
     (workspace / "study.yaml").write_text(f"output: runs\nstages:\n  one: {stage}\n")
-        "output: runs\nstages:\n  one: {config: base.yaml, command: fit, seed_keys: [seed_everything]}\n"
-    )
     path = os.pathsep.join([str(ROOT), str(workspace), str(Path(__file__).parent)])
     environment = {**os.environ, "PYTHONPATH": path, "OMP_NUM_THREADS": "1", "MLFLOW_TRACKING_URI": ""}
     command = [sys.executable, "-m", "lightning_gfn", "study", "study.yaml"]
