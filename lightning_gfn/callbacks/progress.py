@@ -41,13 +41,13 @@ class Progress(TQDMProgressBar):
 
     Args:
         every_n_seconds: time between two lines of the same stage; the first and the last batch always get one.
-        metrics: logged metrics to show; by default the loss, the mean log reward, the share of on-policy samples that
-            are right and that were cut at the maximum length, tokens per second, and what is logged with
+        metrics: logged metrics to show; by default loss and gradient norm, the mean log reward, the share of on-policy
+            samples that are right and that were cut at the maximum length, tokens per second, and what is logged with
             ``prog_bar=True``.
         refresh_rate: batches between two updates of the bar on a terminal; its figures are read once a second at most.
         label: put in front of each line, to tell runs apart in one log.
         sample_every: optimiser steps between two samples that are printed, prompt, completion and reward; the first
-            step and each validation print one, too; 0 prints none.
+            step, each validation and a test print one, too; 0 prints none.
     """
 
     BAR_FORMAT = "{desc} {n_fmt}/{total_fmt} |{bar:10}| {elapsed}<{remaining}{postfix}"
@@ -135,6 +135,8 @@ class Progress(TQDMProgressBar):
 
     def on_test_batch_end(self, trainer: Trainer, *args: Any, **kwargs: Any) -> None:
         super().on_test_batch_end(trainer, *args, **kwargs)
+        if args[3] == 0 and self.sample_every and not self._silenced:
+            self._show(evaluation_sample(args[1], trainer.global_step, "test"))
         self._batch_line("test", args[3], self.total_test_batches_current_dataloader)
 
     def on_predict_start(self, trainer: Trainer, pl_module: LightningModule) -> None:

@@ -25,6 +25,7 @@ class PolicyGradientModule(RolloutModule):
     """
 
     served: ClassVar[frozenset[str]] = frozenset({POLICY_GRADIENT})
+    reward_word: ClassVar[str] = "reward"
 
     def __init__(self, policy: Policy, objective: Objective, reward: Reward, **settings: Any) -> None:
         refuse(settings, ("behaviour", "buffer", "separator"), "PolicyGradientModule", instead="GFlowNetModule")

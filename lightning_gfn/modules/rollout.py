@@ -155,6 +155,9 @@ class RolloutModule(PolicyModule):
         self.latest_rollouts: RolloutBatch | None = None
         self.restored_windows: list[RolloutWindow] = []
 
+    reward_word: ClassVar[str] = "log reward"
+    """What printed samples call the value of a trajectory."""
+
     @property
     def needs_reference(self) -> bool:
         """True if the reward or the objective compares with the reference."""

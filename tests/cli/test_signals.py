@@ -33,6 +33,12 @@ class SlowModule(NoisyModule):
     def validation_step(self, batch, batch_idx):
         time.sleep(0.2)
         return super().validation_step(batch, batch_idx)
+
+    def on_test_batch_start(self, batch, batch_idx, dataloader_idx=0):
+        time.sleep(0.2)
+
+    def on_predict_batch_start(self, batch, batch_idx, dataloader_idx=0):
+        time.sleep(0.2)
 """
 
 

@@ -11,6 +11,7 @@ if TYPE_CHECKING:
 
 SHOWN = {
     "train/loss": "loss",
+    "train/grad_norm": "gradient",
     "train/log_reward_mean": "log_reward",
     "train/solve_rate_on_policy": "solved",
     "train/truncated_share": "cut",

@@ -54,16 +54,17 @@ def training_sample(module: object, step: int) -> str | None:
     verdict = "" if rollouts.correct_B is None else (", right" if bool(rollouts.correct_B[b]) else ", wrong")
     tokens = int(rollouts.action_mask_NT[rollouts.trajectory_index_N == b].sum())
     reward = float(drawn.log_reward.terminal_B[b])
-    title = f"sample at step {step} ({rollouts.sources[b]}{verdict}, log reward {reward:.4g}, {tokens} tokens):"
+    word = getattr(module, "reward_word", "log reward")
+    title = f"sample at step {step} ({rollouts.sources[b]}{verdict}, {word} {reward:.4g}, {tokens} tokens):"
     return sample_text(title, rollouts.problem_of(b).prompt, rollouts.completions[b])
 
 
-def evaluation_sample(outputs: object, step: int) -> str | None:
-    """The first completion of the first record; None if the step returned no records."""
+def evaluation_sample(outputs: object, step: int, stage: str = "validation") -> str | None:
+    """The first completion of the first record of a stage; None if the step returned no records."""
     record = outputs[0] if isinstance(outputs, list) and outputs else None
     if not isinstance(record, EvalRecord) or not record.completions:
         return None
     verdict = "right" if record.correct[0] else "wrong"
     cut = ", cut" if record.truncated[0] else ""
-    title = f"validation sample at step {step} ({verdict}{cut}, {record.lengths[0]} tokens):"
+    title = f"{stage} sample at step {step} ({verdict}{cut}, {record.lengths[0]} tokens):"
     return sample_text(title, record.problem.prompt, record.completions[0])

@@ -81,7 +81,7 @@ TRAINING_RULES: tuple[Rule, ...] = (
         "never_solved",
         ("train/solve_rate_on_policy",),
         zero,
-        "not one on-policy sample of the last {count} training batches was right, so that the reward teaches nothing",
+        "not one on-policy sample of the last {count} training batches was right: nothing right can be learned from",
         "start from a model that solves some problems (SFT), take easier problems or more model.num_samples, and look "
         "at the printed samples: they must end as data.answer_style asks",
         causes=("truncated",),
