@@ -41,7 +41,7 @@ def html_table(table: TextTable, *, marks: Sequence[Sequence[str]] | None = None
         table: the cells.
         marks: a class for each cell but those of the first column.
     """
-    head = "".join(f"<th>{escape(cell)}</th>" for cell in table.header)
+    head = "".join(f'<th scope="col">{escape(cell)}</th>' for cell in table.header)
     rows = []
     for number, row in enumerate(table.rows):
         kinds = marks[number] if marks is not None else [""] * (len(row) - 1)
@@ -51,7 +51,9 @@ def html_table(table: TextTable, *, marks: Sequence[Sequence[str]] | None = None
         rows.append(f"<tr><th>{escape(row[0])}</th>{cells}</tr>")
     title = f"<h4>{escape(table.title)}</h4>" if table.title else ""
     notes = "".join(f'<p class="note">{rich(note)}</p>' for note in table.notes)
-    body = f"<table><thead><tr>{head}</tr></thead><tbody>{''.join(rows)}</tbody></table>"
+    end = len(rows) - table.fixed
+    foot = f"<tfoot>{''.join(rows[end:])}</tfoot>" if table.fixed else ""
+    body = f"<table><thead><tr>{head}</tr></thead><tbody>{''.join(rows[:end])}</tbody>{foot}</table>"
     return f'{title}<div class="scroll">{body}</div>{notes}'
 
 

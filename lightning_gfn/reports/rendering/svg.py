@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from html import escape
 
-LEFT, RIGHT, TOP, BOTTOM = 52.0, 96.0, 14.0, 42.0
+LEFT, TOP, BOTTOM = 52.0, 14.0, 42.0
 LABEL_GAP = 13.0
+LETTER = 7.6  # pixels that a letter of a label takes at most, nearly always
+NARROW = 340.0
+LEAST_ROOM, MOST_ROOM = 40.0, 0.34  # beside the plot for the names: pixels, share of the width
 MARKERS = ("circle", "square", "diamond", "triangle", "cross", "wedge")
 
 
@@ -82,7 +85,16 @@ class Plot:
     series: list[Series] = field(default_factory=list)
 
     def draw(self) -> str:
-        """The SVG element."""
+        """Two SVG elements, of which the page shows the one that is legible in the room there is."""
+        narrow = replace(self, width=NARROW, height=NARROW)
+        return self.drawn("full") + narrow.drawn("narrow")
+
+    def drawn(self, kind: str) -> str:
+        """One SVG element.
+
+        Args:
+            kind: its class, beside ``plot``.
+        """
         points = [point for one in self.series for point in one.points]
         xs = [value for p in points for value in (p.x, p.left, p.right) if value is not None]
         ys = [value for p in points for value in (p.y, p.low, p.high) if value is not None]
@@ -94,9 +106,20 @@ class Plot:
         parts.append(frame.labels([one for one in self.series if not one.faint and one.points]))
         title = escape(f"{self.y_title} against {self.x_title}")
         return (
-            f'<svg class="plot" viewBox="0 0 {self.width:g} {self.height:g}" role="img" aria-label="{title}">'
+            f'<svg class="plot {kind}" viewBox="0 0 {self.width:g} {self.height:g}" role="img" aria-label="{title}">'
             f"{''.join(parts)}</svg>"
         )
+
+
+def fitted(name: str, room: float) -> str:
+    """A name, cut where it is longer than the room.
+
+    Args:
+        name: of a method.
+        room: pixels.
+    """
+    most = max(int(room / LETTER), 2)
+    return name if len(name) <= most else name[: most - 1] + "…"
 
 
 def limits(values: Sequence[float], *, pad: float) -> tuple[float, float]:
@@ -136,13 +159,15 @@ class Frame:
         self.plot = plot
         self.across = across
         self.up = up
+        longest = max((len(one.name) for one in plot.series if not one.faint), default=0)
+        self.room = min(max(16 + LETTER * longest, LEAST_ROOM), MOST_ROOM * plot.width)
 
     def x(self, value: float) -> float:
         """Pixels from the left."""
         low, high = self.across
         if self.plot.log_x:
             low, high, value = math.log2(max(low, 1.0)) - 0.15, math.log2(high), math.log2(value)
-        return LEFT + (value - low) / (high - low) * (self.plot.width - LEFT - RIGHT)
+        return LEFT + (value - low) / (high - low) * (self.plot.width - LEFT - self.room)
 
     def y(self, value: float) -> float:
         """Pixels from the top."""
@@ -152,7 +177,7 @@ class Frame:
     def axes(self) -> str:
         """Grid, ticks and titles."""
         plot = self.plot
-        right, bottom = plot.width - RIGHT, plot.height - BOTTOM
+        right, bottom = plot.width - self.room, plot.height - BOTTOM
         parts = []
         for value in plot.ticks if plot.ticks is not None else nice_ticks(*self.across):
             x = self.x(value)
@@ -230,9 +255,9 @@ class Frame:
         for one, y in zip(lines, places, strict=True):
             last = one.points[-1]
             x0, y0 = self.x(last.x), self.y(last.y)
-            x = self.plot.width - RIGHT + 8 if one.line else x0 + 8
+            x = self.plot.width - self.room + 8 if one.line else x0 + 8
             leader = f'<line class="leader" x1="{x0 + 5:.1f}" y1="{y0:.1f}" x2="{x - 2:.1f}" y2="{y:.1f}"/>'
-            text = f'<text class="label" x="{x:.1f}" y="{y + 4:.1f}">{escape(one.name)}</text>'
+            text = f'<text class="label" x="{x:.1f}" y="{y + 4:.1f}">{escape(fitted(one.name, self.room - 12))}</text>'
             parts.append(f'<g class="method m{one.index} c{one.index % 8}">{leader}{text}</g>')
         return "".join(parts)
 

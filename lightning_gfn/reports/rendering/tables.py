@@ -29,12 +29,14 @@ class TextTable:
         rows: cells.
         title: what it shows; empty where the section says it.
         notes: sentences below it.
+        fixed: so many of the last rows stay last when a reader sorts the others.
     """
 
     header: list[str]
     rows: list[list[str]]
     title: str = ""
     notes: list[str] = field(default_factory=list)
+    fixed: int = 0
 
 
 def headline_table(c: Comparison) -> TextTable:
@@ -244,4 +246,4 @@ def spending_table(c: Comparison) -> TextTable | None:
     ]
     if len(rows) > 1:
         rows.append(["within 5%", *("yes" if c.spending.equalised[axis] else "no" for axis in axes)])
-    return TextTable(["method", *map(axis_title, axes)], rows)
+    return TextTable(["method", *map(axis_title, axes)], rows, fixed=int(len(rows) > 1))

@@ -222,3 +222,56 @@ def test_choices_and_legend_in_a_real_browser(study: Any, tmp_path: Path) -> Non
     seen = browse(comparison_html(study).replace("</body>", act + "</body>"), tmp_path)
     title = re.search("<title>(.*?)</title>", seen)
     assert title is not None and title[1] == "true / 0 / ;solve rate, validation|generated tokens"
+
+
+def title_after(act: str, page: str, tmp_path: Path) -> str:
+    """The page's title once a script has acted on it."""
+    seen = browse(page.replace("</body>", f"<script>{act}</script></body>"), tmp_path)
+    title = re.search("<title>(.*?)</title>", seen)
+    assert title is not None
+    return title[1]
+
+
+@pytest.mark.skipif(CHROMIUM is None, reason="no Chromium here")
+def test_headers_sort_and_arrow_keys_choose_in_a_real_browser(study: Any, tmp_path: Path) -> None:
+    act = """
+    const table = document.querySelector('#s0 table'), button = table.querySelectorAll('.sort')[1], said = [];
+    for (let i = 0; i < 4; i++) {
+      said.push([...table.tBodies[0].rows].map((row) => row.cells[0].textContent).join(' ')
+        + ':' + table.tHead.rows[0].cells[1].getAttribute('aria-sort'));
+      button.click();
+    }
+    const spent = [...document.querySelectorAll('table')].find((one) => one.tFoot), list = document.querySelector('ol');
+    spent.querySelector('.sort').click();
+    said.push(spent.rows[spent.rows.length - 1].cells[0].textContent);
+    for (const key of ['ArrowDown', 'ArrowDown', 'ArrowUp', 'End', 'ArrowDown', 'Home', 'x']) {
+      list.dispatchEvent(new KeyboardEvent('keydown', { key }));
+      said.push(list.getAttribute('aria-activedescendant') + '=' + list.querySelector('[aria-selected="true"]').id);
+    }
+    document.title = said.join('; ');"""
+    rates = {name: row["solve_rate"].value for name, row in study.headline.items()}
+    up, names = sorted(rates, key=lambda name: rates[name]), list(rates)
+    assert up != names and up[::-1] != names
+    orders = [(names, "null"), (up, "ascending"), (up[::-1], "descending"), (names, "null")]
+    wanted = [f"{' '.join(order)}:{state}" for order, state in orders]
+    chosen = [f"problem{n}=problem{n}" for n in (1, 2, 1, 11, 11, 0, 0)]
+    assert title_after(act, comparison_html(study), tmp_path).split("; ") == [*wanted, "within 5%", *chosen]
+
+
+@pytest.mark.skipif(CHROMIUM is None, reason="no Chromium here")
+@pytest.mark.parametrize("width", [296, 700, 1192])
+def test_letters_of_plots_are_legible_at_every_width(study: Any, tmp_path: Path, width: int) -> None:
+    act = f"document.body.style.cssText = 'width: {width}px'; document.querySelector('main').style.padding = 0;" + """
+    let least = 99, count = 0, outside = 0;
+    for (const svg of document.querySelectorAll('svg.plot')) {
+      const frame = svg.getBoundingClientRect();
+      if (!frame.width) continue;
+      count += 1;
+      for (const text of svg.querySelectorAll('text')) {
+        const box = text.getBoundingClientRect(), scale = frame.width / svg.viewBox.baseVal.width;
+        least = Math.min(least, parseFloat(getComputedStyle(text).fontSize) * scale);
+        if (box.left < frame.left - 1 || box.right > frame.right + 1) outside += 1;
+      }
+    }
+    document.title = [least >= 11, count === document.querySelectorAll('figure').length, outside, least].join(' ');"""
+    assert title_after(act, comparison_html(study), tmp_path).startswith("true true 0 ")

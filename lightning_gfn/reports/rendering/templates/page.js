@@ -32,6 +32,44 @@
     choose();
   }
 
+  // Tables: a click on a header sorts up, down, and back as it was; equal rows keep their order.
+  const ABSENT = new Set(["", "–", "no overlap"]);
+  const figureIn = (text) => {
+    const match = /^(<\s*)?([+−-]?[\d,]*\.?\d+(?:e[+-]?\d+)?)/.exec(text);
+    if (!match) return NaN;
+    const value = Number(match[2].replaceAll(",", "").replace("−", "-"));
+    return match[1] ? value - 1e-12 : value;
+  };
+  const textOf = (row, column) => row.cells[column].textContent.trim();
+  const sorted = (rows, column, direction) => {
+    const known = rows.filter((row) => !ABSENT.has(textOf(row, column)));
+    const figures = column > 0 && known.every((row) => !Number.isNaN(figureIn(textOf(row, column))));
+    const compare = (a, b) => figures
+      ? figureIn(textOf(a, column)) - figureIn(textOf(b, column))
+      : textOf(a, column).localeCompare(textOf(b, column), undefined, { numeric: true });
+    known.sort((a, b) => direction * compare(a, b));
+    return [...known, ...rows.filter((row) => ABSENT.has(textOf(row, column)))];
+  };
+  for (const table of document.querySelectorAll("table")) {
+    const body = table.tBodies[0];
+    const asItWas = [...body.rows];
+    if (asItWas.length < 2) continue;
+    const heads = [...table.tHead.rows[0].cells];
+    heads.forEach((head, column) => {
+      const button = make("button", head.textContent, "sort");
+      button.type = "button";
+      button.title = "Sort";
+      head.replaceChildren(button);
+      button.addEventListener("click", () => {
+        const now = head.getAttribute("aria-sort");
+        const next = { ascending: "descending", descending: null }[now] ?? (now ? null : "ascending");
+        for (const other of heads) other.removeAttribute("aria-sort");
+        if (next) head.setAttribute("aria-sort", next);
+        body.append(...(next ? sorted([...body.rows], column, next === "ascending" ? 1 : -1) : asItWas));
+      });
+    });
+  }
+
   // Samples.
   const data = JSON.parse(byId("samples").textContent);
   if (!data) return;
@@ -128,11 +166,15 @@
     const found = visible();
     if (!found.some((problem) => problem.id === state.problem)) state.problem = found.length ? found[0].id : null;
     byId("count").textContent = found.length + " of " + data.problems.length + " problems; distinct solutions by method";
-    byId("problems").replaceChildren(...found.map((problem) => {
+    byId("problems").removeAttribute("aria-activedescendant");
+    byId("problems").replaceChildren(...found.map((problem, index) => {
       const item = make("li", problem.prompt.split("\n")[0].slice(0, 90));
       const counts = data.methods.map((name) => cellOf(problem, name, state.seed)?.distinct.length ?? "–");
       item.append(make("div", counts.join(" / "), "found"));
+      item.id = "problem" + index;
+      item.setAttribute("role", "option");
       item.setAttribute("aria-selected", String(problem.id === state.problem));
+      if (problem.id === state.problem) byId("problems").setAttribute("aria-activedescendant", item.id);
       item.addEventListener("click", () => {
         state.problem = problem.id;
         show();
@@ -143,10 +185,9 @@
   };
   const step = (by) => {
     const found = visible();
+    if (!found.length) return;
     const at = found.findIndex((problem) => problem.id === state.problem);
-    const next = found[at + by];
-    if (!next) return;
-    state.problem = next.id;
+    state.problem = found[Math.min(Math.max(at + by, 0), found.length - 1)].id;
     show();
     byId("problems").querySelector('[aria-selected="true"]').scrollIntoView({ block: "nearest" });
   };
@@ -162,6 +203,16 @@
     state.seed = event.target.value;
     show();
   });
+  const STEPS = { ArrowUp: -1, ArrowDown: 1, PageUp: -10, PageDown: 10, Home: -Infinity, End: Infinity };
+  const onKey = (event) => {
+    const by = STEPS[event.key];
+    if (by === undefined || event.altKey || event.ctrlKey || event.metaKey) return;
+    if (event.target !== byId("problems") && !event.key.startsWith("Arrow")) return;  // they move the cursor there
+    event.preventDefault();
+    step(by);
+  };
+  byId("problems").addEventListener("keydown", onKey);
+  byId("search").addEventListener("keydown", onKey);
   byId("previous").addEventListener("click", () => step(-1));
   byId("next").addEventListener("click", () => step(1));
 
