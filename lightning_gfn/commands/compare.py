@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import argparse
+import shutil
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from lightning_gfn.reports.comparison import Comparison
+
+USUAL_WIDTH = 100  # letters a line where the output is no terminal
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -20,7 +23,14 @@ def build_parser() -> argparse.ArgumentParser:
         nargs="*",
         help="run folder that has been evaluated, or a folder with such runs below it; NAME renames their method",
     )
-    parser.add_argument("--mlflow", metavar="EXPERIMENT", nargs="+", default=[], help="also all runs of an experiment")
+    parser.add_argument("--mlflow", metavar="EXPERIMENT", nargs="+", default=[], help="also the runs of an experiment")
+    parser.add_argument(
+        "--filter",
+        metavar="EXPRESSION",
+        default="",
+        help="of these runs those alone that MLflow's search finds, such as \"tags.method = 'subtb' and "
+        "metrics.test/solve_rate > 0.5\" (names with signs other than letters, digits and / stand in backticks)",
+    )
     parser.add_argument(
         "--tracking_uri", metavar="URI", help="MLflow store (default: $MLFLOW_TRACKING_URI or mlflow.db)"
     )
@@ -70,15 +80,19 @@ def main(args: list[str]) -> int:
     if not options.runs and not options.mlflow:
         print("error: give run folders, or --mlflow EXPERIMENT", file=sys.stderr)
         return 2
+    if options.filter and not options.mlflow:
+        print("error: --filter chooses among the runs of --mlflow EXPERIMENT: give that, too", file=sys.stderr)
+        return 2
     try:
         comparison = compare(options)
     except (FileNotFoundError, ValueError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
-    from lightning_gfn.reports.rendering.markdown import summary_markdown
+    from lightning_gfn.reports.rendering.console import console_summary
 
-    print(summary_markdown(comparison))
-    print(f"written to {options.output}")
+    print(console_summary(comparison, shutil.get_terminal_size((USUAL_WIDTH, 24)).columns))
+    pages = ["comparison.md", *([] if options.no_html else ["comparison.html"])]
+    print(f"\nwritten to {options.output}; all tables are in {' and '.join(pages)}")
     return 0
 
 
@@ -98,7 +112,11 @@ def compare(options: argparse.Namespace) -> Comparison:
 
         for experiment in options.mlflow:
             folders += download_runs(
-                experiment, options.output / "mlflow_runs", uri=options.tracking_uri, stage=options.stage
+                experiment,
+                options.output / "mlflow_runs",
+                uri=options.tracking_uri,
+                stage=options.stage,
+                chosen=options.filter,
             )
     chosen = Options(
         baseline=options.baseline,

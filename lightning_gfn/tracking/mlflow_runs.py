@@ -17,10 +17,12 @@ if TYPE_CHECKING:
     from mlflow.entities import Run
 
 CURVES = re.compile(r"budget/.+|train/solve_rate_on_policy|val/(?!.*_ci95_(low|high)).+")
-MAX_RUNS = 1000
+PAGE = 1000
 
 
-def download_runs(experiment: str, target: Path, *, uri: str | None = None, stage: str = "test") -> list[Path]:
+def download_runs(
+    experiment: str, target: Path, *, uri: str | None = None, stage: str = "test", chosen: str = ""
+) -> list[Path]:
     """Download results, budget, configuration and learning curves of every evaluated run of an experiment.
 
     Runs that were deleted or have no results of the stage are passed over. Each run gets the folder
@@ -31,12 +33,14 @@ def download_runs(experiment: str, target: Path, *, uri: str | None = None, stag
         target: folder to write to.
         uri: MLflow store or server; if None the environment variable MLFLOW_TRACKING_URI, else ``sqlite:///mlflow.db``.
         stage: ``test`` or ``val``.
+        chosen: a filter expression of MLflow's ``search_runs``; all runs if empty.
 
     Returns:
         The run folders, in the order in which the runs began.
 
     Raises:
         FileNotFoundError: the store, the experiment or an evaluated run in it does not exist.
+        ValueError: MLflow does not understand the filter.
     """
     store = absolute_uri(uri if uri is not None else os.environ.get("MLFLOW_TRACKING_URI") or DEFAULT_URI)
     file = sqlite_file(store)
@@ -49,7 +53,9 @@ def download_runs(experiment: str, target: Path, *, uri: str | None = None, stag
     if found is None:
         names = ", ".join(sorted(one.name for one in client.search_experiments(max_results=100)))
         raise FileNotFoundError(f"MLflow at {store} has no experiment {experiment!r}; it has {names}")
-    runs = client.search_runs([found.experiment_id], order_by=["attributes.start_time ASC"], max_results=MAX_RUNS)
+    runs = search(client, found.experiment_id, chosen)
+    if chosen and not runs:
+        raise FileNotFoundError(f"no run of MLflow experiment {experiment!r} at {store} fits --filter {chosen!r}")
     folders = [folder for run in runs if (folder := fetch(client, run, target / plain_name(experiment), stage))]
     if not folders:
         raise FileNotFoundError(
@@ -57,6 +63,39 @@ def download_runs(experiment: str, target: Path, *, uri: str | None = None, stag
             f"first (lightning-gfn {'validate' if stage == 'val' else stage})"
         )
     return folders
+
+
+def search(client: MlflowClient, experiment_id: str, chosen: str) -> list[Run]:
+    """All runs of an experiment that a filter finds, in the order in which they began.
+
+    Args:
+        client: of the store.
+        experiment_id: of the experiment.
+        chosen: a filter expression; empty for all runs.
+
+    Raises:
+        ValueError: MLflow does not understand the filter.
+    """
+    from mlflow.exceptions import MlflowException
+
+    runs: list[Run] = []
+    token: str | None = None
+    while True:
+        try:
+            page = client.search_runs(
+                [experiment_id], chosen, order_by=["attributes.start_time ASC"], max_results=PAGE, page_token=token
+            )
+        except MlflowException as error:
+            if not chosen or error.error_code != "INVALID_PARAMETER_VALUE":
+                raise
+            raise ValueError(
+                f"MLflow does not understand --filter {chosen!r}: {str(error).splitlines()[0]}\n"
+                "Write it as in \"tags.method = 'subtb' and metrics.`test/solve_rate` > 0.5\"."
+            ) from error
+        runs += page
+        token = page.token
+        if not token:
+            return runs
 
 
 def plain_name(text: str) -> str:

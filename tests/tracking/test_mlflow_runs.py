@@ -74,3 +74,19 @@ def test_a_missing_store_is_not_made(store: str, tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError, match="mlflow.db does not exist: check --tracking_uri"):
         download_runs(EXPERIMENT, tmp_path / "out", uri=store)
     assert not (tmp_path / "mlflow.db").exists()
+
+
+def test_a_filter_chooses_runs_and_pages_lose_none(
+    store: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("sft", "subtb", "grpo"):
+        log_run(store, tmp_path / "runs", name)
+    monkeypatch.setattr("lightning_gfn.tracking.mlflow_runs.PAGE", 1)
+    assert len(download_runs(EXPERIMENT, tmp_path / "out", uri=store)) == 3
+    only = "attributes.run_name = 'subtb' and metrics.`val/solve_rate` > 0.4"
+    (folder,) = download_runs(EXPERIMENT, tmp_path / "out", uri=store, chosen=only)
+    assert folder.name.startswith("subtb-")
+    with pytest.raises(FileNotFoundError, match="no run of .* fits --filter .*> 9"):
+        download_runs(EXPERIMENT, tmp_path / "out", uri=store, chosen="metrics.`val/solve_rate` > 9")
+    with pytest.raises(ValueError, match="MLflow does not understand --filter 'method is subtb': .*\\nWrite it as"):
+        download_runs(EXPERIMENT, tmp_path / "out", uri=store, chosen="method is subtb")

@@ -63,14 +63,6 @@ def findings_text(c: Comparison) -> str:
     return "\n".join(lines)
 
 
-def summary_markdown(c: Comparison) -> str:
-    """What the command prints: the headline table, the claims, how far they reach, and what training spent."""
-    spent = tables.spending_table(c)
-    parts = [with_title(tables.headline_table(c)), bullets(sentences.claims(c)), sentences.reach_sentence(c)]
-    parts.append(with_title(spent) if spent is not None else "")
-    return "\n\n".join(part for part in parts if part)
-
-
 def comparison_markdown(c: Comparison, *, image: str | None = None) -> str:
     """The whole page.
 
