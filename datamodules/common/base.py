@@ -128,6 +128,10 @@ class ProblemDataModule(LightningDataModule, ABC):
         self.dropped |= ids
         self._loaded = {split: self._without_dropped(split, problems) for split, problems in self._loaded.items()}
 
+    def num_loaded(self) -> dict[Split, int]:
+        """How many problems each split has that was loaded."""
+        return {split: len(problems) for split, problems in self._loaded.items()}
+
     def _check_ids(self, split: Split, problems: list[Problem]) -> None:
         counts = Counter(problem.id for problem in problems)
         counts.update({problem.id for other in self._loaded.values() for problem in other} & counts.keys())

@@ -29,7 +29,7 @@ def build_parser() -> argparse.ArgumentParser:
         metavar="EXPRESSION",
         default="",
         help="of these runs those alone that MLflow's search finds, such as \"tags.method = 'subtb' and "
-        "metrics.test/solve_rate > 0.5\" (names with signs other than letters, digits and / stand in backticks)",
+        'metrics.`test/solve_rate` > 0.5" (in single quotes for the shell, or with \\` for each backtick)',
     )
     parser.add_argument(
         "--tracking_uri", metavar="URI", help="MLflow store (default: $MLFLOW_TRACKING_URI or mlflow.db)"

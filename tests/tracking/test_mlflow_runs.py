@@ -76,9 +76,7 @@ def test_a_missing_store_is_not_made(store: str, tmp_path: Path) -> None:
     assert not (tmp_path / "mlflow.db").exists()
 
 
-def test_a_filter_chooses_runs_and_pages_lose_none(
-    store: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_filter_chooses_runs_and_pages_lose_none(store: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("sft", "subtb", "grpo"):
         log_run(store, tmp_path / "runs", name)
     monkeypatch.setattr("lightning_gfn.tracking.mlflow_runs.PAGE", 1)

@@ -261,7 +261,9 @@ def test_headers_sort_and_arrow_keys_choose_in_a_real_browser(study: Any, tmp_pa
 @pytest.mark.skipif(CHROMIUM is None, reason="no Chromium here")
 @pytest.mark.parametrize("width", [296, 700, 1192])
 def test_letters_of_plots_are_legible_at_every_width(study: Any, tmp_path: Path, width: int) -> None:
-    act = f"document.body.style.cssText = 'width: {width}px'; document.querySelector('main').style.padding = 0;" + """
+    act = (
+        f"document.body.style.cssText = 'width: {width}px'; document.querySelector('main').style.padding = 0;"
+        + """
     let least = 99, count = 0, outside = 0;
     for (const svg of document.querySelectorAll('svg.plot')) {
       const frame = svg.getBoundingClientRect();
@@ -274,4 +276,5 @@ def test_letters_of_plots_are_legible_at_every_width(study: Any, tmp_path: Path,
       }
     }
     document.title = [least >= 11, count === document.querySelectorAll('figure').length, outside, least].join(' ');"""
+    )
     assert title_after(act, comparison_html(study), tmp_path).startswith("true true 0 ")
