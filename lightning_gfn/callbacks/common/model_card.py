@@ -131,7 +131,7 @@ def fenced_yaml(value: Mapping[str, Any]) -> str:
 def measured(run: Path, step: int) -> list[dict[str, Any]]:
     """The results of the weights at a step: test before validation."""
     found = [loaded(run / "results" / f"{stage}_metrics.json") for stage in ("test", "val")]
-    return [one for one in found if one.get("step") == step and isinstance(one.get("metrics"), dict)]
+    return [one for one in found if one.get("step") == step and part(one, "metrics") and part(one, "problems")]
 
 
 def figures(result: Mapping[str, Any]) -> list[tuple[str, float, Sequence[float] | None]]:
@@ -174,7 +174,7 @@ def data_text(config: Mapping[str, Any], training: Training, results: Sequence[M
     """The data set, its files and how many problems were used."""
     data = config.get("data")
     counts = dict(training.problems)
-    counts |= {one["stage"]: one["problems"]["count"] for one in results if "problems" in one}
+    counts |= {one["stage"]: one["problems"]["count"] for one in results}
     names = {"train": "training", "val": "validation", "test": "test"}
     said = [f"{counts[key]:,} {name}" for key, name in names.items() if counts.get(key)]
     text = f"Problems: {', '.join(said)}." if said else ""
@@ -238,16 +238,16 @@ def yaml_head(
     config: Mapping[str, Any], origin: Origin, training: Training, results: Sequence[Mapping[str, Any]]
 ) -> str:
     """The front matter that the Hugging Face hub reads."""
-    data = config.get("data") if isinstance(config.get("data"), Mapping) else {}
-    path = part(data or {}, "init_args").get("path")
+    data = part(config, "data")
+    path = part(data, "init_args").get("path")
     set_name = str(path) if isinstance(path, str) and HUB_NAME.fullmatch(path) and not Path(path).exists() else None
     head: dict[str, Any] = {"library_name": origin.library, "license": origin.license, "base_model": origin.hub_name}
     head["pipeline_tag"] = origin.task
     head["tags"] = ["lightning-gfn", training.method]
     head["datasets"] = [set_name] if set_name else None
     if results and origin.task is not None:
-        shown_name = set_name or class_name(data or {}) or "unnamed"
-        dataset = {"type": set_name or re.sub(r"\W+", "-", shown_name).lower(), "name": shown_name}
+        shown_name = set_name or class_name(data) or "unnamed"
+        dataset: dict[str, Any] = {"type": set_name or re.sub(r"\W+", "-", shown_name).lower(), "name": shown_name}
         entries = [
             {
                 "task": {"type": origin.task},

@@ -34,7 +34,8 @@ def drawn(title: str, bars: Sequence[tuple[str, int, float, str]], width: float,
         parts.append(
             f'<g class="method m{index} c{index % 8}"><text class="label" x="{beside - 8:g}" y="{y + 15:g}" '
             f'text-anchor="end">{escape(fitted(name, beside - 12))}</text>'
-            f'<rect class="block" x="{beside:g}" y="{y + 2:g}" width="{length:.1f}" height="{ROW - 8:g}"><title>{escape(f"{name}: {text}")}</title></rect>'
+            f'<rect class="block" x="{beside:g}" y="{y + 2:g}" width="{length:.1f}" height="{ROW - 8:g}">'
+            f"<title>{escape(f'{name}: {text}')}</title></rect>"
             f'<text class="tick" x="{beside + length + 5:.1f}" y="{y + 15:g}">{escape(text)}</text></g>'
         )
     height = 8 + len(bars) * ROW + 26
