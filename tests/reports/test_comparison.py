@@ -121,7 +121,9 @@ def test_a_malformed_row_names_file_and_line(make_run: MakeRun) -> None:
 def test_the_command_prints_the_table(make_run: MakeRun, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     runs = [str(make_run(name)) for name in ("sft", "subtb")]
     assert main([*runs, "--output", str(tmp_path / "out"), "--baseline", "sft"]) == 0
-    assert "| method" in capsys.readouterr().out
+    assert "\nsubtb   0." in capsys.readouterr().out
+    assert main([*runs, "--output", str(tmp_path / "out"), "--filter", "tags.method = 'a'"]) == 2
+    assert "--filter chooses among the runs of --mlflow" in capsys.readouterr().err
     assert main([runs[0], str(tmp_path / "none"), "--output", str(tmp_path / "out")]) == 1
     assert "no run with results/test_metrics.json" in capsys.readouterr().err
 

@@ -15,6 +15,12 @@ from lightning_gfn.callbacks.common.problem_rows import is_headline
 
 CARD = "README.md"
 OURS = "lightning_gfn"
+COSTS = {
+    "optimizer_steps": "optimiser steps",
+    "environment_steps": "tactics",
+    "wall_seconds": "s of wall time",
+    "peak_memory_mib": "MiB of memory at its peak",
+}
 SPECIAL = re.compile(r"[\\`*|\[\]#<>&]|(?<!\w)_|_(?!\w)")
 SECRET = re.compile(r"(?i).*(api_?key|token|password|secret)")
 SETTINGS = ("policy", "network", "objective", "reward", "behaviour", "buffer", "head", "num_samples", "feedback")
@@ -224,7 +230,7 @@ def record_text(run: Path) -> str:
     """Where the whole configuration lies, what training cost, and with which code and versions it ran."""
     record, budget = loaded(run / "run.json"), part(loaded(run / "budget.json"), "own")
     lines = ["- The whole configuration is `config.yaml` of the run folder."] if (run / "config.yaml").is_file() else []
-    costs = [f"{value:,.0f} {name.replace('_', ' ')}" for name, value in budget.items() if value]
+    costs = [f"{value:,.0f} {COSTS.get(name, name.replace('_', ' '))}" for name, value in budget.items() if value]
     lines += [f"- Training spent {', '.join(costs)}."] if costs else []
     if record.get("git_revision"):
         dirty = ", with changes that were not committed" if record.get("git_dirty") else ""
@@ -248,7 +254,7 @@ def yaml_head(
     if results and origin.task is not None:
         shown_name = set_name or class_name(data) or "unnamed"
         dataset: dict[str, Any] = {"type": set_name or re.sub(r"\W+", "-", shown_name).lower(), "name": shown_name}
-        entries = [
+        entries: list[dict[str, Any]] = [
             {
                 "task": {"type": origin.task},
                 "dataset": {**dataset, "split": {"val": "validation"}.get(one["stage"], one["stage"])},
