@@ -9,10 +9,10 @@ from lightning.pytorch import Callback
 
 from lightning_gfn.callbacks.common.console import write_line
 from lightning_gfn.callbacks.common.model_card import CARD, Training, model_card, read_training
-from lightning_gfn.callbacks.common.run_files import run_folder, write_text
+from lightning_gfn.callbacks.common.run_files import run_folder
 from lightning_gfn.finite import not_finite
 from lightning_gfn.module_interfaces import as_method
-from lightning_gfn.whole_files import sync_folder, sync_tree
+from lightning_gfn.whole_files import replace_text, sync_folder, sync_tree
 
 if TYPE_CHECKING:
     from lightning.pytorch import LightningModule, Trainer
@@ -49,7 +49,7 @@ class ExportModel(Callback):
             partial.mkdir(parents=True)
             model.save_pretrained(partial)
             training = Training(as_method(pl_module, self).method, trainer.global_step, loaded_problems(trainer))
-            write_text(partial / CARD, model_card(run_folder(trainer), partial, training))
+            replace_text(partial / CARD, model_card(run_folder(trainer), partial, training))
             sync_tree(partial)
             shutil.rmtree(target, ignore_errors=True)
             partial.rename(target)
@@ -69,7 +69,7 @@ class ExportModel(Callback):
         """Write the card again, if the folder has one of ours."""
         model = run_folder(trainer) / self.folder
         if trainer.is_global_zero and (training := read_training(model)) is not None:
-            write_text(model / CARD, model_card(run_folder(trainer), model, training))
+            replace_text(model / CARD, model_card(run_folder(trainer), model, training))
 
 
 def loaded_problems(trainer: Trainer) -> dict[str, int]:

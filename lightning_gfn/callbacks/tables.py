@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from lightning_gfn.callbacks.common.evaluated_step import EvaluatedStep
+from lightning_gfn.callbacks.common.markdown_text import code, fenced, plain
 from lightning_gfn.callbacks.common.run_files import (
     ResultRow,
     gather_rows,
@@ -39,22 +40,14 @@ def sample_row(record: EvalRecord, num_samples: int) -> ResultRow:
     }
 
 
-def fenced(text: str) -> str:
-    """Text in a Markdown code fence that is longer than any run of backticks inside it."""
-    fence = "```"
-    while fence in text:
-        fence += "`"
-    return f"{fence}text\n{text}\n{fence}"
-
-
 def samples_markdown(rows: Sequence[ResultRow], title: str) -> str:
     """The rows as a Markdown page."""
     parts = [f"# {title}"]
     for row in rows:
         right = f"{row['num_correct']} of {row['num_samples']} right"
-        parts.append(f"## {row['problem_id']}, temperature {row['temperature']:g}: {right}")
+        parts.append(f"## {plain(row['problem_id'])}, temperature {row['temperature']:g}: {right}")
         parts.append(fenced(row["prompt"]))
-        parts.append(f"Reference answer: `{row['answer']}`")
+        parts.append(f"Reference answer: {code(row['answer'])}")
         for index, sample in enumerate(row["samples"]):
             verdict = "right" if sample["correct"] else "wrong"
             parts.append(f"**{index + 1}: {verdict}**, {sample['length']} tokens, log q {sample['log_prob']:.2f} nats")

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from lightning_gfn.callbacks.tables import SampleTable, fenced
+from lightning_gfn.callbacks.tables import SampleTable, fenced, samples_markdown
 
 
 def test_the_first_problems_are_kept_at_every_temperature(make_trainer: Any, replay: Any, tmp_path: Path) -> None:
@@ -33,6 +33,12 @@ def test_a_test_run_has_its_own_file(make_trainer: Any, replay: Any, tmp_path: P
 
 def test_a_fence_is_longer_than_the_backticks_inside() -> None:
     assert fenced("a ``` b").startswith("````text\n")
+
+
+def test_names_and_answers_mean_themselves() -> None:
+    row = {"problem_id": "<b>a|b*", "temperature": 1.0, "num_samples": 1, "num_correct": 0, "prompt": "?"}
+    page = samples_markdown([{**row, "answer": "x`</b>`\n# y", "samples": []}], "step 1")
+    assert "## \\<b\\>a\\|b\\*, temperature" in page and "Reference answer: `` x`</b>` # y ``\n" in page
 
 
 def test_a_step_that_returns_no_records_is_named(make_trainer: Any, replay: Any) -> None:

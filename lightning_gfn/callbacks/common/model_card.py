@@ -11,6 +11,7 @@ from typing import Any
 import yaml
 
 from lightning_gfn.callbacks.common.card_origin import HUB_NAME, Origin, front_matter, origin_of
+from lightning_gfn.callbacks.common.markdown_text import code, fenced, plain
 from lightning_gfn.callbacks.common.problem_rows import is_headline
 
 CARD = "README.md"
@@ -21,7 +22,6 @@ COSTS = {
     "wall_seconds": "s of wall time",
     "peak_memory_mib": "MiB of memory at its peak",
 }
-SPECIAL = re.compile(r"[\\`*|\[\]#<>&]|(?<!\w)_|_(?!\w)")
 SECRET = re.compile(r"(?i).*(api_?key|token|password|secret)")
 SETTINGS = ("policy", "network", "objective", "reward", "behaviour", "buffer", "head", "num_samples", "feedback")
 
@@ -90,18 +90,6 @@ def part(tree: Mapping[str, Any], *keys: str) -> dict[str, Any]:
     return dict(found) if isinstance(found, Mapping) else {}
 
 
-def plain(text: object) -> str:
-    """Text in one line, whose signs mean themselves in Markdown."""
-    return SPECIAL.sub(lambda match: "\\" + match.group(), " ".join(str(text).split()))
-
-
-def code(text: object) -> str:
-    """Text in one line between as many backticks as it needs."""
-    line = " ".join(str(text).split())
-    ticks = "`" * (max(map(len, re.findall("`+", line)), default=0) + 1)
-    return f"{ticks} {line} {ticks}" if "`" in line else f"`{line}`"
-
-
 def shown(value: Any) -> Any:
     """A setting without what is unset or secret; classes by their names, absolute paths by their last two parts."""
     if isinstance(value, Mapping):
@@ -128,10 +116,8 @@ def section(title: str, text: str) -> list[str]:
 
 
 def fenced_yaml(value: Mapping[str, Any]) -> str:
-    """Settings as YAML in a fence that no text inside can close."""
-    text = yaml.safe_dump(dict(value), sort_keys=False, allow_unicode=True)
-    fence = "`" * max(3, *(len(run) + 1 for run in re.findall("`+", text)), 3)
-    return f"{fence}yaml\n{text}{fence}"
+    """Settings as YAML in a fence."""
+    return fenced(yaml.safe_dump(dict(value), sort_keys=False, allow_unicode=True).rstrip(), "yaml")
 
 
 def measured(run: Path, step: int) -> list[dict[str, Any]]:
