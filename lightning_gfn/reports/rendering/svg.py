@@ -9,7 +9,7 @@ from html import escape
 
 LEFT, TOP, BOTTOM = 52.0, 14.0, 42.0
 LABEL_GAP = 13.0
-LETTER = 7.6  # pixels that a letter of a label takes at most, nearly always
+LETTER = 8.8  # pixels that a letter of a label takes at most, nearly always
 NARROW = 340.0
 LEAST_ROOM, MOST_ROOM = 40.0, 0.34  # beside the plot for the names: pixels, share of the width
 MARKERS = ("circle", "square", "diamond", "triangle", "cross", "wedge")
