@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import os
 import sys
 from importlib import import_module
 from pathlib import Path
@@ -68,6 +69,9 @@ def carried_out(module: str, arguments: list[str]) -> int:
             if requests.signum is None:
                 raise
             return 128 + requests.signum
+        except BrokenPipeError:  # the reader, such as head, has seen enough
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            return 128 + 13
 
 
 def main(args: list[str] | None = None) -> int:

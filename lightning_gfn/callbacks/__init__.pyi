@@ -7,5 +7,6 @@ from .proof_files import ProofFiles as ProofFiles
 from .proof_search import ProofSearch as ProofSearch, SearchedProof as SearchedProof
 from .reward_evaluation import RewardEvaluation as RewardEvaluation
 from .run_health import AsksSources as AsksSources, RunHealth as RunHealth
+from .skipped_steps import SkippedStepDump as SkippedStepDump
 from .step_labels import StepLabelWriter as StepLabelWriter
 from .tables import SampleTable as SampleTable

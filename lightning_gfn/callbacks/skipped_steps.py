@@ -47,7 +47,7 @@ class SkippedStepDump(Callback):
         total = total_of(pl_module)
         if total is None or self._seen is None:
             return
-        logged = {k: v for k, v in trainer.callback_metrics.items() if k.startswith("train/")}
+        logged = {k: v for k, v in trainer.callback_metrics.items() if k.split("/")[0] == "train"}
         self._batches.append((batch, getattr(pl_module, "latest_rollouts", None), logged))
         if trainer.global_step == self._step:  # the window goes on
             return

@@ -14,4 +14,5 @@ from .settings import (
     UpdateSettings as UpdateSettings,
 )
 from .sft import SFTModule as SFTModule
+from .skipped_steps import SkippedSteps as SkippedSteps
 from .text_check import DataText as DataText
