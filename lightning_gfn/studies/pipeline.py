@@ -18,7 +18,7 @@ from lightning_gfn.studies.samples import replace_file
 from lightning_gfn.studies.worker import ENVIRONMENT, Worker
 
 PER_CALL = ("config", "if_exists", "ckpt_path", "weights_only", "run_dir")
-BUDGET = ("lightning_gfn.callbacks.budget.Budget", "lightning_gfn.callbacks.Budget")
+BUDGETS = ("lightning_gfn.callbacks.budget.Budget", "lightning_gfn.callbacks.Budget")
 
 
 class PipelineError(ValueError):
@@ -95,7 +95,7 @@ def with_prior(config: dict[str, Any], prior: Sequence[Path]) -> dict[str, Any]:
     callbacks = trainer.get("callbacks")
     trainer["callbacks"] = [
         {**item, "init_args": {**item.get("init_args", {}), "prior": [str(path) for path in prior]}}
-        if item.get("class_path") in BUDGET
+        if item.get("class_path") in BUDGETS
         else item
         for item in (callbacks if isinstance(callbacks, list) else [callbacks] if callbacks else [])
     ]

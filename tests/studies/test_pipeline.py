@@ -12,11 +12,11 @@ import yaml
 
 from lightning_gfn import cli
 from lightning_gfn.studies import pipeline
-from lightning_gfn.studies.pipeline import BUDGET, with_prior
+from lightning_gfn.studies.pipeline import BUDGETS, with_prior
 from lightning_gfn.studies.worker import Worker
 
 CONFIG: dict[str, Any] = {
-    "trainer": {"callbacks": [{"class_path": "a.B"}, {"class_path": BUDGET, "init_args": {"max_reward_calls": 9}}]},
+    "trainer": {"callbacks": [{"class_path": "a.B"}, {"class_path": BUDGETS[0], "init_args": {"max_reward_calls": 9}}]},
     "model": {"class_path": "m.M"},
 }
 Calls = list[dict[str, Any]]

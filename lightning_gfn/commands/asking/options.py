@@ -80,7 +80,9 @@ def run_asking(name: str, work: Callable[[Sequence[str]], int], args: Sequence[s
     """
     from lightning_gfn.lean_interfaces import BackendFault, BackendUnavailable
 
-    logging.getLogger("lightning.pytorch.utilities.rank_zero").setLevel(logging.WARNING)
+    lightning = logging.getLogger("lightning.pytorch.utilities.rank_zero")
+    level = lightning.level
+    lightning.setLevel(logging.WARNING)
     os.environ.setdefault("HF_HUB_VERBOSITY", "error")  # else it tells of every attempt to reach the hub
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of data and libraries; what a command finds it says itself
@@ -89,3 +91,5 @@ def run_asking(name: str, work: Callable[[Sequence[str]], int], args: Sequence[s
         except (ValueError, OSError, BackendUnavailable, BackendFault) as error:
             print(f"lightning-gfn {name}: {' '.join(str(error).split())}", file=sys.stderr)
             return 2
+        finally:
+            lightning.setLevel(level)

@@ -28,12 +28,13 @@ B = {
     "outcomes": ["unfinished", "error"],
 }  # fmt: skip
 T5 = {"model_type": "t5", "d_model": 16, "d_kv": 8, "d_ff": 16, "num_layers": 1, "num_heads": 2}
-SETTINGS: dict[str, Any] = {"method": "sft", "problems": "p", "metric_settings": {}}
+SETTINGS: dict[str, Any] = {"method": "sft", "metric_settings": {}}
 
 
 def write_run(folder: Path, rows: list[dict[str, Any]], temperatures: tuple[float, ...] = (1.0,)) -> Path:
     (folder / "results").mkdir(parents=True)
-    identity = {**SETTINGS, "decoding": {"temperatures": temperatures}}
+    problems = {"count": len({row["problem_id"] for row in rows})}
+    identity = {**SETTINGS, "problems": problems, "decoding": {"temperatures": temperatures, "num_samples": 3}}
     (folder / "results" / "test_metrics.json").write_text(json.dumps(identity))
     whole = [{"temperature": temperatures[0], "metrics": {}, **row} for row in rows]
     (folder / "results" / "test_problems.jsonl").write_text("".join(json.dumps(row) + "\n" for row in whole))
@@ -147,5 +148,5 @@ def test_errors_name_the_file_and_the_remedy(tmp_path: Path, capsys: pytest.Capt
     assert "test_problems.jsonl, problem a: field 'num_tactics' is missing" in message
     broken = write_run(tmp_path / "broken", [A, B]) / "results" / "test_problems.jsonl"
     broken.write_text(broken.read_text()[:-30])
-    assert f"{broken}, line 2: malformed row" in error_of(tmp_path / "broken")
+    assert f"{broken}, line 2: not JSON" in error_of(tmp_path / "broken")
     assert "proofs and failures are both needed" in error_of(write_run(tmp_path / "failures", [B]))
