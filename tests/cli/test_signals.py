@@ -42,6 +42,12 @@ class SlowModule(NoisyModule):
 """
 
 
+def hear_signals() -> None:
+    """A process begun in the background of a shell ignores Ctrl-C, and so would its children."""
+    for signum in (signal.SIGINT, signal.SIGQUIT, signal.SIGHUP):
+        signal.signal(signum, signal.SIG_DFL)
+
+
 def begun(workspace: Path, *more: str, command: str = "fit", run_dir: str = "run") -> subprocess.Popen[str]:
     (workspace / "slowly.py").write_text(SLOW)
     path = os.pathsep.join([str(ROOT), str(workspace), str(Path(__file__).parent)])
@@ -54,6 +60,7 @@ def begun(workspace: Path, *more: str, command: str = "fit", run_dir: str = "run
         stderr=subprocess.STDOUT,
         text=True,
         start_new_session=True,
+        preexec_fn=hear_signals,
     )
 
 

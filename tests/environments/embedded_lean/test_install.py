@@ -39,6 +39,7 @@ def packed(loader: str = LOADER) -> bytes:
     with tarfile.open(fileobj=library, mode="w:gz") as archive:
         add(archive, "./Init.olean", b"olean")
         add(archive, "./._Init.olean", b"litter")
+        add(archive, "../escaped.olean", b"beside the folder of the library")
     with tarfile.open(fileobj=package, mode="w:gz") as archive:
         add(archive, "package/lean-lib.tar.gz", library.getvalue())
         add(archive, "package/lean.js", loader.encode())
