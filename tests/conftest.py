@@ -1,24 +1,33 @@
-"""What every test may need: the installed models, loaded once a session, and the order of tests on several processes.
+"""What every test may need: the installed models, loaded once a session, and tests that wait for each other.
 
 A test that needs a model is skipped, with the reason, where it is not installed.
 """
 
 from __future__ import annotations
 
+import getpass
+import tempfile
+from collections.abc import Generator
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
+from filelock import FileLock
 
 if TYPE_CHECKING:
     from lightning_gfn.policies.causal_lm import CausalLM
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Where several processes share the tests: a file stays together, and runs on two ranks never meet each other."""
-    for item in items:
-        group = "ddp" if item.get_closest_marker("ddp") else str(item.path)
-        item.add_marker(pytest.mark.xdist_group(group))
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, Any, Any]:
+    """Where several processes share the tests, runs on two ranks wait for each other.
+
+    Two that begin together may choose the same port, and then each waits for a rank of the other.
+    """
+    if item.get_closest_marker("ddp") is None:
+        return (yield)
+    with FileLock(Path(tempfile.gettempdir()) / f"lightning-gfn-two-ranks-{getpass.getuser()}.lock"):
+        return (yield)
 
 
 def installed_folder(name: str) -> Path:
