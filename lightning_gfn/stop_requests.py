@@ -119,6 +119,11 @@ class StopRequests:
             self.signum, self.since = signum, time.monotonic()
         threading.Thread(target=self._see_through, name="stop", daemon=True).start()
 
+    def obey(self) -> None:
+        """Say that the work ends by itself: nothing interrupts it any more, unless its end hangs."""
+        self.at_boundary = False
+        self._raised = True
+
     def check(self) -> None:
         """Stop here if a request is noted."""
         if self.signum is not None and not self._raised:

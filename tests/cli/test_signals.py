@@ -17,7 +17,7 @@ import pytest
 import torch
 
 from lightning_gfn.lightning_cli.stopping.resume_line import resuming
-from lightning_gfn.stop_requests import is_interruption
+from lightning_gfn.stop_requests import StopRequests, is_interruption
 
 ROOT = Path(__file__).parents[2]
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="signals and processes as on Linux")
@@ -129,6 +129,15 @@ def test_within_a_validation_the_state_before_it_is_saved(workspace: Path) -> No
     assert ended(begun(workspace, *arguments, run_dir="whole"))[0] == 0
     same_state(workspace / "run", workspace / "whole")
     assert rows(workspace / "run") == rows(workspace / "whole")
+
+
+def test_an_end_that_takes_its_time_is_not_interrupted() -> None:
+    with StopRequests() as requests:
+        requests.at_boundary = True
+        os.kill(os.getpid(), signal.SIGTERM)
+        requests.obey()
+        time.sleep(0.6)  # the watching thread looks every fifth of a second
+        assert requests.signum == signal.SIGTERM
 
 
 @pytest.mark.slow

@@ -87,6 +87,7 @@ class OrderlyStop(Callback):
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
         """Record the run as killed, and save if a batch of validation took too long."""
         if isinstance(exception, SystemExit) and self.requests.signum is not None:
+            self.requests.obey()
             for logger in trainer.loggers:
                 if (killed := getattr(logger, "killed", None)) is not None:
                     killed()
