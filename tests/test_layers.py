@@ -75,11 +75,13 @@ OWNERS: dict[str, set[str]] = {
 }
 ROOMS: dict[str, list[set[str]]] = {
     "policies": [
+        {"numerics"},
         {"models", "text", "padding", "heads"},
         {"action_space"},
         {"scoring", "sampling"},
         {"fused"},
         {"decoder_factory"},
+        {"teacher_forcing"},
         {"language_model"},
         {"language_policy", "critic"},
         {"teacher"},

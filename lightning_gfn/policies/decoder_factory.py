@@ -7,11 +7,12 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 
+from lightning_gfn.policies.fused.layer_copies import LayerCopies, compute_dtype
 from lightning_gfn.policies.models.adapters import has_adapters
 from lightning_gfn.policies.models.architectures import DecoderOnly, keeps_recurrent_state
 from lightning_gfn.policies.models.encoder_decoder import EncoderDecoder
 from lightning_gfn.policies.models.output_layer import output_layer_of
-from lightning_gfn.policies.models.weight_state import WeightState
+from lightning_gfn.policies.models.weight_state import WeightState, adapter_state
 from lightning_gfn.policies.sampling.generation import Decoder
 
 if TYPE_CHECKING:
@@ -33,18 +34,22 @@ class DecoderFactory:
         decoder: ``fused``, ``hugging_face`` or ``auto``.
         dtype: of the model's weights.
         sampling_dtype: of the working copy; None to choose.
+        copies: working copies of layers, shared with the scoring pass.
 
     Raises:
         ValueError: if the two contradict each other.
     """
 
-    def __init__(self, *, decoder: DecoderName, dtype: DTypeName, sampling_dtype: DTypeName | None) -> None:
+    def __init__(
+        self, *, decoder: DecoderName, dtype: DTypeName, sampling_dtype: DTypeName | None, copies: LayerCopies
+    ) -> None:
         if sampling_dtype is not None and decoder == "hugging_face":
             raise ValueError(
                 "sampling_dtype needs the working copy of the fused decoder; leave it out or set decoder: fused"
             )
-        self.decoder, self.dtype, self.sampling_dtype = decoder, dtype, sampling_dtype
-        self.working_copy: tuple[WeightState, FusedWeights | FusedT5Weights] | None = None
+        self.decoder, self.dtype, self.sampling_dtype, self.copies = decoder, dtype, sampling_dtype, copies
+        self.state: WeightState | None = None
+        self.weights: FusedWeights | FusedT5Weights | None = None
 
     def make(self, model: PreTrainedModel) -> tuple[Decoder, AbstractContextManager[Any]]:
         """A decoder for one batch, and the context that it runs in."""
@@ -73,49 +78,56 @@ class DecoderFactory:
         """
         if self.decoder == "hugging_face":
             return None
-        from lightning_gfn.policies.fused import llama_weights, t5_weights
+        from lightning_gfn.policies.fused import llama_layers, t5_weights
 
         seq2seq = model.config.is_encoder_decoder
-        reason = (t5_weights if seq2seq else llama_weights).unsupported_reason(model)
+        reason = (t5_weights if seq2seq else llama_layers).unsupported_reason(model)
         if reason is not None and (self.decoder == "fused" or self.sampling_dtype is not None):
             raise ValueError(
                 f"the fused decoder cannot run this model: {reason}; set decoder: hugging_face without sampling_dtype"
             )
         dtype = self.copy_dtype(model)
-        too_large = llama_weights.copy_bytes(model, dtype) > MAX_WORKING_COPY_BYTES
+        too_large = llama_layers.copy_bytes(model, dtype) > MAX_WORKING_COPY_BYTES
         if reason is not None or (self.decoder == "auto" and too_large):
             return None
-        state = WeightState(dtype, model)
-        if self.working_copy is None or not self.working_copy[0].equals(state):
-            self.working_copy = None
-            self.working_copy = (state, copy_weights(model, dtype))
-        return self.working_copy[1]
+        return self.t5_weights(model, dtype) if seq2seq else self.llama_weights(model, dtype)
+
+    def llama_weights(self, model: PreTrainedModel, dtype: torch.dtype) -> FusedWeights:
+        """The working copy of a Llama-like model; its layers are those of the scoring pass, if that computes alike."""
+        from lightning_gfn.policies.fused.llama_weights import FusedWeights
+
+        outer = (weight for name, weight in model.named_parameters() if ".layers." not in name)
+        state = WeightState(dtype, outer, adapter_state(model))
+        layers = self.copies.of(model, dtype)
+        if isinstance(self.weights, FusedWeights) and self.state is not None and self.state.equals(state):
+            self.weights.use_layers(layers)
+        else:
+            self.weights = None
+            self.state, self.weights = state, FusedWeights(model, layers)
+        return self.weights
+
+    def t5_weights(self, model: PreTrainedModel, dtype: torch.dtype) -> FusedT5Weights:
+        """The working copy of a T5 model."""
+        from lightning_gfn.policies.fused.t5_weights import FusedT5Weights
+
+        state = WeightState(dtype, model.parameters(), adapter_state(model))
+        if not isinstance(self.weights, FusedT5Weights) or self.state is None or not self.state.equals(state):
+            self.weights = None
+            scale = output_layer_of(model).scale
+            self.state, self.weights = state, FusedT5Weights(model, EncoderDecoder().backbone(model), scale, dtype)
+        return self.weights
 
     def copy_dtype(self, model: PreTrainedModel) -> torch.dtype:
         """What the working copy is kept in: as asked, else as the model computes, where the processor can.
 
-        An adapter is added to the copy, and the steps between narrow weights would swallow it: float32 then.
+        The adapter of a T5 model is added to the copy, and the steps between narrow weights would swallow it: float32
+        then. In a Llama-like model it stands beside the weights.
         """
         if self.sampling_dtype is not None:
             return getattr(torch, self.sampling_dtype)
-        device_type = model.device.type
-        if has_adapters(model):
+        if model.config.is_encoder_decoder and has_adapters(model):
             return torch.float32
-        autocast = torch.is_autocast_enabled(device_type)
-        dtype = torch.get_autocast_dtype(device_type) if autocast else getattr(torch, self.dtype)
-        return torch.float32 if device_type == "cpu" and not cpu_has_bfloat16() else dtype
-
-
-def copy_weights(model: PreTrainedModel, dtype: torch.dtype) -> FusedWeights | FusedT5Weights:
-    """A working copy of a model that a fused decoder supports."""
-    if not model.config.is_encoder_decoder:
-        from lightning_gfn.policies.fused.llama_weights import FusedWeights
-
-        return FusedWeights(model, dtype)
-    from lightning_gfn.policies.fused.t5_weights import FusedT5Weights
-
-    scale = output_layer_of(model).scale
-    return FusedT5Weights(model, EncoderDecoder().backbone(model), scale, dtype)
+        return compute_dtype(model)
 
 
 def fused_decoder(weights: FusedWeights | FusedT5Weights) -> Decoder:
@@ -133,8 +145,3 @@ def decoder_layers(model: PreTrainedModel) -> int:
         if layers is not None:
             return int(layers)
     return int(model.config.get_text_config(decoder=True).num_hidden_layers)
-
-
-def cpu_has_bfloat16() -> bool:
-    """True if the processor multiplies bfloat16 in hardware; without, float32 is faster and more exact."""
-    return torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()

@@ -13,12 +13,14 @@ from torch import nn
 
 from lightning_gfn.policies.action_space import make_action_space
 from lightning_gfn.policies.decoder_factory import DecoderFactory, DecoderName, DTypeName
+from lightning_gfn.policies.fused.layer_copies import LayerCopies
 from lightning_gfn.policies.models import adapters, export, loading
 from lightning_gfn.policies.models.adapters import LoraSettings
 from lightning_gfn.policies.models.architectures import Architecture, DecoderOnly, max_positions
 from lightning_gfn.policies.models.averaged_weights import AveragedWeights
 from lightning_gfn.policies.models.dropout import switch_off_dropout
 from lightning_gfn.policies.models.output_layer import output_layer_of
+from lightning_gfn.policies.teacher_forcing.scoring_pass import PassName, ScoringPass
 from lightning_gfn.policies.text import tokenizers
 from lightning_gfn.policies.text.prompt_lengths import Overlong
 from lightning_gfn.policies.text.tokenizers import TextCodec, TokenizerSettings
@@ -50,11 +52,15 @@ class LanguageModel(nn.Module):
         end_tokens: tokens that mean stop; None for the tokenizer's and the model's end tokens.
         dtype: of the weights. Train full weights in float32; bfloat16 is for a base that LoRA freezes.
         sampling_dtype: of the fused decoder's working copy. None takes the dtype of the weights, or of the surrounding
-            autocast, but float32 with an adapter (its small updates are lost in a bfloat16 copy) and on processors
-            without bfloat16 arithmetic.
+            autocast, but float32 on processors without bfloat16 arithmetic, and with an adapter of a T5 model (its
+            small updates are lost in a bfloat16 copy).
         decoder: ``fused`` decodes dense Llama, Mistral, Qwen2 and Qwen3 models from a working copy of the weights,
             ``hugging_face`` any model through its own forward pass; ``auto`` takes ``fused`` where it is supported
             and the copy is below 4 GiB.
+        scoring: ``fused`` scores and trains dense Llama, Mistral, Qwen2 and Qwen3 models by a pass of our own, which
+            reads a shared prompt once and no padding; ``hugging_face`` any model by its own forward pass; ``auto``
+            takes ``fused`` on a processor where it is supported, rows have at most 1,024 positions,
+            ``attn_implementation`` is not given and the working copy is below 4 GiB.
         dropout: train with the dropout of the adapter and of the model's configuration; None does so in supervised
             fine-tuning alone. Elsewhere it makes the trained policy another one than the policy that sampled.
         gradient_checkpointing: recompute activations in the backward pass.
@@ -85,6 +91,7 @@ class LanguageModel(nn.Module):
         dtype: DTypeName = "float32",
         sampling_dtype: DTypeName | None = None,
         decoder: DecoderName = "auto",
+        scoring: PassName = "auto",
         dropout: bool | None = None,
         gradient_checkpointing: bool = False,
         attn_implementation: str | None = None,
@@ -117,9 +124,11 @@ class LanguageModel(nn.Module):
         self.max_new_tokens, self.min_new_tokens = max_new_tokens, min_new_tokens
         self.allowed_tokens, self.end_tokens = allowed_tokens, end_tokens
         self.dtype_name = dtype
+        copies = LayerCopies()
         self.decoders, self.reference_decoders = (
-            DecoderFactory(decoder=decoder, dtype=dtype, sampling_dtype=sampling_dtype) for _ in range(2)
+            DecoderFactory(decoder=decoder, dtype=dtype, sampling_dtype=sampling_dtype, copies=copies) for _ in range(2)
         )
+        self.scoring = ScoringPass(scoring, copies, own_attention=attn_implementation is not None)
         self.dropout = dropout
         self.gradient_checkpointing, self.attn_implementation = gradient_checkpointing, attn_implementation
         self.max_logits = max_logits

@@ -112,7 +112,7 @@ def test_weights_that_are_not_finite_are_never_saved(make_policy, make_trainer, 
     class Poisoned(SFTModule):
         def on_before_zero_grad(self, optimizer: Any) -> None:
             if self.global_step == 3:
-                next(p for p in self.parameters() if p.requires_grad).data.view(-1)[0] = math.inf
+                next(p for name, p in self.named_parameters() if ".layers." in name).data.view(-1)[0] = math.inf
 
     module = Poisoned(make_policy(), optimizer=OptimizerSettings(lr=1e-3, max_skipped_steps=2))
     trainer = make_trainer(

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import torch
 
-from lightning_gfn.policies.fused import llama_decoder, llama_weights, t5_decoder, t5_weights
+from lightning_gfn.policies.fused import llama_decoder, t5_decoder, t5_weights, working_linear
 from lightning_gfn.policies.models import encoder_decoder
 from lightning_gfn.policies.models.adapters import LoraSettings
 from lightning_gfn.policies.sampling import hugging_face_decoders, kv_cache
@@ -126,9 +126,9 @@ def test_working_copy_follows_the_weights(make_policy: Any, kit: Any, name: str)
     optimizer.step()
     sampled, scores, rows = sample_and_score(policy, kit)
     assert kit.largest_difference(sampled.scores, kit.plain_log_probs(policy, rows)) < 1e-5
-    kept = policy.decoders.working_copy[1]
+    kept = policy.decoders.weights
     sample_and_score(policy, kit)
-    assert policy.decoders.working_copy[1] is kept
+    assert policy.decoders.weights is kept
     policy.load_state_dict({name: tensor * 1.1 for name, tensor in policy.state_dict().items()})
     sampled, _, rows = sample_and_score(policy, kit)
     assert kit.largest_difference(sampled.scores, kit.plain_log_probs(policy, rows)) < 1e-5
@@ -182,9 +182,9 @@ def test_working_copy_follows_whatever_changes_the_weights(make_policy: Any, kit
     first = torch.stack([before.scores.log_pf_NT[:, 0], sampled.scores.log_pf_NT[:, 0]])
     assert (first[0] - first[1]).abs().max() > 1e-3, "the case must change the model"
     assert kit.largest_difference(sampled.scores, kit.plain_log_probs(policy, rows)) < 1e-4
-    kept = policy.decoders.working_copy[1]
+    kept = policy.decoders.weights
     sample_and_score(policy, kit)
-    assert policy.decoders.working_copy[1] is kept
+    assert policy.decoders.weights is kept
 
 
 def test_working_copy_follows_a_swap_of_averaged_weights(make_policy: Any, kit: Any) -> None:
@@ -230,7 +230,7 @@ PLANTED = [
     ("gpt2", hugging_face_decoders, "left_positions", positions_with_padding),
     ("gpt2", hugging_face_decoders, "decoding_mask", everything_seen),
     ("llama", llama_decoder, "decoding_mask", everything_seen),
-    ("llama", llama_weights, "interleave_halves", lambda weight, width: weight),
+    ("llama", working_linear, "interleave_halves", lambda weight, width: weight),
     ("llama", llama_decoder.Activations, "normalise", lambda self, x: x),
     ("t5", t5_decoder.CrossActivations, "normalise", lambda self, x: x),
     ("t5", t5_weights.FusedT5Weights, "position_bias", no_bias),
@@ -247,7 +247,7 @@ PLANTED = [
 def test_planted_errors_break_the_equality(
     make_policy: Any, kit: Any, monkeypatch: pytest.MonkeyPatch, name: str, module: Any, attribute: str, wrong: Any
 ) -> None:
-    policy = make_policy(name, end_tokens=["<eos>", *ENDS])
+    policy = make_policy(name, scoring="hugging_face", end_tokens=["<eos>", *ENDS])
     monkeypatch.setattr(module, attribute, wrong)
     sampled, scores, _ = sample_and_score(policy, kit)
     width = sampled.action_ids_NT.shape[1]

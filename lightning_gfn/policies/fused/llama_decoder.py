@@ -6,8 +6,10 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from lightning_gfn.policies.fused.llama_weights import FusedLayer, FusedWeights
-from lightning_gfn.policies.fused.operations import Normaliser, add_linear_, linear_
+from lightning_gfn.policies.fused.llama_layers import LayerWeights, norm_heads
+from lightning_gfn.policies.fused.llama_weights import FusedWeights
+from lightning_gfn.policies.fused.operations import Normaliser, linear_
+from lightning_gfn.policies.fused.working_linear import WorkingLinear
 from lightning_gfn.policies.sampling.generation import Decoder
 from lightning_gfn.policies.sampling.kv_cache import decoding_mask, left_positions, move_rows_
 
@@ -15,7 +17,8 @@ from lightning_gfn.policies.sampling.kv_cache import decoding_mask, left_positio
 class Activations(Normaliser):
     """Memory for the activations of M positions, used by every layer in turn, and the views that a layer needs of it.
 
-    Allocating and slicing cost more than the arithmetic of a single token, so both are done once for a batch.
+    Allocating and slicing cost more than the arithmetic of a single token, so both are done once for a batch. Behind
+    the inputs of each product is room for what adapters make of them.
 
     Args:
         weights: the working copy.
@@ -23,9 +26,11 @@ class Activations(Normaliser):
     """
 
     def __init__(self, weights: FusedWeights, num_rows: int) -> None:
-        query, key, width = weights.num_heads, weights.num_kv_heads, weights.head_width
+        query, key, width = weights.shape.num_heads, weights.shape.num_kv_heads, weights.shape.head_width
         empty = weights.embedding_VH.new_empty
-        super().__init__(weights.embedding_VH, weights.embedding_VH.shape[1], num_rows, weights.epsilon)
+        super().__init__(weights.embedding_VH, weights.embedding_VH.shape[1], num_rows, weights.shape.epsilon)
+        self.num_rows = num_rows
+        self.rooms: dict[int, Tensor] = {}
         self.states_MA = empty(num_rows, (query + 2 * key) * width)
         self.states_MGD = self.states_MA.view(num_rows, query + 2 * key, width)
         self.turned_MGD = self.states_MGD[:, : query + key]
@@ -35,26 +40,42 @@ class Activations(Normaliser):
         self.complex_MGD: Tensor | None = None
         if weights.dtype == torch.float32:
             self.complex_MGD = torch.view_as_complex(self.turned_MGD.view(num_rows, query + key, width // 2, 2))
-        self.gate_up_MF = empty(num_rows, weights.layers[0].gate_up_HF.shape[1])
+        self.gate_up_MF = empty(num_rows, weights.layers[0].gate_up.weight_KO.shape[1])
         self.gate_MF, self.up_MF = self.gate_up_MF.chunk(2, dim=1)
+        self.shape = weights.shape
 
-    def project(self, layer: FusedLayer, x_MH: Tensor, rotation_M1D: Tensor, epsilon: float) -> None:
+    def inputs(self, linear: WorkingLinear, x_MI: Tensor) -> Tensor:
+        """x with room for what adapters make of it; x itself if there are none."""
+        if not linear.adapters:
+            return x_MI
+        width = linear.weight_KO.shape[0]
+        if (room := self.rooms.get(width)) is None:
+            # Zeros: matrix units read a few numbers beyond a row, times 0, which may not be NaN.
+            room = self.rooms[width] = x_MI.new_zeros(self.num_rows, width)
+        room[:, : linear.num_inputs] = x_MI
+        return room
+
+    def project(self, layer: LayerWeights, x_MH: Tensor, rotation_M1D: Tensor) -> None:
         """Queries, keys and values of ``x_MH`` into ``states``, queries and keys turned to their positions."""
-        linear_(self.states_MA, self.normalise(x_MH), layer.qkv_HA, layer.qkv_bias_A)
+        layer.qkv.forward_(self.states_MA, self.inputs(layer.qkv, self.normalise(x_MH)))
         turned = self.turned_MGD
-        if layer.qk_norm_GD is not None:
-            turned.copy_(functional.rms_norm(turned, turned.shape[-1:], eps=epsilon).mul_(layer.qk_norm_GD))
+        if layer.qk_norms is not None:
+            turned.copy_(norm_heads(turned, layer.qk_norms, self.shape))
         if self.complex_MGD is not None:
             self.complex_MGD.mul_(rotation_M1D)
         else:
             wide = torch.view_as_complex(turned.float().view(*turned.shape[:2], -1, 2)).mul_(rotation_M1D)
             turned.copy_(torch.view_as_real(wide).flatten(2))
 
-    def add_mlp_(self, layer: FusedLayer, x_MH: Tensor) -> None:
+    def add_attention_(self, layer: LayerWeights, x_MH: Tensor, mixed_MA: Tensor) -> None:
+        """x += W_o mixed, in place."""
+        layer.out.add_(x_MH, self.inputs(layer.out, mixed_MA))
+
+    def add_mlp_(self, layer: LayerWeights, x_MH: Tensor) -> None:
         """x += MLP(norm(x)), in place."""
-        linear_(self.gate_up_MF, self.normalise(x_MH), layer.gate_up_HF, layer.gate_up_bias_F)
+        layer.gate_up.forward_(self.gate_up_MF, self.inputs(layer.gate_up, self.normalise(x_MH)))
         functional.silu(self.gate_MF, inplace=True).mul_(self.up_MF)
-        add_linear_(x_MH, self.gate_MF, layer.down_FH, layer.down_bias_H)
+        layer.down.add_(x_MH, self.inputs(layer.down, self.gate_MF))
 
 
 class FusedDecoder(Decoder):
@@ -86,7 +107,7 @@ class FusedDecoder(Decoder):
             attention_mask = (causal_CC & mask_PC[:, None, None]) | itself_CC
         self.position_R = position_PC[:, -1]
         self.buffers = Activations(weights, ids_PC.numel())
-        rotation_M1D = weights.rotations(self.length)[position_PC.reshape(-1)]
+        rotation_M1D = weights.copies.rotations(self.length)[position_PC.reshape(-1)]
         x_MH = functional.embedding(ids_PC.reshape(-1), weights.embedding_VH)
         self.prompt_states = [
             self.prompt_layer(layer, x_MH, rotation_M1D, attention_mask, num_prompts) for layer in weights.layers
@@ -97,20 +118,23 @@ class FusedDecoder(Decoder):
         return self.logits(last_PH)
 
     def prompt_layer(
-        self, layer: FusedLayer, x_MH: Tensor, rotation_M1D: Tensor, mask: Tensor | None, num_prompts: int
+        self, layer: LayerWeights, x_MH: Tensor, rotation_M1D: Tensor, mask: Tensor | None, num_prompts: int
     ) -> Tensor:
         """Run one layer over all prompt positions, in place on ``x_MH``; returns its keys and values (P, 2K, C, D)."""
-        weights, buffers = self.weights, self.buffers
-        buffers.project(layer, x_MH, rotation_M1D, weights.epsilon)
+        buffers, shape = self.buffers, self.weights.shape
+        num_heads, num_kv_heads = shape.num_heads, shape.num_kv_heads
+        buffers.project(layer, x_MH, rotation_M1D)
         states_PGCD = buffers.states_MGD.unflatten(0, (num_prompts, self.length)).transpose(1, 2)
-        query, key, value = states_PGCD.split((weights.num_heads, weights.num_kv_heads, weights.num_kv_heads), dim=1)
-        group = weights.num_heads // weights.num_kv_heads
+        query, key, value = states_PGCD.split((num_heads, num_kv_heads, num_kv_heads), dim=1)
+        group = num_heads // num_kv_heads
         if group > 1:
             key, value = key.repeat_interleave(group, dim=1), value.repeat_interleave(group, dim=1)
-        mixed_PGCD = functional.scaled_dot_product_attention(query, key, value, attn_mask=mask, is_causal=mask is None)
-        add_linear_(x_MH, mixed_PGCD.transpose(1, 2).reshape(x_MH.shape[0], -1), layer.out_AH, layer.out_bias_H)
+        mixed_PGCD = functional.scaled_dot_product_attention(
+            query, key, value, attn_mask=mask, is_causal=mask is None, scale=1.0
+        )
+        buffers.add_attention_(layer, x_MH, mixed_PGCD.transpose(1, 2).reshape(x_MH.shape[0], -1))
         buffers.add_mlp_(layer, x_MH)
-        return states_PGCD[:, weights.num_heads :].clone()
+        return states_PGCD[:, num_heads:].clone()
 
     def expand(self, rows_N: Tensor, num_steps: int) -> None:
         """See ``Decoder.expand``."""
@@ -121,7 +145,7 @@ class FusedDecoder(Decoder):
             cache[:, :, : self.length] = states.index_select(0, rows_N)
             self.caches.append(cache)
         del self.prompt_states
-        self.rotation_L1D = weights.rotations(capacity)
+        self.rotation_L1D = weights.copies.rotations(capacity)
         self.position_R = self.position_R.index_select(0, rows_N)
         self.logits_NV = self.logits_NV.new_empty(len(rows_N), weights.head_HV.shape[1])
         self.keep_rows(len(rows_N))
@@ -140,14 +164,18 @@ class FusedDecoder(Decoder):
         rotation_R1D = self.rotation_L1D.index_select(0, self.position_R)
         mask = None if self.mask_R11L is None else self.mask_R11L[:, :, :, : self.length]
         x_RH = functional.embedding(tokens_R, self.weights.embedding_VH)
-        buffers, epsilon = self.buffers, self.weights.epsilon
+        buffers = self.buffers
         for layer, cache, key, value in zip(self.weights.layers, self.caches, self.keys, self.values, strict=True):
-            buffers.project(layer, x_RH, rotation_R1D, epsilon)
+            buffers.project(layer, x_RH, rotation_R1D)
             cache.select(2, slot).copy_(buffers.kept_MGD)
             mixed = functional.scaled_dot_product_attention(
-                buffers.query_MKGD, key.narrow(2, 0, self.length), value.narrow(2, 0, self.length), attn_mask=mask
+                buffers.query_MKGD,
+                key.narrow(2, 0, self.length),
+                value.narrow(2, 0, self.length),
+                attn_mask=mask,
+                scale=1.0,
             )
-            add_linear_(x_RH, mixed.reshape(x_RH.shape[0], -1), layer.out_AH, layer.out_bias_H)
+            buffers.add_attention_(layer, x_RH, mixed.reshape(x_RH.shape[0], -1))
             buffers.add_mlp_(layer, x_RH)
         return self.logits(x_RH)
 
@@ -164,7 +192,7 @@ class FusedDecoder(Decoder):
 
     def keep_rows(self, num_rows: int) -> None:
         """Look at the first rows alone from now on."""
-        key_heads = self.weights.num_kv_heads
+        key_heads = self.weights.shape.num_kv_heads
         self.caches = [cache[:num_rows] for cache in self.caches]
         self.keys = [cache[:, :key_heads] for cache in self.caches]
         self.values = [cache[:, key_heads:] for cache in self.caches]

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor, nn
 
-from lightning_gfn.policies.models.wide_linear import NARROW, wide_linear
+from lightning_gfn.policies.numerics.wide_linear import NARROW, wide_linear
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -52,8 +52,10 @@ def wide_logits(head: Callable[[Tensor], Tensor], hidden_MH: Tensor) -> Tensor:
         return head(hidden_MH).float()
     if hasattr(head, "in_float32") and (weight.dtype in NARROW or hidden_MH.dtype in NARROW):
         return head.in_float32(hidden_MH)
-    if isinstance(head, nn.Linear) and weight.dtype in NARROW:
-        return wide_linear(hidden_MH, weight, head.bias)
+    device = hidden_MH.device.type
+    narrow = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else weight.dtype
+    if type(head) is nn.Linear and (weight.dtype in NARROW or (device == "cpu" and narrow == torch.bfloat16)):
+        return wide_linear(hidden_MH, weight, head.bias, narrow)
     with torch.autocast(hidden_MH.device.type, enabled=False):
         return head(hidden_MH.to(weight.dtype)).float()
 

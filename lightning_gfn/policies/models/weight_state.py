@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 import torch
@@ -22,21 +23,22 @@ register_optimizer_step_post_hook(count_step)
 
 
 class WeightState:
-    """The state that a model's effective weights are in, by what is cheap to read.
+    """The state that weights are in, by what is cheap to read.
 
     Parameters count by where they lie, by their versions (in-place operations, loading and, through a hook on all
     optimisers, every optimiser step raise them), and by a few values of each, since writes through ``.data`` leave no
-    version; adapters by which of them are active and which are merged.
+    version.
 
     Args:
         dtype: of the working copy.
-        model: the model.
+        parameters: the weights.
+        further: what else the working copy follows from, such as ``adapter_state``.
     """
 
-    def __init__(self, dtype: torch.dtype, model: nn.Module) -> None:
-        parameters = list(model.parameters())
-        self.key = (dtype, tuple((p.data_ptr(), p._version) for p in parameters), adapter_state(model))
-        self.probes = torch.cat([probe(parameter) for parameter in parameters])
+    def __init__(self, dtype: torch.dtype, parameters: Iterable[Tensor], further: tuple[Any, ...] = ()) -> None:
+        weights = list(parameters)
+        self.key = (dtype, tuple((p.data_ptr(), p._version) for p in weights), further)
+        self.probes = torch.cat([probe(weight) for weight in weights]) if weights else torch.zeros(0)
 
     def equals(self, other: WeightState) -> bool:
         """True if nothing tells the two states apart."""

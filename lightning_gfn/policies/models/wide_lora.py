@@ -8,7 +8,7 @@ import torch
 from peft.tuners.lora.layer import Linear
 from torch import Tensor, nn
 
-from lightning_gfn.policies.models.wide_linear import NARROW, wide_linear
+from lightning_gfn.policies.numerics.wide_linear import NARROW, wide_linear
 
 
 class WideLoraLinear(Linear):

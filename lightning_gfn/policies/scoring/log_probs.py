@@ -10,13 +10,18 @@ from torch.utils.checkpoint import checkpoint
 
 from lightning_gfn.policies.action_space import ActionSpace
 from lightning_gfn.policies.models.output_layer import OutputLayer
+from lightning_gfn.policies.numerics.processor import cached_rows
 
 LARGE_VOCABULARY = 2**13
 """Where the normaliser is corrected: softmax adds up one by one, and of 49,152 probabilities the sum is 2e-5 off."""
 
 
 class _ActionLogProbs(torch.autograd.Function):
-    """Token, stop and entropy from one softmax; the softmax takes the place of the logits and is all that is kept."""
+    """Token, stop and entropy from one softmax; the softmax takes the place of the logits and is all that is kept.
+
+    Rows are worked off in parts that stay in the processor's cache: logits of a large vocabulary are read from memory
+    once and written once.
+    """
 
     @staticmethod
     def forward(
@@ -28,40 +33,58 @@ class _ActionLogProbs(torch.autograd.Function):
         with_entropy: bool,
         overwrite: bool,
     ) -> tuple[Tensor, Tensor, Tensor | None]:
-        x_MV = logits_MV.detach().float()
-        if not overwrite and x_MV.data_ptr() == logits_MV.data_ptr():
-            x_MV = x_MV.clone()
-        ctx.end_share_ME = x_MV.index_select(1, space.end_ids).softmax(1) if space.num_end_tokens > 1 else None
-        space.restrict_(x_MV, may_stop_M)
-        token_logit_M = x_MV.gather(1, token_M[:, None]).squeeze(1)
-        stop_logit_M = x_MV[:, space.stop_id].clone()
-        largest_M = x_MV.amax(1)
-        p_MV = torch.softmax(x_MV, 1, out=x_MV)
-        log_z_M = largest_M - p_MV.amax(1).log()
-        if p_MV.shape[1] >= LARGE_VOCABULARY:
-            log_z_M += p_MV.sum(1).log()
-        entropy_M = torch.special.entr(p_MV).sum(1) if with_entropy else None
+        p_MV = logits_MV.detach().float()
+        if not overwrite and p_MV.data_ptr() == logits_MV.data_ptr():
+            p_MV = p_MV.clone()
+        ctx.end_share_ME = p_MV.index_select(1, space.end_ids).softmax(1) if space.num_end_tokens > 1 else None
+        parts = [
+            softmax_in_place(p_MV[rows], token_M[rows], may_stop_M[rows], space, with_entropy)
+            for rows in cached_rows(p_MV.shape[0], 2 * p_MV[:1].nbytes, p_MV.device)
+        ]
+        log_token_M, log_stop_M = (torch.cat([part[i] for part in parts]) for i in (0, 1))
+        entropy_M = torch.cat([part[2] for part in parts]) if with_entropy else None
+        ctx.set_materialize_grads(False)
         ctx.save_for_backward(p_MV, token_M, may_stop_M, entropy_M)
         ctx.space, ctx.dtype = space, logits_MV.dtype
-        log_stop_M = torch.where(may_stop_M, stop_logit_M - log_z_M, 0.0)
-        return token_logit_M - log_z_M, log_stop_M, entropy_M
+        return log_token_M, log_stop_M, entropy_M
 
     @staticmethod
     def backward(ctx: Any, *grad_outputs: Any) -> tuple[Tensor | None, ...]:
-        grad_token_M, grad_stop_M, grad_entropy_M = grad_outputs
         p_MV, token_M, may_stop_M, entropy_M = ctx.saved_tensors
-        grad_stop_M = torch.where(may_stop_M, grad_stop_M, 0.0)
+        zero_M = torch.zeros(p_MV.shape[0], device=p_MV.device)
+        grad_token_M, grad_stop_M = (zero_M if grad is None else grad for grad in grad_outputs[:2])
+        grad_stop_M, grad_entropy_M = torch.where(may_stop_M, grad_stop_M, 0.0), grad_outputs[2]
         factor_M = grad_token_M + grad_stop_M
-        if entropy_M is not None:
+        if grad_entropy_M is not None:
             factor_M = factor_M + grad_entropy_M * entropy_M
-        grad_MV = p_MV * -factor_M[:, None]
-        if entropy_M is not None:
-            grad_MV.addcmul_(torch.special.xlogy(p_MV, p_MV), grad_entropy_M[:, None], value=-1)
-        grad_MV.scatter_add_(1, token_M[:, None], grad_token_M[:, None])
-        grad_MV[:, ctx.space.stop_id] += grad_stop_M
+        grad_MV = torch.empty_like(p_MV)
+        for rows in cached_rows(p_MV.shape[0], 3 * p_MV[:1].nbytes, p_MV.device):
+            p, grad = p_MV[rows], grad_MV[rows]
+            torch.mul(p, -factor_M[rows, None], out=grad)
+            if grad_entropy_M is not None:
+                grad.addcmul_(torch.special.xlogy(p, p), grad_entropy_M[rows, None], value=-1)
+            grad.scatter_add_(1, token_M[rows, None], grad_token_M[rows, None])
+            grad[:, ctx.space.stop_id] += grad_stop_M[rows]
         if ctx.end_share_ME is not None:
             grad_MV[:, ctx.space.end_ids] = grad_MV[:, ctx.space.stop_id, None] * ctx.end_share_ME
         return grad_MV.to(ctx.dtype), None, None, None, None, None
+
+
+def softmax_in_place(
+    x_MV: Tensor, token_M: Tensor, may_stop_M: Tensor, space: ActionSpace, with_entropy: bool
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Turn logits into probabilities; returns log q(token), log q(stop), and the entropy if it is asked for."""
+    space.restrict_(x_MV, may_stop_M)
+    token_logit_M = x_MV.gather(1, token_M[:, None]).squeeze(1)
+    stop_logit_M = x_MV[:, space.stop_id].clone()
+    largest_M = x_MV.amax(1)
+    torch.softmax(x_MV, 1, out=x_MV)
+    log_z_M = largest_M - x_MV.amax(1).log()
+    if x_MV.shape[1] >= LARGE_VOCABULARY:
+        log_z_M += x_MV.sum(1).log()
+    log_stop_M = torch.where(may_stop_M, stop_logit_M - log_z_M, 0.0)
+    entropy_M = torch.special.entr(x_MV).sum(1) if with_entropy else log_z_M
+    return token_logit_M - log_z_M, log_stop_M, entropy_M
 
 
 def action_log_probs(

@@ -1,0 +1,65 @@
+"""Working copies of layers that follow the weights, shared by sampling and scoring."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from lightning_gfn.policies.fused.llama_layers import LlamaLayers
+from lightning_gfn.policies.models.weight_state import WeightState
+from lightning_gfn.policies.numerics.processor import cpu_has_bfloat16
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
+
+@dataclass
+class _Copy:
+    """Layers, and the state of the weights that they were copied from."""
+
+    base: WeightState
+    adapters: WeightState
+    layers: LlamaLayers
+
+
+class LayerCopies:
+    """Working copies of a model, its reference and its teacher, one for each type that products are computed in."""
+
+    def __init__(self) -> None:
+        self.known: dict[tuple[int, torch.dtype], _Copy] = {}
+
+    def of(self, model: PreTrainedModel, dtype: torch.dtype) -> LlamaLayers:
+        """The up-to-date working copy; one that is out of date is not changed, since a graph may hold it.
+
+        Args:
+            model: a model for which ``unsupported_reason`` is None.
+            dtype: that products are computed in.
+        """
+        weights = list(model.named_parameters())
+        adapted: list[Any] = [layer for layer in model.modules() if hasattr(layer, "get_delta_weight")]
+        merged = tuple(tuple(layer.merged_adapters) for layer in adapted)
+        scales = tuple(tuple(layer.scaling.items()) for layer in adapted)
+        base = WeightState(dtype, (weight for name, weight in weights if "lora_" not in name), merged)
+        adapters = WeightState(dtype, (weight for name, weight in weights if "lora_" in name), scales)
+        key = (id(model), dtype)
+        copy = self.known.get(key)
+        if copy is None or copy.layers.model is not model or not copy.base.equals(base):
+            self.known.pop(key, None)
+            copy = self.known[key] = _Copy(base, adapters, LlamaLayers(model, dtype))
+        elif not copy.adapters.equals(adapters):
+            copy.layers, copy.adapters = copy.layers.with_present_adapters(), adapters
+        return copy.layers
+
+
+def compute_dtype(model: PreTrainedModel) -> torch.dtype:
+    """What products are computed in: as the surrounding autocast says, else as the weights are.
+
+    Float32 on processors without bfloat16 arithmetic.
+    """
+    device_type = model.device.type
+    autocast = torch.is_autocast_enabled(device_type)
+    dtype = torch.get_autocast_dtype(device_type) if autocast else model.dtype
+    narrow = dtype in (torch.bfloat16, torch.float16)
+    return torch.float32 if narrow and device_type == "cpu" and not cpu_has_bfloat16() else dtype

@@ -1,0 +1,303 @@
+"""Linear layers laid side by side in the type that products are computed in, with the gradients of their parameters."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from lightning_gfn.policies.models.adapters import TRAINED
+
+ROWS = 1024
+"""Positions whose outer products are summed at a time: long narrow sums are slow, and rounded once a part."""
+NARROW_SIDE = 128
+"""Below this many columns, the processor is slow at tall results and fast at wide ones."""
+
+
+def interleave_halves(weight_A: Tensor, head_width: int) -> Tensor:
+    """Reorder each head's rows from (x_0 … x_{D/2-1}, y_0 …) to (x_0, y_0, x_1, y_1, …).
+
+    Rotary position embedding turns the pairs (x_i, y_i); side by side they are complex numbers and a turn is one
+    product. Queries and keys are reordered alike, so their inner products stay the same.
+    """
+    heads = weight_A.shape[0] // head_width
+    pairs = weight_A.view(heads, 2, head_width // 2, *weight_A.shape[1:])
+    return pairs.transpose(1, 2).reshape(weight_A.shape)
+
+
+@dataclass(frozen=True)
+class Source:
+    """One linear layer, adapted or not.
+
+    Args:
+        module: the layer.
+        head_width: of heads whose rows are interleaved for the rotation of positions; None to leave the order.
+        scale: factor on the outputs.
+    """
+
+    module: Any
+    head_width: int | None = None
+    scale: float = 1.0
+
+    @property
+    def base(self) -> nn.Linear:
+        """The layer without its adapters."""
+        return self.module.get_base_layer() if hasattr(self.module, "get_base_layer") else self.module
+
+    def adapters(self) -> list[str]:
+        """Names of the adapters that are not merged, active or not, the trained one last."""
+        names = list(self.module.lora_A) if hasattr(self.module, "get_base_layer") else []
+        merged = self.module.merged_adapters if names else ()
+        return sorted((name for name in names if name not in merged), key=lambda name: name == TRAINED)
+
+    def adapters_of_reference(self) -> list[str]:
+        """Names of the adapters but for the trained one."""
+        return [name for name in self.adapters() if name != TRAINED]
+
+    def active(self) -> list[str]:
+        """Names of the active adapters, the trained one last."""
+        if not hasattr(self.module, "get_base_layer") or self.module.disable_adapters:
+            return []
+        return [name for name in self.adapters() if name in self.module.active_adapters]
+
+    def ordered(self, rows_O: Tensor) -> Tensor:
+        """Rows in the order of the working copy."""
+        return rows_O if self.head_width is None else interleave_halves(rows_O, self.head_width)
+
+    def restored(self, rows_O: Tensor) -> Tensor:
+        """The reverse of ``ordered``."""
+        if self.head_width is None:
+            return rows_O
+        heads = rows_O.shape[0] // self.head_width
+        pairs = rows_O.reshape(heads, self.head_width // 2, 2, *rows_O.shape[1:])
+        return pairs.transpose(1, 2).reshape(rows_O.shape)
+
+
+@dataclass(frozen=True)
+class Adapter:
+    """Where one adapter of one layer stands in the working copy.
+
+    Args:
+        source: the layer.
+        name: of the adapter.
+        rows: its outputs.
+        columns: its low-rank values, counted from the first one.
+    """
+
+    source: Source
+    name: str
+    rows: slice
+    columns: slice
+
+    @property
+    def down(self) -> nn.Parameter:
+        """A."""
+        return self.source.module.lora_A[self.name].weight
+
+    @property
+    def up(self) -> nn.Parameter:
+        """B."""
+        return self.source.module.lora_B[self.name].weight
+
+    @property
+    def scale(self) -> float:
+        """Factor on B."""
+        return float(self.source.module.scaling[self.name] * self.source.scale)
+
+
+class WorkingLinear:
+    """y = [x, x A] [W; B] + b of several layers that read the same inputs, and the gradients of what is trained.
+
+    Adapters are further rows of the same matrix: W x and their update are added up before anything is rounded. The
+    weight of a norm before the layers is multiplied into W and A.
+
+    Args:
+        sources: the layers, whose outputs stand side by side.
+        norm_I: weight of the norm of the inputs; None if there is none.
+        dtype: that products are computed in.
+    """
+
+    def __init__(self, sources: Sequence[Source], norm_I: nn.Parameter | None, dtype: torch.dtype) -> None:
+        self.sources, self.norm_I, self.dtype = sources, norm_I, dtype
+        bases = [source.base for source in sources]
+        self.num_inputs = bases[0].weight.shape[1]
+        ends = [sum(base.weight.shape[0] for base in bases[: i + 1]) for i in range(len(bases))]
+        self.rows = [slice(end - base.weight.shape[0], end) for end, base in zip(ends, bases, strict=True)]
+        self.adapters: list[Adapter] = []
+        rank = 0
+        for trained in (False, True):  # so that the others are the first columns, and a model without the trained one
+            for source, rows in zip(sources, self.rows, strict=True):
+                for name in source.adapters():
+                    if (name == TRAINED) is trained:
+                        more = source.module.lora_A[name].weight.shape[0]
+                        self.adapters.append(Adapter(source, name, rows, slice(rank, rank + more)))
+                        rank += more
+        self.fill_base(ends[-1], rank)
+        self.fill_adapters()
+
+    @property
+    def parameters(self) -> list[nn.Parameter]:
+        """Every parameter, in the order of ``gradients``."""
+        found: list[Any] = [source.base.weight for source in self.sources]
+        found += [source.base.bias for source in self.sources if source.base.bias is not None]
+        for adapter in self.adapters:
+            found += [adapter.down, adapter.up]
+        return found if self.norm_I is None else [*found, self.norm_I]
+
+    @torch.no_grad()
+    def fill_base(self, num_outputs: int, rank: int) -> None:
+        """Copy weights and biases."""
+        like = self.sources[0].base.weight
+        self.weight_KO = like.new_zeros(self.num_inputs + rank, num_outputs, dtype=self.dtype)
+        self.bias_O = None
+        if any(source.base.bias is not None for source in self.sources):
+            self.bias_O = like.new_zeros(num_outputs, dtype=self.dtype)
+        for source, rows in zip(self.sources, self.rows, strict=True):
+            weight = self.with_norm(source.ordered(source.base.weight)) * source.scale
+            self.weight_KO[: self.num_inputs, rows] = weight.t()
+            if self.bias_O is not None and source.base.bias is not None:
+                self.bias_O[rows] = source.ordered(source.base.bias) * source.scale
+
+    @torch.no_grad()
+    def fill_adapters(self) -> None:
+        """Copy adapters; the weights stay."""
+        rank = self.weight_KO.shape[0] - self.num_inputs
+        self.down_IR = self.weight_KO.new_empty(self.num_inputs, rank)
+        for adapter in self.adapters:
+            wide = slice(self.num_inputs + adapter.columns.start, self.num_inputs + adapter.columns.stop)
+            self.weight_KO[wide, adapter.rows] = (adapter.source.ordered(adapter.up) * adapter.scale).t()
+            self.down_IR[:, adapter.columns] = self.with_norm(adapter.down).t()
+
+    def with_present_adapters(self) -> WorkingLinear:
+        """The same layers with adapters as they are now; a graph that was made before keeps the former ones."""
+        other = object.__new__(WorkingLinear)
+        other.__dict__.update(self.__dict__)
+        other.weight_KO = self.weight_KO.clone()
+        other.fill_adapters()
+        return other
+
+    def without_trained(self) -> WorkingLinear:
+        """The same layers without the trained adapter; the copies are shared."""
+        other = object.__new__(WorkingLinear)
+        other.__dict__.update(self.__dict__)
+        other.adapters = [adapter for adapter in self.adapters if adapter.name != TRAINED]
+        rank = other.adapters[-1].columns.stop if other.adapters else 0
+        other.weight_KO, other.down_IR = self.weight_KO[: self.num_inputs + rank], self.down_IR[:, :rank]
+        return other
+
+    def with_norm(self, weight_OI: Tensor) -> Tensor:
+        """A matrix that reads normalised inputs instead of those that the norm's weight scaled."""
+        return weight_OI if self.norm_I is None else weight_OI * self.norm_I.to(weight_OI.dtype)
+
+    def new_inputs(self, like_MX: Tensor) -> Tensor:
+        """Memory for inputs and what A makes of them, (M, I + R).
+
+        The latter is 0 at first: matrix units read a few numbers beyond a row, times 0, which may not be NaN.
+        """
+        inputs_MK = like_MX.new_empty(like_MX.shape[0], self.weight_KO.shape[0], dtype=self.dtype)
+        inputs_MK[:, self.num_inputs :] = 0
+        return inputs_MK
+
+    def forward(self, inputs_MK: Tensor) -> Tensor:
+        """Outputs (M, O); writes x A behind the inputs x."""
+        self.fill_low_rank(inputs_MK)
+        if self.bias_O is None:
+            return inputs_MK @ self.weight_KO
+        return torch.addmm(self.bias_O, inputs_MK, self.weight_KO)
+
+    def forward_(self, out_MO: Tensor, inputs_MK: Tensor) -> None:
+        """Write outputs into memory of the caller's."""
+        self.fill_low_rank(inputs_MK)
+        if self.bias_O is None:
+            torch.mm(inputs_MK, self.weight_KO, out=out_MO)
+        else:
+            torch.addmm(self.bias_O, inputs_MK, self.weight_KO, out=out_MO)
+
+    def add_(self, y_MO: Tensor, inputs_MK: Tensor) -> None:
+        """Add outputs to y."""
+        self.fill_low_rank(inputs_MK)
+        y_MO.addmm_(inputs_MK, self.weight_KO)
+        if self.bias_O is not None:
+            y_MO += self.bias_O
+
+    def fill_low_rank(self, inputs_MK: Tensor) -> None:
+        """Write x A behind the inputs x."""
+        if self.adapters:
+            torch.mm(inputs_MK[:, : self.num_inputs], self.down_IR, out=inputs_MK[:, self.num_inputs :])
+
+    def input_gradient(self, grad_MO: Tensor) -> tuple[Tensor, Tensor]:
+        """∂x (M, I), and ∂(x A) (M, R)."""
+        grad_MK = grad_MO @ self.weight_KO.t()
+        grad_x, grad_MR = grad_MK[:, : self.num_inputs], grad_MK[:, self.num_inputs :]
+        if self.adapters:
+            grad_x = grad_x.addmm_(grad_MR, self.down_IR.t())
+        return grad_x, grad_MR
+
+    def gradients(
+        self, grad_MO: Tensor, grad_MR: Tensor, inputs_MK: Tensor, needed: Sequence[bool]
+    ) -> list[Tensor | None]:
+        """Gradients of the parameters, float32 or wider.
+
+        Args:
+            grad_MO: of the outputs.
+            grad_MR: of x A, as ``input_gradient`` gives it.
+            inputs_MK: x and x A.
+            needed: of each parameter, whether its gradient is wanted.
+
+        Returns:
+            one for each of ``parameters``; None where none is wanted.
+        """
+        x_MI, low_MR, count = inputs_MK[:, : self.num_inputs], inputs_MK[:, self.num_inputs :], len(self.sources)
+        norm_needed = self.norm_I is not None and needed[-1]
+        found: list[Tensor | None] = [None] * count
+        norm_gradient: Tensor | None = None
+        if any(needed[:count]) or norm_needed:
+            found, norm_gradient = self.weight_gradients(outer_sum(grad_MO, x_MI), norm_needed)
+        for source, rows in zip(self.sources, self.rows, strict=True):
+            if source.base.bias is not None:
+                wide = grad_MO[:, rows].sum(0, dtype=wider(grad_MO.dtype)) if needed[len(found)] else None
+                found.append(None if wide is None else source.restored(wide) * source.scale)
+        for adapter in self.adapters:
+            if not needed[len(found)]:
+                found += [None, None]
+                continue
+            up = outer_sum(grad_MO[:, adapter.rows], low_MR[:, adapter.columns])
+            found.append(self.with_norm(outer_sum(grad_MR[:, adapter.columns], x_MI)))
+            found.append(adapter.source.restored(up) * adapter.scale)
+        return found if self.norm_I is None else [*found, norm_gradient]
+
+    def weight_gradients(self, grad_OI: Tensor, norm_needed: bool) -> tuple[list[Tensor | None], Tensor | None]:
+        """Gradients of the weights of all layers and of the norm, from that of the working copy."""
+        found: list[Tensor | None] = []
+        norm_gradient: Tensor | None = None
+        for source, rows in zip(self.sources, self.rows, strict=True):
+            grad = source.restored(grad_OI[rows])
+            if source.scale != 1.0:
+                grad = grad * source.scale
+            if norm_needed:
+                more = (grad * source.base.weight).sum(0)
+                norm_gradient = more if norm_gradient is None else norm_gradient + more
+            found.append(grad if self.norm_I is None else grad.mul_(self.norm_I.detach()))
+        return found, norm_gradient
+
+
+def wider(dtype: torch.dtype) -> torch.dtype:
+    """Float32, or float64 if that is the type."""
+    return torch.promote_types(dtype, torch.float32)
+
+
+def outer_sum(left_MA: Tensor, right_MB: Tensor) -> Tensor:
+    """Σ_m left_m right_mᵀ, float32 or wider."""
+    if right_MB.shape[1] < min(NARROW_SIDE, left_MA.shape[1]):
+        return outer_sum(right_MB, left_MA).t()
+    if left_MA.dtype == wider(left_MA.dtype):
+        return left_MA.t() @ right_MB
+    total = None
+    for left, right in zip(left_MA.split(ROWS), right_MB.split(ROWS), strict=True):
+        part = left.t() @ right
+        total = part.float() if total is None else total.add_(part)
+    assert total is not None
+    return total

@@ -1,0 +1,41 @@
+"""A teacher-forced pass of a dense Llama-like model from working copies of its layers."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch.utils.checkpoint import checkpoint
+
+from lightning_gfn.policies.fused.llama_layers import LlamaLayers
+from lightning_gfn.policies.fused.working_linear import wider
+from lightning_gfn.policies.models.forward_pass import ForwardPass
+from lightning_gfn.policies.teacher_forcing.layer import run_layer
+from lightning_gfn.policies.teacher_forcing.packing import pack
+from lightning_gfn.types import StepBatch
+
+
+def read_packed(layers: LlamaLayers, steps: StepBatch) -> ForwardPass:
+    """One teacher-forced pass; equal contexts are read once, and nothing is padding.
+
+    Args:
+        layers: working copies, with their active adapters.
+        steps: contexts and actions, on the device of the model.
+    """
+    backbone: Any = layers.model.base_model
+    packing = pack(steps)
+    with torch.autocast(packing.ids_S.device.type, enabled=False):
+        rotation_S1D = layers.rotations(packing.num_positions)[packing.position_S]
+        x_SH = backbone.embed_tokens(packing.ids_S).to(wider(layers.dtype))
+        again = backbone.gradient_checkpointing and backbone.training and torch.is_grad_enabled()
+        for weights in layers.active():
+            arguments = (x_SH, rotation_S1D, packing.blocks, weights, layers.shape)
+            x_SH = checkpoint(run_layer, *arguments, use_reentrant=False) if again else run_layer(*arguments)
+        hidden_SH = backbone.norm(x_SH)
+    return ForwardPass(
+        hidden_SH=hidden_SH,
+        flat_NT1=packing.flat_NT1,
+        context_PCH=hidden_SH[packing.context_PC],
+        context_mask_PC=packing.context_mask_PC,
+        passage_N=packing.passage_N,
+    )

@@ -1,0 +1,71 @@
+"""Which teacher-forced pass scores actions: the fused one of Llama-like models, or the model's own."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Literal
+
+from lightning_gfn.policies.decoder_factory import MAX_WORKING_COPY_BYTES
+from lightning_gfn.policies.fused.layer_copies import LayerCopies, compute_dtype
+from lightning_gfn.policies.fused.llama_layers import copy_bytes, unsupported_reason
+from lightning_gfn.policies.models.architectures import Architecture
+from lightning_gfn.policies.models.forward_pass import ForwardPass
+from lightning_gfn.policies.teacher_forcing.llama_pass import read_packed
+from lightning_gfn.types import StepBatch
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
+PassName = Literal["auto", "hugging_face", "fused"]
+MAX_POSITIONS = 1024
+"""``auto`` leaves longer rows to the attention of the library, which keeps no scores of all pairs."""
+
+
+class ScoringPass:
+    """Runs teacher-forced passes of a model, its reference and its teacher.
+
+    Args:
+        name: ``fused``, ``hugging_face`` or ``auto``.
+        copies: working copies of the fused pass.
+        own_attention: the attention of the model was chosen by name, so that ``auto`` has to use it.
+    """
+
+    def __init__(self, name: PassName, copies: LayerCopies, *, own_attention: bool = False) -> None:
+        self.name, self.copies, self.own_attention = name, copies, own_attention
+
+    def read(self, architecture: Architecture, model: PreTrainedModel, steps: StepBatch, pad_id: int) -> ForwardPass:
+        """One teacher-forced pass.
+
+        Args:
+            architecture: kind of the model.
+            model: whose pass it is.
+            steps: contexts and actions, on the model's device.
+            pad_id: filler.
+
+        Raises:
+            ValueError: if the fused pass is asked for and cannot run this model.
+        """
+        if self.is_fused(architecture, model, steps):
+            return read_packed(self.copies.of(model, compute_dtype(model)), steps)
+        return architecture.read(architecture.backbone(model), steps, pad_id=pad_id)
+
+    def is_fused(self, architecture: Architecture, model: PreTrainedModel, steps: StepBatch) -> bool:
+        """True if the fused pass reads these steps.
+
+        Raises:
+            ValueError: if it is asked for and cannot run this model.
+        """
+        if self.name == "hugging_face":
+            return False
+        reason = "it has an encoder" if model.config.is_encoder_decoder else unsupported_reason(model)
+        if self.name == "fused":
+            if reason is not None:
+                raise ValueError(f"the fused scoring pass cannot run this model: {reason}; set scoring: hugging_face")
+            return True
+        widths = steps.context_ids_NC.shape[1], steps.action_ids_NT.shape[1]
+        return (
+            reason is None
+            and not self.own_attention
+            and model.device.type == "cpu"
+            and architecture.positions_needed(*widths) <= MAX_POSITIONS
+            and copy_bytes(model, compute_dtype(model)) <= MAX_WORKING_COPY_BYTES
+        )

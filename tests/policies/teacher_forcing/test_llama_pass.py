@@ -1,0 +1,191 @@
+"""The fused pass against transformers, against finite differences, and against itself cut otherwise."""
+
+from __future__ import annotations
+
+import copy
+from typing import Any
+
+import pytest
+import torch
+from packed_rows import random_rows
+from transformers import AutoModelForCausalLM, LlamaConfig, MistralConfig, PreTrainedConfig, Qwen2Config, Qwen3Config
+
+from lightning_gfn.policies.fused.llama_layers import LlamaLayers, unsupported_reason
+from lightning_gfn.policies.models.adapters import LoraSettings, attach_lora, without_trained_adapter
+from lightning_gfn.policies.models.architectures import DecoderOnly
+from lightning_gfn.policies.models.forward_pass import ForwardPass
+from lightning_gfn.policies.numerics.processor import cpu_has_bfloat16
+from lightning_gfn.policies.padding import pad_steps
+from lightning_gfn.policies.teacher_forcing.layer import run_layer
+from lightning_gfn.policies.teacher_forcing.llama_pass import read_packed
+from lightning_gfn.policies.teacher_forcing.packing import pack
+from lightning_gfn.types import StepBatch
+
+SIZES: dict[str, Any] = {
+    "vocab_size": 97, "hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2, "num_attention_heads": 4,
+    "num_key_value_heads": 2, "max_position_embeddings": 128,
+}  # fmt: skip
+CONFIGS: dict[str, PreTrainedConfig] = {
+    "llama": LlamaConfig(**SIZES),
+    "llama biases tied": LlamaConfig(**SIZES, attention_bias=True, mlp_bias=True, tie_word_embeddings=True),
+    "mistral": MistralConfig(**SIZES, sliding_window=None),
+    "qwen2": Qwen2Config(**SIZES),
+    "qwen3": Qwen3Config(**SIZES, head_dim=8),
+    "yarn": LlamaConfig(
+        **SIZES,
+        rope_parameters={
+            "rope_type": "yarn", "factor": 4.0, "original_max_position_embeddings": 16, "rope_theta": 1e4,
+        },
+    ),
+}  # fmt: skip
+
+
+def rows(seed: int = 0) -> StepBatch:
+    return pad_steps(*random_rows(seed, contexts=3, rows=9, longest=33), "cpu")
+
+
+def make(name: str, lora: LoraSettings | None = None, dtype: torch.dtype = torch.float64, **changes: Any) -> Any:
+    """A model whose weights, biases, norms and adapters are all of consequence, and the model that has parameters."""
+    torch.manual_seed(3)
+    config = copy.deepcopy(CONFIGS[name])
+    for key, value in changes.items():
+        setattr(config, key, value)
+    model = AutoModelForCausalLM.from_config(config)
+    whole = model if lora is None else attach_lora(model, lora, "CAUSAL_LM")
+    for parameter in whole.parameters():
+        if parameter.dim() > 1:
+            torch.nn.init.normal_(parameter.data, std=0.2)
+        else:
+            torch.nn.init.uniform_(parameter.data, 0.5, 1.5)
+    return model.to(dtype), whole.to(dtype)
+
+
+def outputs(reading: ForwardPass, steps: StepBatch) -> torch.Tensor:
+    """Hidden states at every prefix that exists, then means over contexts."""
+    exists = torch.arange(reading.flat_NT1.shape[1]) <= steps.lengths_N[:, None]
+    return torch.cat([reading.hidden_SH[reading.flat_NT1][exists].double(), reading.pooled_NH().double()])
+
+
+def with_gradients(reading: ForwardPass, steps: StepBatch, whole: Any) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
+    whole.zero_grad()
+    found = outputs(reading, steps)
+    weights = torch.randn(found.shape, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
+    (found * weights).sum().backward()
+    return found.detach(), {n: p.grad.double() for n, p in whole.named_parameters() if p.grad is not None}
+
+
+def compare(
+    one: tuple[torch.Tensor, dict[str, torch.Tensor]], other: tuple[torch.Tensor, dict[str, torch.Tensor]], bound: float
+) -> None:
+    assert (one[0] - other[0]).abs().max() < bound * one[0].abs().max()
+    assert one[1].keys() == other[1].keys() and one[1]
+    for name, gradient in one[1].items():
+        assert (gradient - other[1][name]).abs().max() < bound * gradient.abs().max(), name
+
+
+@pytest.mark.parametrize("lora", [None, LoraSettings(rank=3, alpha=3.0)], ids=["full", "lora"])
+@pytest.mark.parametrize("name", list(CONFIGS))
+def test_states_and_gradients_are_those_of_transformers(name: str, lora: LoraSettings | None) -> None:
+    model, whole = make(name, lora)
+    assert unsupported_reason(model) is None
+    steps = rows()
+    own = DecoderOnly().read(DecoderOnly().backbone(model), steps, pad_id=0)
+    # The norms of transformers are computed in float32 whatever the type.
+    compare(
+        with_gradients(own, steps, whole),
+        with_gradients(read_packed(LlamaLayers(model, torch.float64), steps), steps, whole),
+        5e-5,
+    )
+
+
+def test_frozen_parts_get_no_gradient_and_change_nothing() -> None:
+    model, whole = make("llama biases tied")
+    steps = rows()
+    _, wanted = with_gradients(read_packed(LlamaLayers(model, torch.float64), steps), steps, whole)
+    for name, parameter in whole.named_parameters():
+        parameter.requires_grad_("norm" in name or name.endswith("v_proj.bias") or "layers.1.mlp.up" in name)
+    _, found = with_gradients(read_packed(LlamaLayers(model, torch.float64), steps), steps, whole)
+    assert 0 < len(found) < len(wanted)
+    for name, gradient in found.items():
+        torch.testing.assert_close(gradient, wanted[name])
+
+
+@pytest.mark.parametrize("lora", [None, LoraSettings(rank=2, alpha=1.0)], ids=["full", "lora"])
+@pytest.mark.parametrize("name", ["llama biases tied", "qwen3"])
+def test_gradients_of_a_layer_are_finite_differences(name: str, lora: LoraSettings | None) -> None:
+    model, whole = make(name, lora)
+    packing = pack(pad_steps([[1, 2, 3], [4], [1, 2, 3]], [[5, 6], [7, 8, 9], []], "cpu"))
+    layer = model.base_model.layers[0]
+    x_SH = torch.randn(len(packing.ids_S), 32, dtype=torch.float64, requires_grad=True)
+    trained = [p for p in layer.parameters() if p.requires_grad]
+
+    def output(x: torch.Tensor, *parameters: torch.Tensor) -> torch.Tensor:
+        fused = LlamaLayers(model, torch.float64)
+        rotation = fused.rotations(packing.num_positions)[packing.position_S]
+        return run_layer(x, rotation, packing.blocks, fused.layers[0], fused.shape)
+
+    assert torch.autograd.gradcheck(output, (x_SH, *trained), fast_mode=True, atol=1e-6)
+
+
+def test_the_reference_is_the_model_without_its_trained_adapter() -> None:
+    model, whole = make("llama", LoraSettings(rank=3))
+    steps, fused = rows(), LlamaLayers(model, torch.float64)
+    with torch.no_grad():
+        with without_trained_adapter(whole):
+            found, wanted = read_packed(fused, steps), DecoderOnly().read(model.base_model, steps, pad_id=0)
+        adapted = outputs(read_packed(fused, steps), steps)
+    assert (outputs(found, steps) - outputs(wanted, steps)).abs().max() < 1e-5
+    assert (outputs(found, steps) - adapted).abs().max() > 0.1
+
+
+def test_checkpointing_recomputes_the_same_gradients() -> None:
+    model, whole = make("llama", LoraSettings(rank=3))
+    steps = rows()
+    plain = with_gradients(read_packed(LlamaLayers(model, torch.float64), steps), steps, whole)
+    model.train()
+    model.gradient_checkpointing_enable({"use_reentrant": False})
+    compare(plain, with_gradients(read_packed(LlamaLayers(model, torch.float64), steps), steps, whole), 1e-12)
+
+
+@pytest.mark.parametrize("name", ["llama", "qwen3"])
+@pytest.mark.parametrize("lora", [None, LoraSettings(rank=3, alpha=3.0)], ids=["full", "lora"])
+def test_bfloat16_is_a_rounding_of_float32(name: str, lora: LoraSettings | None) -> None:
+    steps = rows()
+    model, whole = make(name, lora, torch.float32)
+    exact = with_gradients(read_packed(LlamaLayers(model, torch.float32), steps), steps, whole)
+    rounded = with_gradients(read_packed(LlamaLayers(model, torch.bfloat16), steps), steps, whole)
+    assert exact[1].keys() == rounded[1].keys()
+    for one, other in [(exact[0], rounded[0]), *((exact[1][n], rounded[1][n]) for n in exact[1])]:
+        assert (one - other).norm() < 0.1 * one.norm()
+
+
+@pytest.mark.skipif(not cpu_has_bfloat16(), reason="the matrix units of processors with bfloat16 do so")
+def test_memory_that_held_nan_does_no_harm(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Matrix units read a few numbers beyond a row, times 0: what lies there must be finite."""
+    model, _ = make("llama", LoraSettings(rank=3), torch.float32, intermediate_size=80)
+    steps = pad_steps(*random_rows(0, contexts=30, rows=90, longest=33), "cpu")
+    fused, new_empty = LlamaLayers(model, torch.bfloat16), torch.Tensor.new_empty
+    monkeypatch.setattr(torch.Tensor, "new_empty", lambda *given, **how: new_empty(*given, **how).fill_(torch.nan))
+    assert torch.isfinite(read_packed(fused, steps).hidden_SH).all()
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        (lambda model: model.base_model.layers[1].mlp.register_forward_hook(lambda *given: None), "forward hook"),
+        (lambda model: setattr(model.base_model.layers[0].self_attn, "attention_dropout", 0.1), "attention dropout"),
+        (lambda model: setattr(model.base_model.layers[0].mlp, "up_proj", torch.nn.Bilinear(2, 2, 2)), "Bilinear"),
+    ],
+)
+def test_what_it_does_not_know_it_says(change: Any, reason: str) -> None:
+    model, _ = make("llama")
+    change(model.train())
+    assert reason in str(unsupported_reason(model))
+
+
+def test_dropout_of_an_adapter_in_training_is_not_known() -> None:
+    model, whole = make("llama", LoraSettings(rank=3, dropout=0.1))
+    whole.train()
+    assert "dropout 0.1" in str(unsupported_reason(model))
+    whole.eval()
+    assert unsupported_reason(model) is None

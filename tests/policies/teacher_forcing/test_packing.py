@@ -1,0 +1,60 @@
+"""Packed rows: every token once, equal contexts together, and every prefix found again."""
+
+from __future__ import annotations
+
+import pytest
+from packed_rows import random_rows
+
+from lightning_gfn.policies.padding import pad_steps
+from lightning_gfn.policies.teacher_forcing.packing import TOGETHER, Packing, pack
+
+
+def visible(packing: Packing) -> dict[int, list[int]]:
+    """Of each packed position, the packed positions that its block lets it see, in order."""
+    seen: dict[int, list[int]] = {}
+    for block in packing.blocks:
+        batch, samples, length = block.shape
+        queries, count = samples * length, block.stop - block.start
+        places = range(count) if block.place_S is None else block.place_S.tolist()
+        position_of = {place: block.start + i for i, place in enumerate(places)}
+        contexts = [[]] * batch if block.context_BC is None else block.context_BC.tolist()
+        mask = block.mask_BQL.expand(batch, -1, -1)
+        for place, position in position_of.items():
+            b, query = divmod(place, queries)
+            own = [position_of.get(b * queries + key) for key in range(queries)]
+            keys = [*contexts[b], *own]
+            allowed = [True] * (len(keys) - mask.shape[2]) + (mask[b, query] == 0).tolist()
+            seen[position] = [key for key, may in zip(keys, allowed, strict=True) if may and key is not None]
+    return seen
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_every_token_sees_its_row_up_to_itself(seed: int) -> None:
+    contexts, actions = random_rows(seed, contexts=1 + seed, rows=12, longest=(4, 9, 40, 70, 20, 33)[seed])
+    packing = pack(pad_steps(contexts, actions, "cpu"))
+    ids, seen = packing.ids_S.tolist(), visible(packing)
+    distinct = {tuple(context) for context in contexts}
+    assert len(ids) == sum(map(len, distinct)) + sum(map(len, actions))
+    assert sorted(seen) == list(range(len(ids)))
+    for row, (context, action) in enumerate(zip(contexts, actions, strict=True)):
+        tokens = context + action
+        for prefix in range(len(action) + 1):
+            position = int(packing.flat_NT1[row, prefix])
+            length = len(context) + prefix
+            assert [ids[key] for key in seen[position]] == tokens[:length]
+            assert seen[position][-1] == position and int(packing.position_S[position]) == length - 1
+        passage = int(packing.passage_N[row])
+        kept = packing.context_PC[passage][packing.context_mask_PC[passage]]
+        assert [ids[i] for i in kept.tolist()] == context
+
+
+def test_short_answers_share_a_copy_of_their_context() -> None:
+    packing = pack(pad_steps([[5] * 256] * 64, [[7, 8, 9, 10]] * 64, "cpu"))
+    assert packing.ids_S.shape == (512,)
+    assert [block.shape for block in packing.blocks] == [(1, 1, 256), (64 // (TOGETHER // 4), TOGETHER // 4, 4)]
+
+
+def test_like_lengths_share_a_block_and_unlike_ones_do_not() -> None:
+    packing = pack(pad_steps([[1, 2]] * 4, [[3] * 100, [3] * 20, [3] * 96, [3] * 21], "cpu"))
+    assert [block.shape[2] for block in packing.blocks] == [2, 21, 100]
+    assert sum(block.stop - block.start for block in packing.blocks) == 2 + 237

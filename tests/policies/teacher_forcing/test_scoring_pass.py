@@ -1,0 +1,89 @@
+"""Which pass scores, and that its working copy follows the weights."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+
+from lightning_gfn.policies.models.adapters import LoraSettings
+from lightning_gfn.types import StepBatch
+
+
+def batch(policy: Any, kit: Any) -> StepBatch:
+    contexts = [policy.encode_prompt(text) for text in kit.TEXTS] * 2
+    generator = torch.Generator().manual_seed(5)
+    lengths = torch.randint(0, 8, (len(contexts),), generator=generator).tolist()
+    return kit.pad_rows(contexts, [torch.randint(3, 200, (n,), generator=generator).tolist() for n in lengths])
+
+
+@pytest.mark.parametrize("lora", [None, LoraSettings(rank=3)], ids=["full", "lora"])
+def test_scores_and_gradients_do_not_depend_on_the_pass(make_policy: Any, kit: Any, lora: Any) -> None:
+    found = []
+    for name in ("fused", "hugging_face"):
+        policy = make_policy("llama", lora=lora, scoring=name)
+        for label, parameter in policy.named_parameters():
+            if "lora_B" in label:
+                torch.nn.init.constant_(parameter, 0.02)
+        scores = policy.score(batch(policy, kit), entropy=True, hidden=True)
+        total = scores.log_pf_NT.sum() + scores.log_pstop_NT1.square().sum() + scores.entropy_NT1.sum()
+        (total + scores.pooled_NH.square().sum()).backward()
+        found.append((scores, {n: p.grad for n, p in policy.named_parameters() if p.grad is not None}))
+    (fused, fused_gradients), (own, own_gradients) = found
+    for field in ("log_pf_NT", "log_pstop_NT1", "entropy_NT1", "pooled_NH"):
+        torch.testing.assert_close(getattr(fused, field), getattr(own, field), atol=1e-5, rtol=1e-5)
+    assert fused_gradients.keys() == own_gradients.keys()
+    for label, gradient in fused_gradients.items():
+        assert (gradient - own_gradients[label]).abs().max() < 2e-4 * gradient.abs().max() + 1e-6, label
+
+
+@pytest.mark.parametrize("lora", [None, LoraSettings(rank=3)], ids=["full", "lora"])
+def test_the_working_copy_follows_the_weights_and_is_kept(make_policy: Any, kit: Any, lora: Any) -> None:
+    policy = make_policy("llama", lora=lora, scoring="fused")
+    steps = batch(policy, kit)
+    optimizer = torch.optim.AdamW([p for p in policy.parameters() if p.requires_grad], lr=0.05)
+    for _ in range(3):
+        scores = policy.score(steps)
+        (known,) = policy.scoring.copies.known.values()
+        kept = known.layers
+        policy.score(steps)
+        assert known.layers is kept
+        plain = kit.plain_log_probs(policy, steps)
+        assert kit.largest_difference(scores, plain) < 1e-5
+        scores.log_pf_NT.sum().backward()
+        optimizer.step()
+
+
+def test_the_reference_of_an_adapter_needs_no_copy_of_its_own(make_policy: Any, kit: Any) -> None:
+    policy, own = (make_policy("llama", lora=LoraSettings(rank=3), scoring=name) for name in ("fused", "hugging_face"))
+    steps = batch(policy, kit)
+    scored = policy.score(steps).log_pf_NT
+    (known,) = policy.scoring.copies.known.values()
+    kept = known.layers
+    found, wanted = (each.score(steps, reference=True).log_pf_NT for each in (policy, own))
+    torch.testing.assert_close(found, wanted, atol=1e-5, rtol=0)
+    assert (found - scored).abs().max() > 1e-3 and known.layers is kept
+
+
+def test_auto_leaves_to_the_library_what_it_cannot_do(make_policy: Any, kit: Any) -> None:
+    assert not fused(make_policy("gpt2"), kit)
+    assert not fused(make_policy("llama", attn_implementation="eager"), kit)
+    assert not fused(make_policy("llama", scoring="hugging_face"), kit)
+    assert fused(make_policy("llama"), kit) and fused(
+        make_policy("llama", attn_implementation="eager", scoring="fused"), kit
+    )
+
+
+def fused(policy: Any, kit: Any) -> bool:
+    policy.score(batch(policy, kit))
+    return bool(policy.scoring.copies.known)
+
+
+@pytest.mark.parametrize(
+    ("name", "reason"), [("gpt2", "GPT2LMHeadModel"), ("mistral_window", "sliding"), ("t5", "encoder")]
+)
+def test_asked_for_it_says_why_it_cannot(make_policy: Any, kit: Any, name: str, reason: str) -> None:
+    policy = make_policy(name, scoring="fused")
+    with pytest.raises(ValueError, match=rf"{reason}.*scoring: hugging_face"):
+        policy.score(batch(policy, kit))
