@@ -53,9 +53,11 @@ def overview() -> str:
             "",
             *lines,
             "",
-            "lightning-gfn COMMAND --help explains one command. For example:",
-            "  lightning-gfn fit --config experiments/math/vargrad.yaml \\",
-            "    --config experiments/_base/overlay/small_model.yaml",
+            "lightning-gfn COMMAND --help explains one command. To begin:",
+            "  lightning-gfn quickstart             the whole path with a small model, in minutes",
+            "  lightning-gfn model install          a pretrained model of 135 million parameters, and then",
+            "  lightning-gfn init mine.csv          a configuration for a file of your own, or",
+            "  lightning-gfn configs                those that come with the package",
         ]
     )
 

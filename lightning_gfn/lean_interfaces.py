@@ -6,10 +6,14 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
+from lightning_gfn.lean_types import CheckResult, LeanError
+
 if TYPE_CHECKING:
     from concurrent.futures import Future
 
-    from lightning_gfn.lean_types import CheckResult, LeanError, StepResult, TacticState, Theorem
+    from lightning_gfn.lean_types import StepResult, TacticState, Theorem
+
+MAX_CHARS, MAX_CONTEXT_CHARS = 20_000, 200_000
 
 
 class BackendFault(RuntimeError):
@@ -28,40 +32,82 @@ class LeanBackend(ABC):
     """One Lean process. Results are values; what goes wrong with the process is raised.
 
     States are immutable: several tactics may be tried on one state. After a ``BackendFault`` every earlier state is
-    stale; the backend itself starts again at the next call.
+    stale; the backend itself starts again at the next call. A backend of one's own writes ``_start``, ``_run_tac`` and
+    ``_check``; texts longer than ``max_chars`` and ``max_context_chars`` never reach them.
     """
 
     name: str
     """Of the backend, recorded with results."""
+    max_chars: int = MAX_CHARS
+    """Longest statement, tactic or whole proof."""
+    max_context_chars: int = MAX_CONTEXT_CHARS
+    """Longest context of a theorem."""
 
     @property
     @abstractmethod
     def version(self) -> str:
         """Lean's version as it reports itself."""
 
-    @abstractmethod
     def start(self, theorem: Theorem) -> TacticState | LeanError:
         """The first state of a theorem.
 
         Raises:
             BackendFault: the process broke.
         """
+        refusal = self._too_long_theorem(theorem)
+        return self._start(theorem) if refusal is None else LeanError(refusal, "statement")
 
-    @abstractmethod
     def run_tac(self, state: TacticState, tactic: str) -> StepResult:
         """Run one tactic on a state of this backend; a finished proof has been checked from the statement.
 
         Raises:
             BackendFault: the process broke, or the state belongs to one that did.
         """
+        refusal = self._too_long("tactic", len(tactic))
+        return self._run_tac(state, tactic) if refusal is None else LeanError(refusal, "forbidden")
 
-    @abstractmethod
     def check(self, theorem: Theorem, script: Sequence[str]) -> CheckResult:
         """Check a whole proof afresh, from its statement, by the kernel.
 
         Raises:
             BackendFault: the process broke.
         """
+        refusal = self._too_long_theorem(theorem) or self._too_long("proof", sum(map(len, script)))
+        return self._check(theorem, script) if refusal is None else CheckResult(False, refusal)
+
+    @abstractmethod
+    def _start(self, theorem: Theorem) -> TacticState | LeanError:
+        """``start`` of a theorem that is not too long."""
+
+    @abstractmethod
+    def _run_tac(self, state: TacticState, tactic: str) -> StepResult:
+        """``run_tac`` of a tactic that is not too long."""
+
+    @abstractmethod
+    def _check(self, theorem: Theorem, script: Sequence[str]) -> CheckResult:
+        """``check`` of a theorem and a proof that are not too long."""
+
+    def _limit_lengths(self, max_chars: int, max_context_chars: int) -> None:
+        """Set both limits.
+
+        Raises:
+            ValueError: one is not positive.
+        """
+        for argument, value in (("max_chars", max_chars), ("max_context_chars", max_context_chars)):
+            if value <= 0:
+                raise ValueError(f"{type(self).__name__}: {argument}={value} must be positive")
+        self.max_chars, self.max_context_chars = max_chars, max_context_chars
+
+    def _too_long(self, what: str, chars: int, limit: str = "max_chars") -> str | None:
+        """Why a text is refused; None if it is short enough."""
+        most = getattr(self, limit)
+        return f"the {what} has {chars} characters, more than {limit}={most}" if chars > most else None
+
+    def _too_long_theorem(self, theorem: Theorem) -> str | None:
+        context = sum(map(len, theorem.context))
+        return self._too_long("statement", len(theorem.statement)) or self._too_long(
+            "context", context, "max_context_chars"
+        )
 
     def release(self, states: Sequence[TacticState]) -> None:  # noqa: B027 - many backends hold nothing
         """These states will not be used again."""

@@ -16,6 +16,10 @@ NAMES = ("SIGINT", "SIGTERM", "SIGHUP", "SIGQUIT", "SIGUSR1")
 AT_ONCE = ("SIGINT", "SIGQUIT")
 """From a keyboard: the second one ends the process without further ado."""
 GRACE_SECONDS = 60.0
+KEYBOARD_GRACE_SECONDS = 600.0
+"""Who is at the keyboard can see that a long step goes on, and end it."""
+SILENT_SECONDS = 2.0
+"""Work that stops sooner needs no line that it will."""
 CLEANUP_SECONDS = 30.0
 
 
@@ -55,7 +59,7 @@ class StopRequests:
     that cannot even be interrupted (a call that hangs) ends with the process. Signals that were ignored stay so.
 
     Args:
-        grace_seconds: what work under way is given.
+        grace_seconds: what work under way is given; more, if someone at the keyboard asks.
     """
 
     active: StopRequests | None = None
@@ -159,8 +163,11 @@ class StopRequests:
 
     def _see_through(self) -> None:
         """Interrupt work that goes on beyond its grace, and end a process that hangs."""
-        deadline = self.since + self.grace_seconds
+        deadline, said = self.since + self._grace(), os.environ.get("LOCAL_RANK", "0") != "0"
         while self.at_boundary and time.monotonic() < deadline and not self._raised:
+            if not said and time.monotonic() > self.since + SILENT_SECONDS:
+                said = True
+                tell(self._what_follows())
             time.sleep(0.2)
         if self._ends is not None and not self._raised:
             self._raise_now = True
@@ -170,6 +177,18 @@ class StopRequests:
         if self._ends is not None and self.signum is not None:
             tell(f"{name_of(self.signum)}: a call does not return; the process ends without it")
             os._exit(128 + self.signum)
+
+    def _from_keyboard(self) -> bool:
+        return self.signum is not None and signal.Signals(self.signum).name in AT_ONCE
+
+    def _grace(self) -> float:
+        return max(self.grace_seconds, KEYBOARD_GRACE_SECONDS) if self._from_keyboard() else self.grace_seconds
+
+    def _what_follows(self) -> str:
+        assert self.signum is not None
+        again = "; again: at once, without saving" if self._from_keyboard() else ""
+        step = f"stops and saves after the step under way, which has {self._grace():.0f} s"
+        return f"{name_of(self.signum)}: {step}{again}"
 
     def _end_at_once(self, signum: int) -> None:
         self.ended_at_once = True

@@ -216,7 +216,7 @@ class RowDataModule(ProblemDataModule):
             rank_zero_warn(
                 f"{self.id_prefix}: skipped {len(bad)} of {num_rows} rows of the {source} data. The first: {bad[0]}"
             )
-        rank_zero_info(f"{self.id_prefix}: {num_rows - len(bad)} {source} rows: {report}")
+        rank_zero_info(f"{self.path}: {num_rows - len(bad)} {source} rows: {report}")
         self._warn_of_other_style([problem for split in problems.values() for problem in split])
         return problems
 

@@ -7,9 +7,11 @@ import csv
 import gzip
 import io
 import json
+import re
 import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from typing import IO, Any
 
@@ -137,9 +139,11 @@ def _parquet(file: Path) -> Iterator[tuple[int, Any]]:
 
 def _csv(stream: IO[bytes]) -> Iterator[tuple[int, Any]]:
     csv.field_size_limit(LARGEST_CELL)
-    reader = csv.reader(io.TextIOWrapper(stream, encoding="utf-8-sig", newline=""), strict=True)
+    text = io.TextIOWrapper(stream, encoding="utf-8-sig", newline="")
     line = 1
     try:
+        first = text.readline()
+        reader = csv.reader(chain([first], text), delimiter=delimiter_of(first), strict=True)
         header = next(reader, [])
         if len(set(header)) < len(header) or "" in header:
             raise BrokenFile(1, f"the first line must name each column, and each once, found {header!r:.200}")
@@ -152,6 +156,15 @@ def _csv(stream: IO[bytes]) -> Iterator[tuple[int, Any]]:
             line = reader.line_num + 1
     except (csv.Error, UnicodeDecodeError) as error:
         raise BrokenFile(line, f"not CSV in UTF-8: {error}") from error
+
+
+def delimiter_of(header: str) -> str:
+    """What divides the columns of a CSV file: comma, semicolon or tab, whichever its first line has most of.
+
+    Args:
+        header: first line of the file; what stands in quotation marks does not count.
+    """
+    return max(",;\t", key=re.sub(r'"[^"]*"?', "", header).count)
 
 
 def _json(stream: IO[bytes]) -> Iterator[tuple[int, Any]]:

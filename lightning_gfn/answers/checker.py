@@ -1,24 +1,30 @@
-"""The parent's side of the math-verify worker: starts it when first needed, kills it at a limit, starts it again."""
+"""A few math-verify processes behind one question: are these two answers equal?"""
 
 from __future__ import annotations
 
 import atexit
 import json
-import multiprocessing
 import os
-import selectors
-import subprocess
-import sys
 import threading
 import time
 import weakref
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
-from multiprocessing.util import Finalize
-from pathlib import Path
-from typing import Any
 
-START_SECONDS = 120.0
-WORKER = Path(__file__).with_name("worker.py")
+from lightning_gfn.answers.process import MathVerifyProcess, ProcessDied, TimeLeft
+
+MOST_WORKERS = 4
+"""A batch of answers seldom needs more; each process holds about 80 MB."""
+START_AFTER_SECONDS = 0.25
+"""A further process takes about a second to start: it must be seen that checks wait for one, all together so long."""
+
+
+def default_workers() -> int:
+    """Cores that this process may use, shared by the ranks of this machine: at least 1, at most ``MOST_WORKERS``."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    ranks = os.environ.get("LOCAL_WORLD_SIZE", "1")
+    return max(1, min(MOST_WORKERS, cores // max(1, int(ranks) if ranks.isdecimal() else 1)))
 
 
 @dataclass
@@ -26,7 +32,7 @@ class CheckerCounters:
     """Counters of the checks that this process has made so far.
 
     Args:
-        checks: pairs sent to the worker.
+        checks: pairs sent to a worker.
         timeouts: checks ended by killing the worker at the time limit.
         crashes: workers that died by themselves, of the memory limit for instance.
         errors: checks that math-verify ended with an exception.
@@ -40,44 +46,38 @@ class CheckerCounters:
     oversized: int = 0
 
 
-@dataclass
-class TimeLeft:
-    """What is left of the time of one answer, shared by all checks that it needs.
-
-    Args:
-        seconds: wall-clock seconds in which the worker may still think.
-    """
-
-    seconds: float
-
-
-class _WorkerDied(Exception):
-    """The worker closed its pipe."""
-
-
 class MathVerifyChecker:
-    """Compares two answers by math-verify in one persistent child process; safe from any thread and after a fork.
+    """Compares two answers by math-verify in persistent child processes; safe from any thread and after a fork.
 
-    The child is a program started by ``subprocess``, because daemonic processes (data-loader workers) may have no
-    ``multiprocessing`` children and because a spawned one would import the user's main module again.
+    A check takes a running process that is free. Where checks wait for one, a further process is started, so that one
+    check that is stuck holds up no other; who asks one pair after the other never starts a second process.
 
     Args:
         time_limit: wall-clock seconds for one check; the worker is killed then and the answer is wrong.
-        memory_limit: bytes of address space of the worker.
+        memory_limit: bytes of address space of each worker.
+        num_workers: processes at most; None for ``default_workers``.
+
+    Raises:
+        ValueError: there are fewer than one workers.
     """
 
-    def __init__(self, *, time_limit: float = 2.0, memory_limit: int = 2**30) -> None:
-        self.time_limit = time_limit
-        self.memory_limit = memory_limit
+    def __init__(self, *, time_limit: float = 2.0, memory_limit: int = 2**30, num_workers: int | None = None) -> None:
+        if num_workers is not None and num_workers < 1:
+            raise ValueError(f"MathVerifyChecker: num_workers={num_workers} must be at least 1")
+        self.time_limit, self.memory_limit, self._most = time_limit, memory_limit, num_workers
         self.counters = CheckerCounters()
-        self._lock = threading.Lock()
-        self._process: subprocess.Popen[bytes] | None = None
+        self._begin()
         _CHECKERS.add(self)
 
     @property
-    def pid(self) -> int | None:
-        """Process id of the living worker."""
-        return self._process.pid if self._process is not None else None
+    def num_workers(self) -> int:
+        """Processes at most."""
+        return self._most if self._most is not None else default_workers()
+
+    @property
+    def pids(self) -> list[int]:
+        """Process ids of the living workers."""
+        return [worker.pid for worker in self._workers if worker.pid is not None]
 
     def verify(self, predicted: str, reference: str, time_left: TimeLeft | None = None) -> bool:
         """Whether math-verify finds the two answers equal; False on a timeout, a crash or an error.
@@ -87,121 +87,87 @@ class MathVerifyChecker:
         Args:
             predicted: the answer of a model, LaTeX or plain.
             reference: the right answer.
-            time_left: of the answer that this check is a part of; the check takes its seconds off. None gives the
-                check the whole time limit.
+            time_left: of the answer that this check is a part of; the check takes its seconds off, but not those in
+                which it waits for a worker. None gives the check the whole time limit.
 
         Returns:
             The verdict; False where no time is left.
 
         Raises:
-            RuntimeError: if the worker cannot start.
+            RuntimeError: if a worker cannot start.
         """
         time_left = time_left if time_left is not None else TimeLeft(self.time_limit)
+        if time_left.seconds <= 0:
+            return False
         request = json.dumps({"predicted": predicted, "reference": reference}).encode() + b"\n"
-        with self._lock:
-            if time_left.seconds <= 0:
-                return False
-            self.counters.checks += 1
+        with self._worker() as worker:
+            self._count("checks")
             for _ in range(2):
                 try:
-                    return self._ask(request, time_left)
+                    reply = worker.ask(request, time_left)
                 except TimeoutError:
-                    self.counters.timeouts += 1
+                    self._count("timeouts")
                     return False
-                except _WorkerDied:
-                    self.counters.crashes += 1
+                except ProcessDied:
+                    self._count("crashes")
+                    continue
+                self._count("errors", "error" in reply)
+                return bool(reply["equal"])
             return False
 
     def close(self) -> None:
-        """Kill the worker and collect it; the next check starts another."""
-        process, self._process = self._process, None
-        if process is None:
-            return
-        process.kill()
-        process.wait()
-        for pipe in (process.stdin, process.stdout):
-            if pipe is not None:
-                _close_quietly(pipe)
-
-    def _ask(self, request: bytes, time_left: TimeLeft) -> bool:
-        try:
-            process = self._process if self._process is not None else self._start()
-            assert process.stdin is not None
-            started = time.monotonic()
-            try:
-                process.stdin.write(request)
-            except OSError as error:
-                raise _WorkerDied from error
-            try:
-                reply = _read_reply(process, time_left.seconds)
-            finally:
-                time_left.seconds -= time.monotonic() - started
-        except BaseException:
-            # After any interruption the pipes may hold half a message: only a fresh worker is in step.
-            self.close()
-            raise
-        self.counters.errors += "error" in reply
-        return bool(reply["equal"])
-
-    def _start(self) -> subprocess.Popen[bytes]:
-        environment = dict(os.environ, PYTHONPATH=os.pathsep.join(entry for entry in sys.path if entry))
-        arguments = [sys.executable, "-P", str(WORKER), str(self.time_limit), str(self.memory_limit)]
-        # Unbuffered: a fork in the middle of a request must not inherit bytes that it would write a second time.
-        self._process = process = subprocess.Popen(
-            arguments,
-            bufsize=0,
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
-            env=environment,
-        )
-        if multiprocessing.parent_process() is not None:
-            # A multiprocessing child leaves without the atexit functions.
-            Finalize(self, self.close, exitpriority=10)
-        try:
-            reply = _read_reply(process, START_SECONDS)
-        except (TimeoutError, _WorkerDied) as error:
-            raise RuntimeError(
-                f"the answer checker ({WORKER.name}) did not start within {START_SECONDS:.0f} s or died at once; its "
-                f"memory limit is {self.memory_limit} bytes"
-            ) from error
-        if not reply["ready"]:
-            raise RuntimeError(f"the answer checker cannot use math-verify ({reply['error']}); pip install math-verify")
-        return process
+        """Kill the workers and collect them; the next check starts others."""
+        for worker in self._workers:
+            worker.close()
 
     def forget(self) -> None:
-        """Drop the worker without touching it: after a fork it belongs to the parent process."""
-        process, self._process = self._process, None
-        self._lock = threading.Lock()
-        if process is not None:
-            for pipe in (process.stdin, process.stdout):
-                if pipe is not None:
-                    _close_quietly(pipe)
-            process.returncode = 0
+        """Drop workers and locks without touching them: after a fork they belong to the parent process."""
+        for worker in self._workers:
+            worker.forget()
+        self._begin()
 
+    def _begin(self) -> None:
+        self._workers: list[MathVerifyProcess] = []
+        self._free: list[MathVerifyProcess] = []
+        self._changed = threading.Condition()
+        self._waited = 0.0
 
-def _read_reply(process: subprocess.Popen[bytes], seconds: float) -> dict[str, Any]:
-    """One line from the worker, or TimeoutError, or _WorkerDied."""
-    assert process.stdout is not None
-    deadline = time.monotonic() + seconds
-    received = b""
-    with selectors.DefaultSelector() as selector:
-        selector.register(process.stdout, selectors.EVENT_READ)
-        while not received.endswith(b"\n"):
-            if not selector.select(max(0.0, deadline - time.monotonic())):
-                raise TimeoutError
-            chunk = os.read(process.stdout.fileno(), 65536)
-            if not chunk:
-                raise _WorkerDied
-            received += chunk
-    return json.loads(received)
+    def _count(self, name: str, amount: int = 1) -> None:
+        with self._changed:
+            setattr(self.counters, name, getattr(self.counters, name) + amount)
 
+    @contextmanager
+    def _worker(self) -> Iterator[MathVerifyProcess]:
+        """A worker that nobody else asks meanwhile."""
+        with self._changed:
+            begun = time.monotonic()
+            while (worker := self._take(time.monotonic() - begun)) is None:
+                left = START_AFTER_SECONDS - self._waited - (time.monotonic() - begun)
+                self._changed.wait(left if left > 0 else START_AFTER_SECONDS)
+        try:
+            yield worker
+        finally:
+            with self._changed:
+                self._free.append(worker)
+                self._changed.notify()
 
-def _close_quietly(pipe: Any) -> None:
-    try:
-        pipe.close()
-    except OSError:
-        return
+    def _take(self, waited: float) -> MathVerifyProcess | None:
+        """A free worker that runs; else one to be started, if none runs or checks have waited long enough for it."""
+        running = [worker for worker in self._free if worker.pid is not None]
+        impatient = self._waited + waited >= START_AFTER_SECONDS or len(self._free) == len(self._workers)
+        if running:
+            self._waited += waited
+            chosen = running[-1]
+        elif impatient and (self._free or len(self._workers) < self.num_workers):
+            self._waited = 0.0
+            chosen = self._free[-1] if self._free else MathVerifyProcess(self.time_limit, self.memory_limit)
+        else:
+            return None
+        if chosen in self._free:
+            self._free.remove(chosen)
+        else:
+            self._workers.append(chosen)
+        return chosen
 
 
 _CHECKERS: weakref.WeakSet[MathVerifyChecker] = weakref.WeakSet()

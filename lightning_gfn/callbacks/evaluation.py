@@ -24,6 +24,7 @@ from lightning_gfn.callbacks.common.run_files import (
     records_of,
     run_folder,
     send_artifact,
+    where_it_lies,
     write_json,
     write_jsonl,
 )
@@ -193,7 +194,7 @@ class Evaluation(EvaluatedStep):
             self._write(trainer, stage, rows, identity, measured)
         title = f"{identity['method']}, {stage}: {identity['problems']['count']} problems, 95% intervals over problems"
         notes = zero_notes(rows, identity["decoding"].get("max_new_tokens"))
-        self.summary = "\n".join([console_table(measured, title), *notes])
+        self.summary = "\n".join([console_table(measured, title), *notes, where_it_lies(run_folder(trainer), stage)])
         if trainer.is_global_zero and trainer.state.fn == "fit" and notes and not self._had_notes:
             write_line("\n".join(f"[lightning-gfn] validation at step {trainer.global_step}: {note}" for note in notes))
         self._had_notes = bool(notes)

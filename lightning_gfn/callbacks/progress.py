@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 import sys
 import time
 from typing import TYPE_CHECKING, Any
@@ -15,6 +16,7 @@ from lightning_gfn.callbacks.common.shown_samples import evaluation_sample, trai
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from typing import TextIO
 
     from lightning.pytorch import LightningModule, Trainer
 
@@ -34,6 +36,16 @@ def format_seconds(seconds: float) -> str:
 def format_metrics(values: dict[str, Any]) -> str:
     """Metrics as ``name value`` pairs with four significant digits."""
     return "  ".join(f"{name} {float(value):.4g}" for name, value in values.items())
+
+
+def shows_bars(stream: TextIO) -> bool:
+    """Whether a stream is a terminal with a size: bars are not drawn on one of no rows, as containers may have."""
+    if not stream.isatty():
+        return False
+    try:
+        return os.get_terminal_size(stream.fileno()).lines > 0
+    except (OSError, ValueError):
+        return True
 
 
 class Progress(TQDMProgressBar):
@@ -63,7 +75,7 @@ class Progress(TQDMProgressBar):
     ) -> None:
         if sample_every < 0:
             raise ValueError(f"Progress: sample_every={sample_every} must be at least 0; 0 prints no samples")
-        self.plain = not sys.stdout.isatty()
+        self.plain = not shows_bars(sys.stdout)
         super().__init__(refresh_rate=0 if self.plain else refresh_rate)
         self.every_n_seconds = every_n_seconds
         self.metrics = metrics
@@ -96,6 +108,9 @@ class Progress(TQDMProgressBar):
         self.train_progress_bar.initial = self._first_step
         self.train_progress_bar.total = total if math.isfinite(total) else None
         self.train_progress_bar.set_description_str("train step")
+        if self.plain and not self._silenced:
+            of = f" of {int(total)}" if math.isfinite(total) else ""
+            self._print(f"training begins at step {self._first_step}{of}; figures follow its first step")
 
     def on_train_epoch_start(self, *args: Any) -> None:
         """Nothing: the bar counts the optimiser steps of the run, not the batches of an epoch."""
@@ -167,8 +182,10 @@ class Progress(TQDMProgressBar):
             parts.append(format_seconds(elapsed))
             if math.isfinite(total) and done > first:
                 parts.append(f"{format_seconds(elapsed / (done - first) * (total - done))} left")
-        prefix = f"[{self.label}] " if self.label is not None else ""
-        print(prefix + "  ".join(parts), flush=True)
+        self._print("  ".join(parts))
+
+    def _print(self, text: str) -> None:
+        print(text if self.label is None else f"[{self.label}] {text}", flush=True)
 
     def _due(self, done: int, total: float) -> bool:
         """True if a plain line is to be printed now."""

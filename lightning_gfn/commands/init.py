@@ -84,6 +84,8 @@ def found_in_file(facts: DataFacts) -> list[str]:
         )
     if guessed.others:
         lines.append(f"Further columns, which reward functions receive: {', '.join(guessed.others)}.")
+        if guessed.kind == "problems" and "solution" not in guessed.columns:
+            lines.append("If one of them holds worked solutions, which sft trains on: --columns solution=COLUMN.")
     if facts.guessed.kind in ("problems", "messages") and facts.answered < facts.num_rows:
         lacking = facts.num_rows - facts.answered
         lines.append(f"{lacking} of {facts.num_rows} rows have no answer; none of their samples counts as right.")
@@ -148,7 +150,7 @@ def data_and_method(options: argparse.Namespace, model: ModelFacts) -> tuple[Dat
     facts = look_at_data(options.file, guessed, rows, wishes)
     have = {"answered": facts.answered > 0, "solved": bool(facts.solutions), "reward": options.reward is not None}
     name = options.method if options.method is not None else default_method(guessed.kind, **have)
-    check_method(name, guessed.kind, **have)
+    check_method(name, guessed.kind, list(rows[0]), **have)
     if METHODS[name].samples != samples:
         facts = look_at_data(options.file, guessed, rows, replace(wishes, samples=METHODS[name].samples))
     if guessed.kind == "preferences" and name == "kto":
@@ -166,6 +168,8 @@ def work(args: Sequence[str]) -> int:
         raise ValueError(f"{output} exists: name another one (--output), or overwrite it (--force)")
     from lightning_gfn.commands.asking.classes import find_classes
 
+    # Libraries take seconds to load, and nothing else would be seen meanwhile.
+    print(f"Looking at {options.file} and the tokenizer of {options.model} …\n", flush=True)
     find_classes()
     text = compose(options, args, output)
     output.parent.mkdir(parents=True, exist_ok=True)

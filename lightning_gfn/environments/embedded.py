@@ -15,7 +15,7 @@ from lightning_gfn.environments.configuration_copies import ConfigurationCopies
 from lightning_gfn.environments.embedded_lean.install import find
 from lightning_gfn.environments.embedded_lean.lean_process import LeanProcess, lean_command
 from lightning_gfn.environments.rules import without_comments
-from lightning_gfn.lean_interfaces import BackendFault, BackendUnavailable, LeanBackend
+from lightning_gfn.lean_interfaces import MAX_CHARS, MAX_CONTEXT_CHARS, BackendFault, BackendUnavailable, LeanBackend
 from lightning_gfn.lean_types import CheckResult, LeanError, ProofFinished, StepResult, TacticState, Theorem
 
 ALLOWED_AXIOMS = frozenset({"propext", "Classical.choice", "Quot.sound"})
@@ -62,16 +62,15 @@ class EmbeddedLean(ConfigurationCopies, LeanBackend):
         timeout: float = 30.0,
         check_timeout: float = 120.0,
         start_timeout: float = 300.0,
-        max_chars: int = 20_000,
-        max_context_chars: int = 200_000,
+        max_chars: int = MAX_CHARS,
+        max_context_chars: int = MAX_CONTEXT_CHARS,
         max_resident_gib: float = 4.0,
         cached_contexts: int = 64,
         folder: str | None = None,
     ) -> None:
         limits = {
             "heartbeats": heartbeats, "timeout": timeout, "check_timeout": check_timeout,
-            "start_timeout": start_timeout, "max_chars": max_chars, "max_context_chars": max_context_chars,
-            "max_resident_gib": max_resident_gib, "cached_contexts": cached_contexts,
+            "start_timeout": start_timeout, "max_resident_gib": max_resident_gib, "cached_contexts": cached_contexts,
         }  # fmt: skip
         for argument, value in limits.items():
             if value <= 0:
@@ -82,7 +81,7 @@ class EmbeddedLean(ConfigurationCopies, LeanBackend):
             max_resident_gib,
             cached_contexts,
         )
-        self.max_chars, self.max_context_chars = max_chars, max_context_chars
+        self._limit_lengths(max_chars, max_context_chars)
         self.folder = folder
         self._forget()
 
@@ -113,14 +112,12 @@ class EmbeddedLean(ConfigurationCopies, LeanBackend):
             self._version = str(self._ask({"cmd": "ping"})["version"])
         return self._version
 
-    def start(self, theorem: Theorem) -> TacticState | LeanError:
+    def _start(self, theorem: Theorem) -> TacticState | LeanError:
         """The first state of a theorem.
 
         Raises:
             BackendFault: the process broke.
         """
-        if (refusal := self._too_long(theorem)) is not None:
-            return LeanError(refusal, "statement")
         self._allow(self.timeout, theorem)
         environment = self._environment(theorem)
         if isinstance(environment, LeanError):
@@ -131,7 +128,7 @@ class EmbeddedLean(ConfigurationCopies, LeanBackend):
             raise BackendFault("embedded Lean: a statement was answered by a finished proof")
         return result
 
-    def run_tac(self, state: TacticState, tactic: str) -> StepResult:
+    def _run_tac(self, state: TacticState, tactic: str) -> StepResult:
         """Run one tactic (or several, one below the other) on a state of this backend.
 
         Raises:
@@ -139,19 +136,15 @@ class EmbeddedLean(ConfigurationCopies, LeanBackend):
         """
         if self._process is None or len(state.key) != 2 or state.key[0] != self._generation:
             raise BackendFault("embedded Lean: the state is stale, its process has ended; start the theorem again")
-        if len(tactic) > self.max_chars:
-            return LeanError(f"the tactic has {len(tactic)} characters, more than {self.max_chars}", "forbidden")
         self._allow(self.timeout)
         return self._result(self._ask({"cmd": "tac", "state": state.key[1], "tac": tactic}))
 
-    def check(self, theorem: Theorem, script: Sequence[str]) -> CheckResult:
+    def _check(self, theorem: Theorem, script: Sequence[str]) -> CheckResult:
         """Check a whole proof afresh, from its statement, by the kernel.
 
         Raises:
             BackendFault: the process broke.
         """
-        if (refusal := self._too_long(theorem, script)) is not None:
-            return CheckResult(False, refusal)
         self._allow(self.check_timeout, theorem)
         environment = self._environment(theorem)
         if isinstance(environment, LeanError):
@@ -177,8 +170,8 @@ class EmbeddedLean(ConfigurationCopies, LeanBackend):
         Raises:
             BackendFault: the process broke.
         """
-        if len(source) > self.max_context_chars:
-            return LeanError(f"the file has {len(source)} characters, more than {self.max_context_chars}", "statement")
+        if (refusal := self._too_long("file", len(source), "max_context_chars")) is not None:
+            return LeanError(refusal, "statement")
         imports, body = split_imports(source)
         file = Theorem(name, "", imports=imports)
         self._allow(self.check_timeout, file)
@@ -209,18 +202,6 @@ class EmbeddedLean(ConfigurationCopies, LeanBackend):
         process, self._process = self._process, None
         if process is not None:
             process.kill()
-
-    def _too_long(self, theorem: Theorem, script: Sequence[str] = ()) -> str | None:
-        """What of a theorem and its proof is longer than Lean is asked to read; None if nothing is."""
-        context, proof = sum(map(len, theorem.context)), sum(map(len, script))
-        for what, length, most in (
-            ("statement", len(theorem.statement), self.max_chars),
-            ("proof", proof, self.max_chars),
-            ("context", context, self.max_context_chars),
-        ):
-            if length > most:
-                return f"the {what} has {length} characters, more than {most}"
-        return None
 
     def _allow(self, seconds: float, theorem: Theorem | None = None) -> None:
         """Set the one deadline of a call: its own time, and that of what must be made first."""

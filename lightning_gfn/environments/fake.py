@@ -8,7 +8,7 @@ from typing import Any
 
 from lightning_gfn.environments.fake_lean.propositional import Refused, read_statement
 from lightning_gfn.environments.fake_lean.tactics import Goal, run
-from lightning_gfn.lean_interfaces import BackendFault, BackendTimeout, LeanBackend
+from lightning_gfn.lean_interfaces import MAX_CHARS, MAX_CONTEXT_CHARS, BackendFault, BackendTimeout, LeanBackend
 from lightning_gfn.lean_types import CheckResult, LeanError, ProofFinished, StepResult, TacticState, Theorem
 
 
@@ -28,6 +28,8 @@ class FakeLean(LeanBackend):
         lie_on: tactics that claim to finish the proof although ``check`` refuses it.
         resident_mb: what it says it holds at first.
         growth_mb: and how much more with every tactic.
+        max_chars: longest statement, tactic or whole proof; a longer one is refused before Lean sees it.
+        max_context_chars: longest context.
     """
 
     name = "fake"
@@ -42,9 +44,12 @@ class FakeLean(LeanBackend):
         lie_on: Sequence[str] = (),
         resident_mb: float = 0.0,
         growth_mb: float = 0.0,
+        max_chars: int = MAX_CHARS,
+        max_context_chars: int = MAX_CONTEXT_CHARS,
     ) -> None:
         if latency < 0 or crash_every < 0 or resident_mb < 0 or growth_mb < 0:
             raise ValueError("backend.latency, crash_every, resident_mb and growth_mb must not be negative")
+        self._limit_lengths(max_chars, max_context_chars)
         self.latency = latency
         self.crash_on, self.crash_every = tuple(crash_on), crash_every
         self.timeout_on, self.hang_on, self.lie_on = tuple(timeout_on), tuple(hang_on), tuple(lie_on)
@@ -74,7 +79,7 @@ class FakeLean(LeanBackend):
         """The number of states that it holds."""
         return len(self._states)
 
-    def start(self, theorem: Theorem) -> TacticState | LeanError:
+    def _start(self, theorem: Theorem) -> TacticState | LeanError:
         """The first state of a theorem."""
         time.sleep(self.latency)
         try:
@@ -83,7 +88,7 @@ class FakeLean(LeanBackend):
             return LeanError(str(error), "statement")
         return self._keep((Goal(sequent),))
 
-    def run_tac(self, state: TacticState, tactic: str) -> StepResult:
+    def _run_tac(self, state: TacticState, tactic: str) -> StepResult:
         """Run one tactic on a state of this backend.
 
         Raises:
@@ -121,7 +126,7 @@ class FakeLean(LeanBackend):
         self._states[self._next] = goals
         return TacticState(tuple(map(str, goals)), (self._process, self._next))
 
-    def check(self, theorem: Theorem, script: Sequence[str]) -> CheckResult:
+    def _check(self, theorem: Theorem, script: Sequence[str]) -> CheckResult:
         """Check a whole proof afresh, from its statement."""
         time.sleep(self.latency)
         try:

@@ -8,7 +8,14 @@ from typing import Any
 
 from lightning_gfn.environments.configuration_copies import ConfigurationCopies, missing_tools
 from lightning_gfn.environments.whole_proofs import judge_axioms, refusal, source, tactic_error
-from lightning_gfn.lean_interfaces import BackendFault, BackendTimeout, BackendUnavailable, LeanBackend
+from lightning_gfn.lean_interfaces import (
+    MAX_CHARS,
+    MAX_CONTEXT_CHARS,
+    BackendFault,
+    BackendTimeout,
+    BackendUnavailable,
+    LeanBackend,
+)
 from lightning_gfn.lean_types import CheckResult, LeanError, ProofFinished, StepResult, TacticState, Theorem
 
 
@@ -25,6 +32,8 @@ class LeanInteractBackend(ConfigurationCopies, LeanBackend):
         timeout: seconds for one tactic; then the process is killed.
         check_timeout: seconds for a whole proof, and for imports and context.
         memory_limit_mb: of the process; None for no limit.
+        max_chars: longest statement, tactic or whole proof; a longer one is refused before Lean sees it.
+        max_context_chars: longest context.
     """
 
     name = "lean-interact"
@@ -36,6 +45,8 @@ class LeanInteractBackend(ConfigurationCopies, LeanBackend):
         timeout: float = 60.0,
         check_timeout: float = 300.0,
         memory_limit_mb: int | None = None,
+        max_chars: int = MAX_CHARS,
+        max_context_chars: int = MAX_CONTEXT_CHARS,
     ) -> None:
         if timeout <= 0 or check_timeout <= 0:
             raise ValueError(
@@ -45,6 +56,7 @@ class LeanInteractBackend(ConfigurationCopies, LeanBackend):
             raise ValueError("LeanInteractBackend: a project names its own Lean; leave out lean_version")
         self.project, self.lean_version, self.memory_limit_mb = project, lean_version, memory_limit_mb
         self.timeout, self.check_timeout = timeout, check_timeout
+        self._limit_lengths(max_chars, max_context_chars)
         self._forget()
 
     def _forget(self) -> None:
@@ -64,7 +76,7 @@ class LeanInteractBackend(ConfigurationCopies, LeanBackend):
         """Lean's version."""
         return str(self._running().lean_version)
 
-    def start(self, theorem: Theorem) -> TacticState | LeanError:
+    def _start(self, theorem: Theorem) -> TacticState | LeanError:
         """The first state of a theorem.
 
         Raises:
@@ -86,7 +98,7 @@ class LeanInteractBackend(ConfigurationCopies, LeanBackend):
         hole = response.sorries[0]
         return self._keep(hole.proof_state, (hole.goal,), theorem, ())
 
-    def run_tac(self, state: TacticState, tactic: str) -> StepResult:
+    def _run_tac(self, state: TacticState, tactic: str) -> StepResult:
         """Run one tactic on a state of this backend; a finished proof has been compiled from the statement.
 
         Raises:
@@ -112,7 +124,7 @@ class LeanInteractBackend(ConfigurationCopies, LeanBackend):
         checked = self.check(theorem, script)
         return ProofFinished(checked.axioms) if checked.verified else LeanError(checked.message, "unsound")
 
-    def check(self, theorem: Theorem, script: Sequence[str]) -> CheckResult:
+    def _check(self, theorem: Theorem, script: Sequence[str]) -> CheckResult:
         """Compile the whole theorem and ask for its axioms.
 
         Raises:

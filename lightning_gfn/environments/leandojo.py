@@ -10,7 +10,14 @@ from typing import Any
 
 from lightning_gfn.environments.configuration_copies import ConfigurationCopies, missing_tools
 from lightning_gfn.environments.whole_proofs import refusal, tactic_error
-from lightning_gfn.lean_interfaces import BackendFault, BackendTimeout, BackendUnavailable, LeanBackend
+from lightning_gfn.lean_interfaces import (
+    MAX_CHARS,
+    MAX_CONTEXT_CHARS,
+    BackendFault,
+    BackendTimeout,
+    BackendUnavailable,
+    LeanBackend,
+)
 from lightning_gfn.lean_types import (
     NO_GOALS,
     CheckResult,
@@ -38,6 +45,8 @@ class LeanDojoBackend(ConfigurationCopies, LeanBackend):
         max_open: theorems whose process is kept.
         additional_imports: modules that the theorem's file imports besides its own.
         build_deps: trace the repository's dependencies as well.
+        max_chars: longest statement, tactic or whole proof; a longer one is refused before Lean sees it.
+        max_context_chars: longest context.
 
     Source: Yang et al. 2023, arXiv:2306.15626; lean_dojo 4.20.
     """
@@ -47,12 +56,19 @@ class LeanDojoBackend(ConfigurationCopies, LeanBackend):
     """It proves no statement that stands alone, so the pool cannot try it before training."""
 
     def __init__(
-        self, timeout: int = 600, max_open: int = 4, additional_imports: Sequence[str] = (), build_deps: bool = True
+        self,
+        timeout: int = 600,
+        max_open: int = 4,
+        additional_imports: Sequence[str] = (),
+        build_deps: bool = True,
+        max_chars: int = MAX_CHARS,
+        max_context_chars: int = MAX_CONTEXT_CHARS,
     ) -> None:
         if timeout < 1 or max_open < 1:
             raise ValueError(f"LeanDojoBackend: timeout={timeout} and max_open={max_open} must be at least 1")
         self.timeout, self.max_open, self.build_deps = timeout, max_open, build_deps
         self.additional_imports = tuple(additional_imports)
+        self._limit_lengths(max_chars, max_context_chars)
         self._forget()
 
     def _forget(self) -> None:
@@ -75,7 +91,7 @@ class LeanDojoBackend(ConfigurationCopies, LeanBackend):
         """Lean's version as the repository asks for; that of LeanDojo until a theorem was started."""
         return self._lean_version or f"by LeanDojo {_lean_dojo().__version__}"
 
-    def start(self, theorem: Theorem) -> TacticState | LeanError:
+    def _start(self, theorem: Theorem) -> TacticState | LeanError:
         """The first state of a theorem.
 
         Raises:
@@ -90,7 +106,7 @@ class LeanDojoBackend(ConfigurationCopies, LeanBackend):
             _leave(self._open.popitem(last=False)[1].dojo)
         return _state(opened.first, self._count)
 
-    def run_tac(self, state: TacticState, tactic: str) -> StepResult:
+    def _run_tac(self, state: TacticState, tactic: str) -> StepResult:
         """Run one tactic on a state of this backend; a finished proof has been run again from the statement.
 
         Raises:
@@ -112,7 +128,7 @@ class LeanDojoBackend(ConfigurationCopies, LeanBackend):
             return ProofFinished(checked.axioms) if checked.verified else LeanError(checked.message, "unsound")
         return answer
 
-    def check(self, theorem: Theorem, script: Sequence[str]) -> CheckResult:
+    def _check(self, theorem: Theorem, script: Sequence[str]) -> CheckResult:
         """Run a whole proof in a process of its own, whose kernel checks the finished term.
 
         LeanDojo does not report axioms. Since the kernel is not asked about auxiliary lemmas, a script that could set

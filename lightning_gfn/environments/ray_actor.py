@@ -23,6 +23,8 @@ class RayLean(LeanBackend):
     def __init__(self, backend: LeanBackend, timeout: float, num_cpus: float = 1.0) -> None:
         self.backend, self.timeout, self.num_cpus = backend, timeout, num_cpus
         self.name = backend.name
+        # A long text is refused here, before it is sent.
+        self.max_chars, self.max_context_chars = backend.max_chars, backend.max_context_chars
         self._actor: Any = None
         self._generations = itertools.count(1)
         self._generation = 0
@@ -32,7 +34,7 @@ class RayLean(LeanBackend):
         """Lean's version as the actor reports it."""
         return cast(str, self._call("version"))
 
-    def start(self, theorem: Theorem) -> TacticState | LeanError:
+    def _start(self, theorem: Theorem) -> TacticState | LeanError:
         """The first state of a theorem.
 
         Raises:
@@ -40,7 +42,7 @@ class RayLean(LeanBackend):
         """
         return cast("TacticState | LeanError", self._ours(self._call("start", theorem)))
 
-    def run_tac(self, state: TacticState, tactic: str) -> StepResult:
+    def _run_tac(self, state: TacticState, tactic: str) -> StepResult:
         """Run one tactic on a state of this backend.
 
         Raises:
@@ -50,7 +52,7 @@ class RayLean(LeanBackend):
             raise BackendFault("Ray: the state is stale, its actor has ended; start the theorem again")
         return self._ours(self._call("run_tac", TacticState(state.goals, state.key[1:]), tactic))
 
-    def check(self, theorem: Theorem, script: Sequence[str]) -> CheckResult:
+    def _check(self, theorem: Theorem, script: Sequence[str]) -> CheckResult:
         """Check a whole proof afresh, from its statement.
 
         Raises:

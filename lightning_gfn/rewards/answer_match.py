@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from lightning_gfn.answers import extract_answer, first_answer_position, is_equivalent
+from lightning_gfn.answers import are_equivalent, extract_answer, first_answer_position
 from lightning_gfn.interfaces import Policy, Reward
 from lightning_gfn.rewards.terms import log_reward_of_term, pad_prefix_values, require_single_step
 from lightning_gfn.types import LogReward, Problem, Rollouts
@@ -47,7 +47,9 @@ class AnswerMatch(Reward):
         """
         problems = [rollouts.problems[p] for p in rollouts.problem_index_B.tolist()]
         attempts = list(zip(problems, rollouts.completions, strict=True))
-        verdicts = [_is_correct(text, problem) for problem, text in attempts]
+        verdicts = are_equivalent(
+            [(extract_answer(text, problem.answer_style), _reference_answer(problem)) for problem, text in attempts]
+        )
         correct_B = torch.tensor(verdicts, dtype=torch.bool, device=rollouts.action_mask_NT.device)
         if not prefixes:
             judged = [self.judge(*attempt, correct) for attempt, correct in zip(attempts, verdicts, strict=True)]
@@ -73,8 +75,7 @@ def prefix_verdicts(
 ) -> list[float]:
     """1.0 where the answer read off a prefix is judged right, else 0.0, for the T + 1 prefixes of an action.
 
-    Prefixes without an answer marker are skipped by bisection; where the answer does not change from one prefix to the
-    next, neither does the true verdict.
+    Prefixes without an answer marker are skipped by bisection; each answer is checked once, and all of them together.
 
     Args:
         action: T tokens.
@@ -87,19 +88,14 @@ def prefix_verdicts(
         return first_answer_position(policy.decode(action[:end]), problem.answer_style) is not None
 
     first = bisect_left(range(len(action) + 1), True, key=has_marker)
-    verdicts = [0.0] * first
-    answer, correct = None, False
-    for end in range(first, len(action) + 1):
-        text = policy.decode(action[:end])
-        found = extract_answer(text, problem.answer_style)
-        if found != answer:
-            answer, correct = found, is_equivalent(found, _reference_answer(problem))
-        verdicts.append(float(judge(problem, text, correct)))
-    return verdicts
-
-
-def _is_correct(completion: str, problem: Problem) -> bool:
-    return is_equivalent(extract_answer(completion, problem.answer_style), _reference_answer(problem))
+    texts = [policy.decode(action[:end]) for end in range(first, len(action) + 1)]
+    answers = [extract_answer(text, problem.answer_style) for text in texts]
+    distinct = list(dict.fromkeys(answer for answer in answers if answer is not None))
+    verdicts = are_equivalent([(answer, _reference_answer(problem)) for answer in distinct])
+    right = {answer for answer, correct in zip(distinct, verdicts, strict=True) if correct}
+    return [0.0] * first + [
+        float(judge(problem, text, answer in right)) for text, answer in zip(texts, answers, strict=True)
+    ]
 
 
 def _reference_answer(problem: Problem) -> str:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from lightning_gfn.answers import extract_answer, is_equivalent
+from lightning_gfn.answers import are_equivalent, extract_answer
 from lightning_gfn.interfaces import Policy
 from lightning_gfn.policies.padding import pad_contexts
 from lightning_gfn.rollouts.keyed_random import keyed_uniforms
@@ -78,7 +78,16 @@ def sample_completions(
         )
         for (p, _), completion in zip(chunk, described(policy, contexts, sampled, entropy=entropy), strict=True):
             drawn[p].append(completion)
-    return [_record(problem, temperature, found) for problem, found in zip(problems, drawn, strict=True)]
+    pairs = [
+        (extract_answer(completion.text, problem.answer_style), problem.answer)
+        for problem, found in zip(problems, drawn, strict=True)
+        for completion in found
+    ]
+    verdicts = iter(are_equivalent(pairs))
+    return [
+        _record(problem, temperature, found, [next(verdicts) for _ in found])
+        for problem, found in zip(problems, drawn, strict=True)
+    ]
 
 
 @dataclass(frozen=True)
@@ -138,13 +147,12 @@ def _mean_entropy(
     return torch.where(chosen_NT1, entropy_NT1, 0.0).sum(1) / chosen_NT1.sum(1).clamp_min(1)
 
 
-def _record(problem: Problem, temperature: float, found: Sequence[Completion]) -> EvalRecord:
-    answers = [extract_answer(completion.text, problem.answer_style) for completion in found]
+def _record(problem: Problem, temperature: float, found: Sequence[Completion], correct: Sequence[bool]) -> EvalRecord:
     return EvalRecord(
         problem=problem,
         temperature=temperature,
         completions=tuple(completion.text for completion in found),
-        correct=tuple(is_equivalent(answer, problem.answer) for answer in answers),
+        correct=tuple(correct),
         log_probs=tuple(completion.log_prob for completion in found),
         lengths=tuple(len(completion.action) for completion in found),
         entropies=tuple(completion.entropy for completion in found),

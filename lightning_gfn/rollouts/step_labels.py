@@ -10,7 +10,7 @@ from itertools import accumulate
 
 import torch
 
-from lightning_gfn.answers import extract_answer, is_equivalent
+from lightning_gfn.answers import are_equivalent, extract_answer, is_equivalent
 from lightning_gfn.answers.equations import first_wrong_equation, side_value
 from lightning_gfn.answers.steps import split_steps
 from lightning_gfn.interfaces import Policy
@@ -168,15 +168,17 @@ class Completions(StepLabeller):
             for start in range(0, len(rows), self.max_rows):
                 chunk = rows[start : start + self.max_rows]
                 actions = self.complete(chunk, attempts, policy, policy.max_new_tokens - length)
-                for (a, k, _, _), action in zip(chunk, actions, strict=True):
-                    wins[a][k] += is_right(attempts[a].problem, prefixes[a][k] + policy.decode(action))
+                texts = [
+                    prefixes[a][k] + policy.decode(action) for (a, k, _, _), action in zip(chunk, actions, strict=True)
+                ]
+                right = are_right([(attempts[a].problem, text) for (a, *_), text in zip(chunk, texts, strict=True)])
+                for (a, k, _, _), won in zip(chunk, right, strict=True):
+                    wins[a][k] += won
                 tokens += sum(map(len, actions))
                 calls += len(chunk)
         shares = [[won / self.num_completions for won in row] for row in wins]
-        ended = [
-            [*share[:-1], float(is_right(attempt.problem, "".join(attempt.steps)))]
-            for attempt, share in zip(attempts, shares, strict=True)
-        ]
+        verdicts = are_right([(attempt.problem, "".join(attempt.steps)) for attempt in attempts])
+        ended = [[*share[:-1], float(right)] for share, right in zip(shares, verdicts, strict=True)]
         return StepLabels(ended, tokens, calls + len(attempts))
 
     def complete(
@@ -212,9 +214,9 @@ class Completions(StepLabeller):
         return [row[:length] for row, length in zip(sampled.action_ids_NT.tolist(), lengths, strict=True)]
 
 
-def is_right(problem: Problem, completion: str) -> bool:
-    """The final answer of a completion is the problem's."""
-    return is_equivalent(extract_answer(completion, problem.answer_style), problem.answer)
+def are_right(attempts: Sequence[tuple[Problem, str]]) -> list[bool]:
+    """Whether the final answer of each completion is its problem's."""
+    return are_equivalent([(extract_answer(text, problem.answer_style), problem.answer) for problem, text in attempts])
 
 
 def attempt_of(problem: Problem, key: str, completion: str, separator: str) -> SteppedSolution | None:

@@ -14,13 +14,19 @@ from multiprocessing.connection import Connection
 
 import pytest
 
-from lightning_gfn.answers import checker as checker_file
-from lightning_gfn.answers.checker import MathVerifyChecker
+from lightning_gfn.answers import process as process_file
+from lightning_gfn.answers.checker import MathVerifyChecker, default_workers
+from lightning_gfn.answers.process import TimeLeft
 
 
 @pytest.fixture(scope="module")
 def checker() -> MathVerifyChecker:
-    return MathVerifyChecker(time_limit=1.0)
+    return MathVerifyChecker(time_limit=1.0, num_workers=1)
+
+
+def only_pid(checker: MathVerifyChecker) -> int:
+    (pid,) = checker.pids
+    return pid
 
 
 def alive(pid: int) -> bool:
@@ -40,31 +46,29 @@ def wait_until_gone(pid: int, seconds: float = 10.0) -> bool:
 
 
 def test_worker_starts_when_needed_and_stays(checker: MathVerifyChecker) -> None:
-    assert checker.pid is None
+    assert checker.pids == []
     assert checker.verify("x+1", "1+x")
-    pid = checker.pid
-    assert pid is not None
+    pid = only_pid(checker)
     assert not checker.verify("x+2", "1+x")
-    assert checker.pid == pid
+    assert only_pid(checker) == pid
 
 
 def test_worker_is_killed_at_the_limit_and_restarted(checker: MathVerifyChecker) -> None:
     assert checker.verify("x+1", "1+x")
-    pid, timeouts = checker.pid, checker.counters.timeouts
-    assert pid is not None
+    pid, timeouts = only_pid(checker), checker.counters.timeouts
     started = time.monotonic()
     assert not checker.verify("9^{9^{9^9}}", "5")
     assert 0.9 < time.monotonic() - started < 2.0
     assert checker.counters.timeouts == timeouts + 1
     assert not os.path.exists(f"/proc/{pid}")
     assert checker.verify("x+1", "1+x")
-    assert checker.pid not in (None, pid)
+    assert only_pid(checker) != pid
 
 
 @pytest.mark.slow
 def test_without_a_kill_the_limit_would_be_missed(checker: MathVerifyChecker, monkeypatch: pytest.MonkeyPatch) -> None:
-    real = checker_file._read_reply
-    monkeypatch.setattr(checker_file, "_read_reply", lambda process, seconds: real(process, 30.0))
+    real = process_file._read_reply
+    monkeypatch.setattr(process_file, "_read_reply", lambda process, seconds: real(process, 30.0))
     crashes = checker.counters.crashes
     started = time.monotonic()
     assert not checker.verify("9^{9^{9^9}}", "5")
@@ -75,8 +79,7 @@ def test_without_a_kill_the_limit_would_be_missed(checker: MathVerifyChecker, mo
 
 def test_worker_killed_from_outside_is_replaced(checker: MathVerifyChecker) -> None:
     assert checker.verify("x+1", "1+x")
-    pid, crashes = checker.pid, checker.counters.crashes
-    assert pid is not None
+    pid, crashes = only_pid(checker), checker.counters.crashes
     os.kill(pid, signal.SIGKILL)
     assert checker.verify("x+1", "1+x")
     assert checker.counters.crashes == crashes + 1
@@ -85,7 +88,7 @@ def test_worker_killed_from_outside_is_replaced(checker: MathVerifyChecker) -> N
 @pytest.mark.skipif(not os.path.exists("/proc/self/limits"), reason="needs /proc")
 def test_memory_of_the_worker_is_limited(checker: MathVerifyChecker) -> None:
     assert checker.verify("x+1", "1+x")
-    with open(f"/proc/{checker.pid}/limits", encoding="ascii") as file:
+    with open(f"/proc/{only_pid(checker)}/limits", encoding="ascii") as file:
         limits = [line.split() for line in file if line.startswith("Max address space")]
     assert limits == [["Max", "address", "space", str(2**30), str(2**30), "bytes"]]
 
@@ -97,9 +100,60 @@ def test_threads_share_one_worker(checker: MathVerifyChecker) -> None:
     assert verdicts == [pair[2] for pair in pairs]
 
 
+def test_one_pair_after_the_other_needs_one_process() -> None:
+    several = MathVerifyChecker(num_workers=3)
+    for number in range(40):
+        assert several.verify(f"x+{number}", f"{number}+x")
+    assert len(several.pids) == 1
+    several.close()
+    assert several.pids == []
+
+
+def test_a_check_that_is_stuck_holds_up_no_other() -> None:
+    several = MathVerifyChecker(time_limit=6.0, num_workers=2)
+    assert several.verify("x+1", "1+x")
+    with ThreadPoolExecutor(3) as threads:
+        stuck = threads.submit(several.verify, "9^{9^{9^9}}", "5")
+        while several.counters.checks < 2:
+            time.sleep(0.01)
+        others = [threads.submit(several.verify, f"x+{number}", f"{number}+x") for number in range(20)]
+        assert all(other.result() for other in others)
+        assert not stuck.done(), "the tower takes its whole limit, and the others did not wait for its end"
+        assert len(several.pids) == 2
+        assert not stuck.result() and several.counters.timeouts == 1 and len(several.pids) == 1
+    assert several.verify("x+2", "2+x"), "what was stuck is replaced"
+    several.close()
+
+
+def test_waiting_for_a_worker_is_no_time_of_the_answer() -> None:
+    alone = MathVerifyChecker(time_limit=4.0, num_workers=1)
+    assert alone.verify("x+1", "1+x")
+    left = TimeLeft(3.0)
+    with ThreadPoolExecutor(2) as threads:
+        stuck = threads.submit(alone.verify, "9^{9^{9^9}}", "5")
+        while alone.counters.checks < 2:
+            time.sleep(0.01)
+        assert alone.verify("x+2", "2+x", left), "it waits 4 s for the worker, and has 3 s to think"
+        assert not stuck.result()
+    assert 0 < left.seconds < 3.0
+    alone.close()
+
+
+def test_number_of_workers(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("LOCAL_WORLD_SIZE", raising=False)
+    for cores, ranks, expected in ((1, None, 1), (2, None, 2), (64, None, 4), (8, "4", 2), (2, "8", 1), (2, "?", 2)):
+        monkeypatch.setattr(os, "sched_getaffinity", lambda _, cores=cores: set(range(cores)), raising=False)
+        if ranks is not None:
+            monkeypatch.setenv("LOCAL_WORLD_SIZE", ranks)
+        assert default_workers() == expected == MathVerifyChecker().num_workers
+    assert MathVerifyChecker(num_workers=7).num_workers == 7
+    with pytest.raises(ValueError, match="num_workers=0 must be at least 1"):
+        MathVerifyChecker(num_workers=0)
+
+
 def child_main(connection: Connection, checker: MathVerifyChecker) -> None:
-    inherited = checker.pid
-    connection.send((inherited, checker.verify("x+1", "1+x"), checker.pid))
+    inherited = checker.pids
+    connection.send((inherited, checker.verify("x+1", "1+x"), only_pid(checker)))
 
 
 def test_a_forked_daemonic_child_has_its_own_worker(checker: MathVerifyChecker) -> None:
@@ -112,8 +166,8 @@ def test_a_forked_daemonic_child_has_its_own_worker(checker: MathVerifyChecker) 
     inherited, verdict, pid = ours.recv()
     child.join(30)
     assert child.exitcode == 0
-    assert inherited is None and verdict is True
-    assert pid != checker.pid
+    assert inherited == [] and verdict is True
+    assert pid != only_pid(checker)
     assert wait_until_gone(pid)
     assert checker.verify("x+2", "2+x")
 
@@ -143,7 +197,7 @@ def test_no_worker_outlives_its_parent(end: str) -> None:
         from lightning_gfn.answers.checker import MathVerifyChecker
         checker = MathVerifyChecker()
         checker.verify("x+1", "1+x")
-        print(checker.pid, flush=True)
+        print(*checker.pids, flush=True)
         {end}
     """
     result = subprocess.run([sys.executable, "-c", textwrap.dedent(code)], capture_output=True, text=True, check=False)
@@ -155,7 +209,7 @@ def test_a_worker_that_cannot_start_says_what_to_do(monkeypatch: pytest.MonkeyPa
     broken = MathVerifyChecker(memory_limit=30 * 2**20)
     with pytest.raises(RuntimeError, match="memory limit is|math-verify"):
         broken.verify("x+1", "1+x")
-    assert broken.pid is None
+    assert broken.pids == []
     monkeypatch.setattr(sys, "path", ["/nowhere"])
     monkeypatch.setattr(sys, "executable", getattr(sys, "_base_executable", sys.executable))
     missing = MathVerifyChecker()

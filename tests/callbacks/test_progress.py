@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import Any
 
 import pytest
@@ -31,6 +32,10 @@ def test_lines_tell_step_loss_and_time_left(make_trainer: Any, replay: Any, caps
     assert len(train) == 3
     assert train[0].startswith("[run] train step 1/3  loss 3")
     assert "left" in train[0]
+    begun = "[run] training begins at step 0 of 3; figures follow its first step"
+    assert [line for line in lines if "training begins" in line] == [begun] and lines.index(begun) < lines.index(
+        train[0]
+    )
     assert any("validate batch 3/3" in line for line in lines)
     assert any("test batch 3/3" in line for line in lines)
     assert any("predict batch 3/3" in line for line in lines)
@@ -48,6 +53,19 @@ def test_a_terminal_keeps_the_bar(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("sys.stdout.isatty", lambda: True, raising=False)
     progress = Progress()
     assert progress.is_enabled and not progress.plain
+
+
+@pytest.mark.skipif(not hasattr(os, "openpty"), reason="needs pseudo-terminals")
+@pytest.mark.parametrize(("rows", "drawn"), [(0, False), (24, True)])
+def test_a_terminal_of_no_rows_gets_lines(rows: int, drawn: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    termios = pytest.importorskip("termios")
+    inner, outer = os.openpty()
+    termios.tcsetwinsize(outer, (rows, 80))
+    with open(outer, "w", encoding="utf-8") as terminal:
+        monkeypatch.setattr("sys.stdout", terminal)
+        assert Progress().plain is not drawn
+        monkeypatch.undo()
+    os.close(inner)
 
 
 class Sampling:

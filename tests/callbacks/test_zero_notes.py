@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
 from torch.utils.data import DataLoader
 
+from lightning_gfn.callbacks.common.run_files import where_it_lies
 from lightning_gfn.callbacks.evaluation import Evaluation
 from lightning_gfn.callbacks.health.zero_notes import zero_notes
 
@@ -81,6 +83,23 @@ def test_the_table_holds_what_explains_it(make_trainer: Any, replay: Any, capsys
     assert any(line.split()[:2] == ["answered_share", "1.000"] for line in lines)
     assert any(line.split()[:2] == ["truncated_share", "0.000"] for line in lines)
     assert not any("0 of" in line for line in lines)
+
+
+@pytest.mark.parametrize(("entry", "stage"), [("test", "test"), ("validate", "val")])
+def test_the_last_line_says_where_the_figures_are(
+    make_trainer: Any, replay: Any, capsys: Any, monkeypatch: pytest.MonkeyPatch, entry: str, stage: str
+) -> None:
+    trainer = make_trainer(Evaluation())
+    folder = Path(trainer.default_root_dir)
+    monkeypatch.chdir(folder.parent)
+    getattr(trainer, entry)(replay.ReplayModule(), replay.make_loader(replay.make_problems(3)), verbose=False)
+    (said,) = [line for line in capsys.readouterr().out.splitlines() if "written: " in line]
+    named = Path(said.split("written: ")[1].split()[0])
+    assert not named.is_absolute() and named.is_file() and named.name == f"{stage}_metrics.json"
+    assert (named.parent / f"{stage}_problems.jsonl").is_file() and f"{stage}_problems.jsonl" in said
+    assert said.endswith(f"lightning-gfn compare {folder.name} OTHER_RUN") is (stage == "test")
+    monkeypatch.chdir(folder / "results")
+    assert where_it_lies(folder, stage).count(str(folder / "results")) == 1
 
 
 class Mute:

@@ -16,6 +16,7 @@ from typing import Any
 import pytest
 import torch
 
+from lightning_gfn import stop_requests
 from lightning_gfn.lightning_cli.stopping.resume_line import resuming
 from lightning_gfn.stop_requests import StopRequests, is_interruption
 
@@ -138,6 +139,36 @@ def test_an_end_that_takes_its_time_is_not_interrupted() -> None:
         requests.obey()
         time.sleep(0.6)  # the watching thread looks every fifth of a second
         assert requests.signum == signal.SIGTERM
+
+
+@pytest.mark.parametrize(
+    ("signum", "said"),
+    [
+        (signal.SIGINT, "SIGINT (Ctrl-C): stops and saves after the step under way, which has 600 s; again: at once"),
+        (signal.SIGTERM, "SIGTERM: stops and saves after the step under way, which has 60 s\n"),
+    ],
+)
+def test_a_step_that_goes_on_is_said_once(
+    signum: signal.Signals, said: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(stop_requests, "SILENT_SECONDS", 0.1)
+    monkeypatch.delenv("LOCAL_RANK", raising=False)
+    with StopRequests() as requests:
+        requests.at_boundary = True
+        os.kill(os.getpid(), signum)
+        time.sleep(0.9)
+        requests.obey()
+    error = capsys.readouterr().err
+    assert said in error and error.count("step under way") == 1
+
+
+def test_a_step_that_ends_soon_is_not_spoken_of(capsys: pytest.CaptureFixture[str]) -> None:
+    with StopRequests() as requests:
+        requests.at_boundary = True
+        os.kill(os.getpid(), signal.SIGTERM)
+        requests.obey()
+        time.sleep(0.5)
+    assert capsys.readouterr().err == ""
 
 
 @pytest.mark.slow

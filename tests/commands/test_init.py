@@ -51,7 +51,7 @@ def test_what_it_writes_runs_and_can_be_asked(folder: Path, capsys: pytest.Captu
     text = (folder / "own.yaml").read_text(encoding="utf-8")
     remarks = " ".join(text.replace("#", "").split())
     assert "question is column 'task' (its name), answer is column 'gold' (its name)" in remarks
-    assert "Further columns, which reward functions receive: level." in remarks
+    assert "Further columns, which reward functions receive: level. If one of them holds worked solutions" in remarks
     assert "│ <bos>Mia has 1 boxes of 4 pens. How many pens? │" in remarks
     assert "ends 'So it is 4.' is read as '4', the reference is '4': right" in remarks
     written = yaml.safe_load(text)
@@ -127,6 +127,9 @@ def test_defaults_follow_the_file(folder: Path) -> None:
         ),
         (("own.jsonl", "--columns", "golden"), "--columns golden: expected FIELD=COLUMN"),
         (("own.jsonl", "--method", "sft"), "--method sft trains on solutions, and the file has none"),
+        (("own.jsonl", "--method", "sft"), "(columns here: 'task', 'gold', 'level')"),
+        (("german.csv",), "no answer was found: name its column (--columns answer=COLUMN)"),
+        (("german.csv",), "(columns here: 'Place', 'Question', 'Facit')"),
         (("own.jsonl", "--method", "dpo"), "lightning-gfn pairs makes them of samples"),
         (("pairs.jsonl", "--method", "grpo"), "the file holds preferences: --method dpo or kto"),
         (("x.lean",), "lightning-gfn prove MODEL --file x.lean tries its theorems"),
@@ -138,6 +141,8 @@ def test_errors_are_one_line(
 ) -> None:
     (folder / "x.lean").write_text("theorem a : True := trivial")
     (folder / "broken.jsonl").write_text("{")
+    rows = [f"{n};What, then, is the colour of plum number {n}?;a dark blue" for n in range(7, 12)]
+    (folder / "german.csv").write_text("\n".join(["Place;Question;Facit", *rows]))
     assert init(*args) == 2
     error = capsys.readouterr().err
     assert said in error and error.startswith("lightning-gfn init: ") and len(error.splitlines()) == 1

@@ -62,6 +62,7 @@ class StubServer:
         StubServer.started += 1
         self.config, self.lean_version, self.fake = config, "v4.25.0", FakeLean()
         self.states: list[Any] = []
+        self.longest = 0
         self.alive = True
 
     def kill(self) -> None:
@@ -75,6 +76,7 @@ class StubServer:
 
         if not self.alive:
             raise ChildProcessError("The Lean server is not running.")
+        self.longest = max(self.longest, len(request.model_dump_json()))
         if isinstance(request, Command):
             return self.command(request.cmd)
         assert isinstance(request, ProofStep)
@@ -184,6 +186,15 @@ def test_statements_that_are_none(backend: LeanInteractBackend) -> None:
     for statement in ("(n : Nat) : n = n", ""):
         result = backend.start(Theorem("t", statement))
         assert isinstance(result, LeanError) and result.kind == "statement"
+
+
+def test_long_texts_are_refused_before_the_repl_sees_them(backend: LeanInteractBackend) -> None:
+    first, long = begin(backend), "exact h -- " + "x" * 20_000
+    result = backend.run_tac(first, long)
+    assert isinstance(result, LeanError) and result.kind == "forbidden" and "max_chars=20000" in result.message
+    assert "the proof has 20015" in backend.check(OR, ["left", long]).message
+    assert isinstance(backend.start(Theorem("t", OR.statement, ("-- " + "x" * 200_000,))), LeanError)
+    assert backend._server.longest < 1000
 
 
 @pytest.mark.parametrize(("tactic", "fault"), [("exact slow", BackendTimeout), ("exact bomb", BackendFault)])

@@ -225,6 +225,15 @@ def test_a_copy_has_processes_of_its_own(backend: LeanDojoBackend) -> None:
         assert other._open == {} and other.timeout == 20
 
 
+def test_long_texts_are_refused_before_a_process_sees_them(backend: LeanDojoBackend) -> None:
+    first, long = begin(backend), "exact h -- " + "x" * 20_000
+    assert isinstance(backend.run_tac(first, "left"), TacticState) and UntracedDojo.opened == 1
+    result = backend.run_tac(first, long)
+    assert isinstance(result, LeanError) and result.kind == "forbidden" and "max_chars=20000" in result.message
+    assert "the proof has 20015" in backend.check(theorem("Logic.or"), ["left", long]).message
+    assert UntracedDojo.opened == 1, "a check would have opened a process of its own"
+
+
 def test_the_pool_runs_it() -> None:
     pool = LeanPool(LeanDojoBackend(timeout=20, max_open=1), num_workers=2)
     pool.setup()

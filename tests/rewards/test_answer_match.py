@@ -78,7 +78,7 @@ def test_terminal_terms_alone_are_the_reward_of_a_reward_maximiser(policy, make_
 
 def test_a_verdict_is_asked_once_while_the_answer_stays_and_few_prefixes_are_decoded(policy, monkeypatch) -> None:
     asked = []
-    monkeypatch.setattr(answer_match, "is_equivalent", lambda *pair: asked.append(pair) or True)
+    monkeypatch.setattr(answer_match, "are_equivalent", lambda pairs: asked.extend(pairs) or [True] * len(pairs))
     text = "1+1=2. " * 20 + "The answer is: 2\nand so on and on"
     verdicts = prefix_verdicts(policy.encode_completion(text), Problem("p", "Q", answer="2"), policy, TRUTH)
     assert asked == [("2", "2")]

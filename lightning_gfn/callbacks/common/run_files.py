@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import os
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -23,6 +24,18 @@ ResultRow = dict[str, Any]
 def run_folder(trainer: Trainer) -> Path:
     """The folder that holds everything of this run."""
     return Path(trainer.default_root_dir)
+
+
+def where_it_lies(folder: Path, stage: str) -> str:
+    """Where the figures of an evaluation are, and what to do with them.
+
+    Args:
+        folder: of the run.
+        stage: ``val`` or ``test``.
+    """
+    shown = os.path.relpath(folder) if folder.resolve().is_relative_to(Path.cwd()) else str(folder)
+    told = f"[lightning-gfn] written: {shown}/results/{stage}_metrics.json and, by problem, {stage}_problems.jsonl"
+    return f"{told}; beside other runs: lightning-gfn compare {shown} OTHER_RUN" if stage == "test" else told
 
 
 def to_json(value: Any) -> Any:

@@ -16,6 +16,8 @@ NAMES: Mapping[str, tuple[str, ...]] = {
     "answer": ("answer", "final_answer", "ground_truth", "gold", "result", "target", "expected", "value", "label"),
 }
 """Names that each field goes by, the usual ones first."""
+ROW_NAMES = ("id", "index", "idx", "no", "nr", "num", "row", "#")
+"""Names of columns of numbers that name the rows."""
 STYLES = ("gsm8k", "math", "metamath")
 PATTERNS = ("Final answer: (.+)", "Answer: (.+)", "ANSWER: (.+)", "A: (.+)", "the answer is (.+)")
 """Ways of writing the answer that have no name of their own, tried on the solutions of a file."""
@@ -45,6 +47,7 @@ class Column:
         numeric: share of values that are a number.
         asks: share of texts with a question mark.
         marked: share of texts in which one of ``STYLES`` finds an answer.
+        counting: its values number the rows.
     """
 
     name: str
@@ -55,6 +58,7 @@ class Column:
     numeric: float
     asks: float
     marked: float
+    counting: bool = False
 
 
 @dataclass(frozen=True)
@@ -150,7 +154,15 @@ def described_column(name: str, values: Sequence[Any]) -> Column:
         numeric=share(NUMBER.fullmatch),
         asks=share(lambda text: "?" in text),
         marked=share(lambda text: any(extract_answer(text, style) is not None for style in STYLES)),
+        counting=numbers_rows(texts),
     )
+
+
+def numbers_rows(texts: Sequence[str]) -> bool:
+    """Whether texts count the rows: whole numbers, each one more than the one before; two rows say nothing."""
+    if len(texts) < 3 or not all(re.fullmatch("[0-9]{1,15}", text) for text in texts):
+        return False
+    return [int(text) for text in texts] == list(range(int(texts[0]), int(texts[0]) + len(texts)))
 
 
 def problem_columns(columns: Mapping[str, Column], given: Mapping[str, str]) -> Guess:
@@ -212,7 +224,8 @@ def fit(part: str, column: Column) -> tuple[bool, str]:
         reads = f"an answer can be read from {column.marked:.0%} of its texts" if column.marked > 0.5 else ""
         return column.length > SHORT or column.marked > 0.5, reads
     number = f"{column.numeric:.0%} of its values are numbers" if column.numeric >= MOST else ""
-    return 0 < column.length <= SHORT, number if column.name.lower() not in ("id", "index", "idx") else ""
+    names_row = column.counting or column.name.lower().strip(" .") in ROW_NAMES
+    return 0 < column.length <= SHORT, number if not names_row else ""
 
 
 def guess_style(solutions: Sequence[str], answers: Sequence[str]) -> tuple[str, str]:

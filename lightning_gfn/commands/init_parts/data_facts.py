@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from lightning_gfn.answers import extract_answer, is_equivalent
+from lightning_gfn.answers import are_equivalent, extract_answer, is_equivalent
 from lightning_gfn.commands.asking.classes import class_at
 from lightning_gfn.commands.asking.columns import Guess, guess_style
 from lightning_gfn.commands.asking.file_rows import PROBLEM_FILE, column_settings
@@ -72,7 +72,7 @@ class DataFacts:
     def read_right(self) -> tuple[int, int]:
         """Reference solutions whose answer is read and equals the reference, and all that could."""
         pairs = [(problem, text) for problem in self.train for text in problem.solutions if problem.answer is not None]
-        right = sum(is_equivalent(extract_answer(text, p.answer_style), p.answer) for p, text in pairs[:1000])
+        right = sum(are_equivalent([(extract_answer(text, p.answer_style), p.answer) for p, text in pairs[:1000]]))
         return right, len(pairs[:1000])
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -114,12 +115,15 @@ def default_method(kind: Kind, *, answered: bool, solved: bool, reward: bool) ->
     return "sft" if solved and not answered and not reward and kind != "theorems" else "vargrad"
 
 
-def check_method(name: str, kind: Kind, *, answered: bool, solved: bool, reward: bool) -> None:
+def check_method(
+    name: str, kind: Kind, columns: Sequence[str] = (), *, answered: bool, solved: bool, reward: bool
+) -> None:
     """Refuse a method that the data cannot feed.
 
     Args:
         name: of the method.
         kind: of the data.
+        columns: all that the rows have.
         answered: some rows have a reference answer.
         solved: some rows have a solution.
         reward: the user has a reward function.
@@ -129,7 +133,8 @@ def check_method(name: str, kind: Kind, *, answered: bool, solved: bool, reward:
     """
     fault = unfit(name, kind, reward) or lacking(name, kind, answered=answered, solved=solved, reward=reward)
     if fault is not None:
-        raise ValueError(fault)
+        there = f" (columns here: {', '.join(map(repr, columns))})" if columns and "--columns" in fault else ""
+        raise ValueError(fault + there)
 
 
 def unfit(name: str, kind: Kind, reward: bool) -> str | None:
@@ -161,7 +166,7 @@ def lacking(name: str, kind: Kind, *, answered: bool, solved: bool, reward: bool
     needs = METHODS[name].needs
     if needs == "verdicts" and kind != "theorems" and not answered and not reward:
         return (
-            f"--method {name} needs to know which completions are right, and no answer was found: name its column "
+            f"method {name} needs to know which completions are right, and no answer was found: name its column "
             "(--columns answer=COLUMN), a reward function (--reward file.py:function)"
             + (", or take --method sft" if solved else "")
         )

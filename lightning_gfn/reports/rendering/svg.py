@@ -123,8 +123,10 @@ def fitted(name: str, room: float) -> str:
 
 
 def limits(values: Sequence[float], *, pad: float) -> tuple[float, float]:
-    """A range that holds the values with some room."""
+    """A range that holds the values with some room; zeros alone lie at its foot, as shares and counts do."""
     low, high = min(values), max(values)
+    if low == high == 0.0:
+        return -pad, 1.0
     room = (high - low) * pad or abs(high) * 0.1 or 1.0
     return low - room, high + room
 

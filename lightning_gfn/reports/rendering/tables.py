@@ -59,6 +59,11 @@ def is_untrained(run: EvaluatedRun) -> bool:
     return run.identity.get("step", 1) in (None, 0)
 
 
+def counted(number: int, noun: str) -> str:
+    """A number and its noun, in the plural where it is not one."""
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
+
+
 def difference_table(c: Comparison) -> TextTable:
     """Paired differences to the baseline in the primary metrics, with corrected p-values."""
     rows = []
@@ -67,7 +72,7 @@ def difference_table(c: Comparison) -> TextTable:
             x = row[metric]
             interval = with_interval(x.interval, signed=True)
             rows.append([f"{metric_title(metric)}: {name}", interval, p_cell(x.p), p_cell(x.p_holm)])
-    family = f"{len(c.differences)} methods × {len(c.primary)} metrics"
+    family = f"{counted(len(c.differences), 'method')} × {counted(len(c.primary), 'metric')}"
     least = 2 * len(c.differences) * len(c.primary) / (c.options.num_resamples + 1)
     note = (
         f"p: two-sided, from the same {c.options.num_resamples:,} paired bootstrap resamples as the intervals; "

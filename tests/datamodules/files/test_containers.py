@@ -116,6 +116,22 @@ def test_patterns_and_folders(tmp_path: Path) -> None:
         ProblemFile(str(tmp_path), test_path=str(tmp_path / "none-*.csv"))
 
 
+@pytest.mark.parametrize(("delimiter", "end"), [(",", "\n"), (";", "\r\n"), ("\t", "\n")])
+def test_a_csv_file_divides_its_columns_by_what_its_first_line_has_most_of(
+    tmp_path: Path, delimiter: str, end: str
+) -> None:
+    path = tmp_path / "rows.csv"
+    rows = [
+        ["No.", "question, in words", "answer; as a number"],
+        ["1", "a, b; c\td?", "1,5"],
+        ["2", 'say "so"\nor so?', "2"],
+    ]
+    with path.open("w", newline="", encoding="utf-8-sig") as stream:
+        csv.writer(stream, delimiter=delimiter, lineterminator=end).writerows(rows)
+    found = [row.fields for row in read_rows(path) if isinstance(row, Row)]
+    assert found == [dict(zip(rows[0], row, strict=True)) for row in rows[1:]]
+
+
 def test_rows_are_read_one_at_a_time(tmp_path: Path) -> None:
     """A file that breaks in the middle gives the rows before it."""
     path = tmp_path / "rows.csv"

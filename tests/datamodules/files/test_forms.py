@@ -126,7 +126,7 @@ def test_columns_are_stated_and_configurable(tmp_path: Path, caplog: pytest.LogC
     with caplog.at_level("INFO"):
         read(tmp_path, VERL, VERL, {"question": "1?", "final_answer": "1", "level": 2})
     assert (
-        "own: 3 train rows: question from 'prompt', answer from 'reward_model.ground_truth' (2 rows); question from "
+        "3 train rows: question from 'prompt', answer from 'reward_model.ground_truth' (2 rows); question from "
         "'question', answer from 'final_answer' (1 rows); further columns: data_source, ability, reward_model, "
         "extra_info, level"
     ) in caplog.text

@@ -199,9 +199,13 @@ def test_imports_are_read_from_the_header() -> None:
 @pytest.mark.parametrize(
     ("theorem", "script", "what"),
     [
-        (Theorem("t", "x" * 101), ["rfl"], "the statement has 101 characters, more than 100"),
-        (Theorem("t", ": p", ("c" * 100, "d" * 101)), ["rfl"], "the context has 201 characters, more than 200"),
-        (THEOREM, ["x" * 60, "y" * 41], "the proof has 101 characters, more than 100"),
+        (Theorem("t", "x" * 101), ["rfl"], "the statement has 101 characters, more than max_chars=100"),
+        (
+            Theorem("t", ": p", ("c" * 100, "d" * 101)),
+            ["rfl"],
+            "the context has 201 characters, more than max_context_chars=200",
+        ),
+        (THEOREM, ["x" * 60, "y" * 41], "the proof has 101 characters, more than max_chars=100"),
     ],
 )
 def test_long_texts_are_refused_before_lean_sees_them(
@@ -213,7 +217,7 @@ def test_long_texts_are_refused_before_lean_sees_them(
         assert fake.start(theorem) == LeanError(what, "statement")
     assert fake.launches == 0
     state = begun(fake)
-    refusal = LeanError("the tactic has 101 characters, more than 100", "forbidden")
+    refusal = LeanError("the tactic has 101 characters, more than max_chars=100", "forbidden")
     assert fake.run_tac(state, "x" * 101) == refusal and "xxx" not in fake.requests
     assert fake.run_tac(state, "x" * 100) == ProofFinished()
     fake.close()

@@ -19,7 +19,7 @@ from lightning_gfn.metrics.functional.similarity import distinct_in_order
 from lightning_gfn.reports.comparison import Options, compare_runs
 from lightning_gfn.reports.rendering.html import comparison_html, embedded, rich
 from lightning_gfn.reports.rendering.samples import kept_in_order, sample_data
-from lightning_gfn.reports.rendering.svg import nice_ticks, spread
+from lightning_gfn.reports.rendering.svg import limits, nice_ticks, spread
 from lightning_gfn.reports.runs import find_runs, load_run
 
 MakeStudy = Callable[..., Path]
@@ -163,6 +163,8 @@ def test_runs_without_completions_say_so(make_run: Callable[..., Path]) -> None:
 
 
 def test_ticks_are_round_and_inside() -> None:
+    assert limits([0.0, 0.0], pad=0.05) == (-0.05, 1.0), "shares that are all 0 have no room below"
+    assert limits([2.0, 4.0], pad=0.5) == (1.0, 5.0) and limits([-3.0], pad=0.1) == (-3.3, -2.7)
     assert nice_ticks(0, 1) == [0, 0.2, 0.4, 0.6, 0.8, 1.0]
     assert nice_ticks(0.62, 0.79) == [0.65, 0.7, 0.75]
     assert nice_ticks(0, 412_434) == [0, 100_000, 200_000, 300_000, 400_000]
