@@ -75,7 +75,7 @@ OWNERS: dict[str, set[str]] = {
 }
 ROOMS: dict[str, list[set[str]]] = {
     "policies": [
-        {"models", "text", "padding", "heads"},
+        {"models", "text", "padding", "heads", "passes"},
         {"action_space"},
         {"scoring", "sampling"},
         {"fused"},
