@@ -55,13 +55,16 @@ def left(folder: Path) -> set[str]:
 @pytest.mark.parametrize("model", [ROLLOUTS, SFT], ids=["rollouts", "sft"])
 @pytest.mark.parametrize("command", ["fit", "run"])
 def test_it_says_everything_and_leaves_nothing(
-    run: Run, workspace: Path, small: Callable[..., None], capsys: Capture, model: str, command: str
-) -> None:
+    run: Run, workspace: Path, small: Callable[..., None], capsys: Capture, monkeypatch: pytest.MonkeyPatch,
+    tmp_path_factory: pytest.TempPathFactory, model: str, command: str,
+) -> None:  # fmt: skip
     small(model)
-    before = left(workspace), set(Path(tempfile.gettempdir()).glob("lightning-gfn-dry-run-*"))
+    scratch = tmp_path_factory.mktemp("scratch")
+    monkeypatch.setattr(tempfile, "tempdir", str(scratch))
+    before = left(workspace)
     assert run(command, "--dry_run", "--trainer.gradient_clip_val", "0.5") == 0
     said = capsys.readouterr().out
-    assert (left(workspace), set(Path(tempfile.gettempdir()).glob("lightning-gfn-dry-run-*"))) == before
+    assert left(workspace) == before and not list(scratch.iterdir())
     assert f"dry run of {command}: two steps" in said and "gradient_clip_val: 0.5" in said
     assert "max_epochs" not in said, "defaults are left out"
     assert re.search(r"optimiser step: [\d.e-]+ s \(measured\)", said)
