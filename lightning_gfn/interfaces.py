@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -234,6 +234,25 @@ class Policy(TextModel):
             hidden: also return the hidden state at every prefix.
             reference: score under the frozen reference, without gradient.
         """
+
+    def score_and_read(
+        self,
+        steps: StepBatch,
+        read: Callable[[Scores | None, StepBatch], Tensor],
+        *,
+        entropy: bool = False,
+        hidden: bool = False,
+    ) -> tuple[Scores, Tensor]:
+        """Scores with gradient, and what a head reads of each row, so that hidden states live no longer than a pass.
+
+        Args:
+            steps: contexts and actions.
+            read: scores (with hidden states, if asked for; else possibly None) and steps to (N,) or (N, T + 1).
+            entropy: also return the entropy at every prefix.
+            hidden: the head reads hidden states.
+        """
+        scores = self.score(steps, entropy=entropy, hidden=hidden)
+        return scores, read(scores, steps)
 
     @abstractmethod
     def candidate_scores(self, steps: StepBatch, candidates_NT1K: Tensor) -> CandidateScores:

@@ -76,7 +76,7 @@ OWNERS: dict[str, set[str]] = {
 ROOMS: dict[str, list[set[str]]] = {
     "policies": [
         {"numerics"},
-        {"models", "text", "padding", "heads"},
+        {"models", "text", "padding", "heads", "passes"},
         {"action_space"},
         {"scoring", "sampling"},
         {"fused"},

@@ -9,6 +9,7 @@ import warnings
 
 from lightning_gfn.installation.our_datamodules import DatamodulesError, check_datamodules, prefer_our_datamodules
 from lightning_gfn.lightning_cli.config_files import check_yaml
+from lightning_gfn.lightning_cli.dry_run import DryRunCLI, asks_dry_run
 from lightning_gfn.lightning_cli.parser import Parser
 from lightning_gfn.lightning_cli.refusals import UsageError
 from lightning_gfn.lightning_cli.run_cli import RunCLI
@@ -37,7 +38,8 @@ def main(args: list[str]) -> int:
         if not {"-h", "--help"} & set(args):
             check_datamodules()
         check_yaml(args)
-        RunCLI(
+        make = DryRunCLI if asks_dry_run(args) else RunCLI
+        make(
             trainer_class=RunTrainer,
             trainer_defaults=TRAINER_DEFAULTS,
             seed_everything_default=0,

@@ -46,7 +46,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 FITTING = ("fit", "run")
-PER_CALL = ("config", "ckpt_path", "weights_only", "if_exists", "return_predictions")
+PER_CALL = ("config", "ckpt_path", "weights_only", "if_exists", "return_predictions", "dry_run")
 
 
 class RunCLI(LightningCLI):
@@ -58,6 +58,7 @@ class RunCLI(LightningCLI):
     checkpoint: Path | None
     was_used: bool
     watch: RankWatch
+    is_dry_run = False
 
     @staticmethod
     def subcommands() -> dict[str, set[str]]:
@@ -80,14 +81,26 @@ class RunCLI(LightningCLI):
             default=True,
             help="warn of training that cannot learn (callbacks.run_health.RunHealth); false switches it off",
         )
+        if Parser.command in FITTING:
+            parser.add_argument(
+                "--dry_run",
+                action="store_true",
+                help="show configuration, first example, reward, memory and step time, take two small steps, and end",
+            )
         parser.add_lightning_class_args(RunCheckpoint, "checkpoint")
         parser.add_class_arguments(MLflowLogger, "mlflow")
         parser.link_arguments("run_dir", "trainer.default_root_dir")
         parser.link_arguments("run_dir", "mlflow.run_dir")
 
     def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:
-        """Parse without Lightning's warning about arguments given by a caller."""
+        """Parse without Lightning's warning about arguments given by a caller.
+
+        Raises:
+            UsageError: a file asks for a dry run.
+        """
         self.config = parser.parse_args(args)
+        if self.config[Parser.command].get("dry_run") and not self.is_dry_run:
+            raise UsageError("dry_run is no setting of a run: remove it from the YAML file and give --dry_run")
 
     def _parse_ckpt_path(self) -> None:
         """Nothing: hyper-parameters stored in a checkpoint never change what YAML and the command line say."""

@@ -280,13 +280,13 @@ class RolloutModule(PolicyModule):
 
     def score(self, rollouts: Rollouts, layout: JoinedLayout) -> tuple[Scores, dict[str, Tensor]]:
         """The policy's scores and the head's column, with gradient."""
-        scores = self.policy.score(
-            rollouts.steps,
-            entropy=self.with_entropy,
-            hidden=self.head is not None and self.head.needs_hidden,
+        if self.head is None:
+            return self.policy.score(rollouts.steps, entropy=self.with_entropy), {}
+        head = self.head
+        scores, values_N = self.policy.score_and_read(
+            rollouts.steps, head.read, entropy=self.with_entropy, hidden=head.needs_hidden
         )
-        head = {min(self.head.provides): self.head(scores, rollouts)} if self.head is not None else {}
-        return scores, joined_columns(head, layout)
+        return scores, joined_columns({min(head.provides): head.column(values_N, rollouts)}, layout)
 
     def open_window(
         self, batch: list[Problem]

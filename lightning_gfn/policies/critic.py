@@ -9,7 +9,7 @@ from torch import Tensor
 from lightning_gfn.interfaces import Policy
 from lightning_gfn.policies.heads import ValueHead
 from lightning_gfn.policies.language_model import LanguageModel
-from lightning_gfn.types import Rollouts, Scores
+from lightning_gfn.types import Scores, StepBatch
 
 
 class Critic(ValueHead):
@@ -44,7 +44,7 @@ class Critic(ValueHead):
         self.backbone = copy.deepcopy(self.architecture.backbone(policy.hugging_face))
         self.build(policy.hidden_size)
 
-    def hidden_states(self, scores: Scores, rollouts: Rollouts) -> Tensor:
+    def hidden_states(self, scores: Scores | None, steps: StepBatch) -> Tensor:
         """h' of each prefix of each step, (N, T + 1, H), float32."""
-        reading = self.architecture.read(self.backbone, rollouts.steps, pad_id=self.pad_id)
+        reading = self.architecture.read(self.backbone, steps, pad_id=self.pad_id)
         return reading.hidden_SH[reading.flat_NT1].float()

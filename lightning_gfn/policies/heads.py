@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from lightning_gfn.interfaces import Policy
-from lightning_gfn.types import Rollouts, Scores
+from lightning_gfn.types import Rollouts, Scores, StepBatch
 
 
 class Head(nn.Module, ABC):
@@ -19,7 +19,7 @@ class Head(nn.Module, ABC):
     provides: ClassVar[frozenset[str]]
     """``log_z_B``, ``log_f_BT1`` or ``value_BT1``."""
     needs_hidden: ClassVar[bool]
-    """True if ``forward`` reads ``scores.hidden_NT1H`` or ``scores.pooled_NH``."""
+    """True if ``read`` looks at ``scores.hidden_NT1H`` or ``scores.pooled_NH``."""
 
     @abstractmethod
     def build(self, hidden_size: int) -> None:
@@ -30,8 +30,29 @@ class Head(nn.Module, ABC):
         self.build(policy.hidden_size)
 
     @abstractmethod
+    def read(self, scores: Scores | None, steps: StepBatch) -> Tensor:
+        """One value for each step, (N,), or for each prefix of each step, (N, T + 1); no row depends on another.
+
+        Args:
+            scores: the policy's scores of these steps; None may be given where ``needs_hidden`` is False.
+            steps: contexts and actions.
+        """
+
+    def column(self, values_N: Tensor, rollouts: Rollouts) -> Tensor:
+        """The column from what ``read`` gave: of each trajectory its first step, or all prefixes of all steps.
+
+        Args:
+            values_N: (N,) or (N, T + 1).
+            rollouts: the trajectories of these steps.
+        """
+        if values_N.ndim == 2:
+            return values_N
+        trajectories_B = torch.arange(rollouts.num_trajectories, device=rollouts.trajectory_index_N.device)
+        return values_N[torch.searchsorted(rollouts.trajectory_index_N.contiguous(), trajectories_B)]
+
     def forward(self, scores: Scores, rollouts: Rollouts) -> Tensor:
         """The column, with gradient to the head."""
+        return self.column(self.read(scores, rollouts.steps), rollouts)
 
 
 class InFloat32(nn.Module):
@@ -112,9 +133,9 @@ class LogZScalar(InFloat32, Head):
     def build(self, hidden_size: int) -> None:
         """Nothing to make."""
 
-    def forward(self, scores: Scores, rollouts: Rollouts) -> Tensor:
-        """log Z of each trajectory's problem, (B,)."""
-        return self.log_z.expand(rollouts.num_trajectories)
+    def read(self, scores: Scores | None, steps: StepBatch) -> Tensor:
+        """log Z of each step's problem, (N,)."""
+        return self.log_z.expand(steps.num_steps)
 
 
 class HiddenHead(Head):
@@ -157,27 +178,27 @@ class LogZHead(HiddenHead):
         super().__init__(initial=initial, width=width, detach=detach)
         self.pool = pool
 
-    def forward(self, scores: Scores, rollouts: Rollouts) -> Tensor:
-        """log Z of each trajectory's problem, (B,)."""
-        trajectories_B = torch.arange(rollouts.num_trajectories, device=rollouts.trajectory_index_N.device)
-        first_step_B = torch.searchsorted(rollouts.trajectory_index_N.contiguous(), trajectories_B)
+    def read(self, scores: Scores | None, steps: StepBatch) -> Tensor:
+        """log Z of each step's context, (N,)."""
+        assert scores is not None
         if self.pool:
-            hidden_BH = hidden_of(scores.pooled_NH, self, self.detach)[first_step_B]
+            hidden_NH = hidden_of(scores.pooled_NH, self, self.detach)
         else:
-            hidden_BH = hidden_of(scores.hidden_NT1H, self, self.detach)[first_step_B, 0]
-        return self.network(hidden_BH).squeeze(-1)
+            hidden_NH = hidden_of(scores.hidden_NT1H, self, self.detach)[:, 0]
+        return self.network(hidden_NH).squeeze(-1)
 
 
 class PrefixHead(HiddenHead):
     """One number for every prefix of every step: f(h(prefix))."""
 
-    def hidden_states(self, scores: Scores, rollouts: Rollouts) -> Tensor:
+    def hidden_states(self, scores: Scores | None, steps: StepBatch) -> Tensor:
         """h of each prefix of each step, (N, T + 1, H)."""
+        assert scores is not None
         return hidden_of(scores.hidden_NT1H, self, self.detach)
 
-    def forward(self, scores: Scores, rollouts: Rollouts) -> Tensor:
+    def read(self, scores: Scores | None, steps: StepBatch) -> Tensor:
         """f of each prefix of each step, (N, T + 1); a trajectory of one step is that step, N = B."""
-        return self.network(self.hidden_states(scores, rollouts)).squeeze(-1)
+        return self.network(self.hidden_states(scores, steps)).squeeze(-1)
 
 
 class FlowHead(PrefixHead):

@@ -20,6 +20,7 @@ from lightning_gfn.policies.models.architectures import Architecture, DecoderOnl
 from lightning_gfn.policies.models.averaged_weights import AveragedWeights
 from lightning_gfn.policies.models.dropout import switch_off_dropout
 from lightning_gfn.policies.models.output_layer import output_layer_of
+from lightning_gfn.policies.passes.pass_budget import PassBudget
 from lightning_gfn.policies.teacher_forcing.scoring_pass import PassName, ScoringPass
 from lightning_gfn.policies.text import tokenizers
 from lightning_gfn.policies.text.prompt_lengths import Overlong
@@ -66,6 +67,7 @@ class LanguageModel(nn.Module):
         gradient_checkpointing: recompute activations in the backward pass.
         attn_implementation: attention of the model (``sdpa``, ``eager``, ``flash_attention_2``); None for the default.
         max_logits: the most logits (prefixes times vocabulary) that scoring holds at a time.
+        budget: rows and tokens of one pass of scoring, training or sampling; larger batches are cut. None for no limit.
 
     Raises:
         ValueError: if settings contradict each other.
@@ -96,6 +98,7 @@ class LanguageModel(nn.Module):
         gradient_checkpointing: bool = False,
         attn_implementation: str | None = None,
         max_logits: int = 2**25,
+        budget: PassBudget | None = None,
     ) -> None:
         super().__init__()
         if (pretrained is None) == (config is None):
@@ -132,6 +135,7 @@ class LanguageModel(nn.Module):
         self.dropout = dropout
         self.gradient_checkpointing, self.attn_implementation = gradient_checkpointing, attn_implementation
         self.max_logits = max_logits
+        self.budget = budget if budget is not None else PassBudget()
         self.restored_tokenizer: PreTrainedTokenizerBase | None = None
         self.model: nn.Module | None = None
         self.reference: nn.Module | None = None

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import nullcontext
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import torch
@@ -15,7 +16,8 @@ from lightning_gfn.policies.language_model import LanguageModel
 from lightning_gfn.policies.models.architectures import max_positions
 from lightning_gfn.policies.models.evaluation_mode import evaluation_mode, no_dropout_and_gradient
 from lightning_gfn.policies.models.output_layer import output_layer_of
-from lightning_gfn.policies.sampling.generation import generate
+from lightning_gfn.policies.passes.in_passes import RowValues, in_passes, sampled_in_passes
+from lightning_gfn.policies.sampling.generation import check_arguments, generate
 from lightning_gfn.policies.scoring.candidates import candidate_scores
 from lightning_gfn.policies.scoring.score_actions import PrefixStates, check_actions, prefix_states, score_actions
 from lightning_gfn.policies.text.prompt_lengths import cut_prompt
@@ -109,23 +111,29 @@ class LanguagePolicy(LanguageModel, Policy):
         if not contexts:
             raise ValueError("contexts is empty: sample at least one row")
         self.check_positions(max(map(len, contexts)))
-        with torch.no_grad(), evaluation_mode(self.hugging_face):
+        check_arguments(len(contexts), self.max_new_tokens, uniforms_NT1, temperature_N)
+
+        def one_pass(rows: list[int]) -> SampledActions:
             decoder, context = self.decoders.make(self.hugging_face)
             with context:
-                try:
-                    return generate(
-                        decoder,
-                        self.space,
-                        contexts,
-                        uniforms_NT1,
-                        pad_id=self.pad_id,
-                        device=self.device,
-                        temperature_N=temperature_N,
-                        top_k=top_k,
-                        top_p=top_p,
-                    )
-                except NotFiniteError as error:
-                    raise NotFiniteError(f"{error}: {state_of_weights(self.hugging_face)}") from None
+                return generate(
+                    decoder,
+                    self.space,
+                    [contexts[n] for n in rows],
+                    uniforms_NT1[rows],
+                    pad_id=self.pad_id,
+                    device=self.device,
+                    temperature_N=temperature_N[rows] if temperature_N is not None else None,
+                    top_k=top_k,
+                    top_p=top_p,
+                )
+
+        with torch.no_grad(), evaluation_mode(self.hugging_face):
+            try:
+                passes = self.budget.sampling_passes(contexts, self.max_new_tokens)
+                return sampled_in_passes(one_pass, passes, self.pad_id)
+            except NotFiniteError as error:
+                raise NotFiniteError(f"{error}: {state_of_weights(self.hugging_face)}") from None
 
     def score(
         self,
@@ -153,19 +161,69 @@ class LanguagePolicy(LanguageModel, Policy):
             RuntimeError: if ``reference`` is asked for and there is none.
         """
         model, context = self.reference_model() if reference else (self.hugging_face, nullcontext())
+        asked = {"stop": stop, "entropy": entropy, "hidden": hidden}
         with context, no_dropout_and_gradient(model) if reference else nullcontext():
-            steps = steps.to(self.device)
-            return score_actions(
-                self.prefix_states(model, steps, with_last=stop or entropy),
-                output_layer_of(model),
-                self.space,
-                steps,
-                vocab_size=self.vocab_size,
-                max_logits=self.max_logits,
-                stop=stop,
-                entropy=entropy,
-                hidden=hidden,
-            )
+            found = self._in_passes(lambda part, _: vars(self._score(model, part, **asked)), steps)
+        return Scores(**found)  # type: ignore[arg-type]
+
+    def score_and_read(
+        self,
+        steps: StepBatch,
+        read: Callable[[Scores | None, StepBatch], Tensor],
+        *,
+        entropy: bool = False,
+        hidden: bool = False,
+    ) -> tuple[Scores, Tensor]:
+        """Scores with gradient, and what a head reads; see ``Policy.score_and_read``.
+
+        A head that reads hidden states does so inside each pass. Any other has passes of its own, since it may hold a
+        network that is as large.
+        """
+
+        def one_pass(part: StepBatch, index: Tensor) -> RowValues:
+            scores = self._score(self.hugging_face, part, stop=True, entropy=entropy, hidden=True)
+            return {**vars(replace(scores, hidden_NT1H=None, pooled_NH=None)), **named(read(scores, part))}
+
+        def head_alone(part: StepBatch, index: Tensor) -> RowValues:
+            return named(read(None, part))
+
+        def named(values: Tensor) -> RowValues:
+            return {"read_N" if values.ndim == 1 else "read_NT1": values}
+
+        found = self._in_passes(one_pass if hidden else head_alone, steps)
+        values = next(found.pop(name) for name in ("read_N", "read_NT1") if name in found)
+        assert values is not None
+        scores = Scores(**found) if hidden else self.score(steps, entropy=entropy)  # type: ignore[arg-type]
+        return scores, values
+
+    def _score(self, model: PreTrainedModel, steps: StepBatch, *, stop: bool, entropy: bool, hidden: bool) -> Scores:
+        return score_actions(
+            self.prefix_states(model, steps, with_last=stop or entropy),
+            output_layer_of(model),
+            self.space,
+            steps,
+            vocab_size=self.vocab_size,
+            max_logits=self.max_logits,
+            stop=stop,
+            entropy=entropy,
+            hidden=hidden,
+        )
+
+    def _in_passes(
+        self, function: Callable[[StepBatch, Tensor], RowValues], steps: StepBatch
+    ) -> dict[str, Tensor | None]:
+        steps = steps.to(self.device)
+        if self.budget.limits_scoring:  # so that an error names the row of the batch, not of a pass
+            self.check(steps)
+        return in_passes(function, steps, self.budget)
+
+    def check(self, steps: StepBatch) -> None:
+        """Refuse actions that q cannot produce.
+
+        Raises:
+            ValueError: names the row.
+        """
+        check_actions(self.space, steps, describe=lambda token: repr(self.tokenizer.convert_ids_to_tokens(token)))
 
     def candidate_scores(self, steps: StepBatch, candidates_NT1K: Tensor) -> CandidateScores:
         """Log-probabilities of given next actions at every prefix, with gradient.
@@ -180,7 +238,7 @@ class LanguagePolicy(LanguageModel, Policy):
         Raises:
             ValueError: if an action is impossible, or a row too long for the model.
         """
-        return self._candidates(steps.to(self.device), candidates_NT1K.to(self.device), candidates_NT1K.shape[2])
+        return self._candidates(steps, candidates_NT1K.to(self.device), candidates_NT1K.shape[2])
 
     def prefix_states(self, model: PreTrainedModel, steps: StepBatch, *, with_last: bool) -> PrefixStates:
         """Hidden states of one teacher-forced pass of this model or of its reference.
@@ -194,7 +252,7 @@ class LanguagePolicy(LanguageModel, Policy):
             ValueError: if an action is impossible, or a row too long for the model.
         """
         architecture = self.architecture
-        check_actions(self.space, steps, describe=lambda token: repr(self.tokenizer.convert_ids_to_tokens(token)))
+        self.check(steps)
         limit, widths = max_positions(model.config), (steps.context_ids_NC.shape[1], steps.action_ids_NT.shape[1])
         if limit is not None and architecture.positions_needed(*widths) > limit:
             lengths = steps.context_mask_NC.sum(1).tolist(), steps.lengths_N.tolist()
@@ -206,15 +264,21 @@ class LanguagePolicy(LanguageModel, Policy):
 
     def _candidates(self, steps: StepBatch, candidates_NT1K: Tensor | None, top_k: int) -> CandidateScores:
         model = self.hugging_face
-        return candidate_scores(
-            self.prefix_states(model, steps, with_last=True),
-            output_layer_of(model),
-            self.space,
-            candidates_NT1K,
-            top_k=top_k,
-            vocab_size=self.vocab_size,
-            max_logits=self.max_logits,
-        )
+
+        def one_pass(part: StepBatch, index: Tensor) -> RowValues:
+            prefixes = part.action_ids_NT.shape[1] + 1
+            found = candidate_scores(
+                self.prefix_states(model, part, with_last=True),
+                output_layer_of(model),
+                self.space,
+                candidates_NT1K[index, :prefixes] if candidates_NT1K is not None else None,
+                top_k=top_k,
+                vocab_size=self.vocab_size,
+                max_logits=self.max_logits,
+            )
+            return vars(found)
+
+        return CandidateScores(**self._in_passes(one_pass, steps))  # type: ignore[arg-type]
 
     @property
     def num_positions(self) -> int | None:

@@ -9,9 +9,10 @@ import torch
 from lightning_gfn.policies.language_policy import LanguagePolicy
 from lightning_gfn.policies.models.averaged_weights import AveragedWeights
 from lightning_gfn.policies.models.evaluation_mode import evaluation_mode, no_dropout_and_gradient
+from lightning_gfn.policies.passes.in_passes import sampled_in_passes
 from lightning_gfn.policies.sampling.generation import generate
 from lightning_gfn.teacher_interfaces import TeachingPolicy
-from lightning_gfn.types import CandidateScores, StepBatch
+from lightning_gfn.types import CandidateScores, SampledActions, StepBatch
 
 
 class TeachingLM(LanguagePolicy, TeachingPolicy):
@@ -58,7 +59,7 @@ class TeachingLM(LanguagePolicy, TeachingPolicy):
             raise ValueError(f"top_k is {top_k}, expected at least 1")
         model = self.hugging_face
         with self.averaged_weights.applied(model), no_dropout_and_gradient(model):
-            return self._candidates(steps.to(self.device), None, top_k)
+            return self._candidates(steps, None, top_k)
 
     def write_as_reference(self, contexts: Sequence[Sequence[int]]) -> list[list[int]]:
         """Greedy continuations by the frozen reference, at most ``max_new_tokens`` long; equal contexts share one.
@@ -75,21 +76,24 @@ class TeachingLM(LanguagePolicy, TeachingPolicy):
         model, frozen = self.reference_model()
         distinct = list(dict.fromkeys(tuple(context) for context in contexts))
         uniforms = torch.zeros(len(distinct), self.max_new_tokens + 1, device=self.device)
-        with frozen, torch.no_grad(), evaluation_mode(model):
+
+        def one_pass(rows: list[int]) -> SampledActions:
             # Decoders of its own: those of the policy keep a copy of the present weights.
             decoder, context = self.reference_decoders.make(model)
             with context:
-                sampled = generate(
+                return generate(
                     decoder,
                     self.space,
-                    distinct,
-                    uniforms,
+                    [distinct[n] for n in rows],
+                    uniforms[rows],
                     pad_id=self.pad_id,
                     device=self.device,
-                    temperature_N=None,
                     top_k=1,
-                    top_p=None,
                 )
+
+        with frozen, torch.no_grad(), evaluation_mode(model):
+            passes = self.budget.sampling_passes(distinct, self.max_new_tokens)
+            sampled = sampled_in_passes(one_pass, passes, self.pad_id)
         rows = zip(sampled.action_ids_NT.tolist(), sampled.action_mask_NT.sum(1).tolist(), strict=True)
         written = dict(zip(distinct, (ids[:length] for ids, length in rows), strict=True))
         return [written[tuple(context)] for context in contexts]

@@ -73,6 +73,15 @@ def test_two_processes_train_as_one(name: str, reports: Reports, script: ModuleT
 
 
 @pytest.mark.ddp
+@pytest.mark.parametrize("name", ["preference", "single", "reward_model", "distillation", "proofs"])
+def test_two_processes_that_cut_their_batches_train_alike(name: str, reports: Reports, script: ModuleType) -> None:
+    """A pass is no time to wait for the other process: it has another number of them."""
+    first, second = reports[f"{name}{script.CUT}"]
+    assert distance(first["weights"], second["weights"]) == 0.0
+    torch.testing.assert_close(first["weights"], reports[name][0]["weights"], atol=1e-5, rtol=1e-4)
+
+
+@pytest.mark.ddp
 @pytest.mark.parametrize("name", ["preference", "single"])
 def test_every_process_knows_all_reference_scores(name: str, reports: Reports, script: ModuleType) -> None:
     """A checkpoint holds what both have scored; a completion that the other process has scored is not scored again."""

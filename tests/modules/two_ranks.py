@@ -24,6 +24,7 @@ from lightning_gfn.objectives.preference import DPO, KTO
 from lightning_gfn.objectives.trajectory_balance import TrajectoryBalance
 from lightning_gfn.policies.causal_lm import CausalLM
 from lightning_gfn.policies.heads import LogZHead
+from lightning_gfn.policies.passes.pass_budget import PassBudget
 from lightning_gfn.policies.reward_models.network import LanguageRewardNetwork
 from lightning_gfn.policies.text.tokenizers import TokenizerSettings
 from lightning_gfn.preference_types import JudgedSolution, LabelledCompletion, Preference
@@ -69,6 +70,9 @@ THEOREMS = [
 EXAMPLES: dict[str, list[list[Any]]] = {
     "preference": PAIRS, "single": SINGLE, "reward_model": LABELS, "distillation": PROBLEMS, "proofs": THEOREMS,
 }  # fmt: skip
+CUT = " in passes"
+"""Ends the names of the same examples under a budget: the second process has fewer rows, and so fewer passes."""
+EXAMPLES |= {f"{name}{CUT}": batches for name, batches in EXAMPLES.items()}
 
 
 class TeacherOfSome(FeedbackSource):
@@ -79,19 +83,20 @@ class TeacherOfSome(FeedbackSource):
         return Feedback(tuple(None if rollouts.problem_of(b).id in QUIET else "zzz" for b in chosen))
 
 
-def make_policy() -> CausalLM:
+def make_policy(budget: PassBudget | None) -> CausalLM:
     """A policy over four letters."""
     return CausalLM(
         config=LLAMA, tokenizer=TokenizerSettings(kind="byte"), max_prompt_tokens=8, max_new_tokens=4,
-        allowed_tokens=list("abcd"),
+        allowed_tokens=list("abcd"), budget=budget,
     )  # fmt: skip
 
 
-def make_prover() -> GFlowNetModule:
+def make_prover(budget: PassBudget | None) -> GFlowNetModule:
     """Trajectory balance on attempts of up to three one-letter tactics in a random world."""
     policy = CausalLM(
         config={**LLAMA, "max_position_embeddings": 128}, tokenizer=TokenizerSettings(kind="byte"),
         max_prompt_tokens=40, max_new_tokens=1, min_new_tokens=1, allowed_tokens=list("abcdefgh"),
+        budget=budget,
     )  # fmt: skip
     return GFlowNetModule(
         policy, TrajectoryBalance(), ProofReward(base=3.0), head=LogZHead(pool=True), num_samples=4,
@@ -114,21 +119,27 @@ def worlds() -> ModuleType:
 
 def make_module(name: str) -> L.LightningModule:
     """The module that trains on ``EXAMPLES[name]``."""
+    budget = PassBudget(max_tokens_per_pass=8, max_rows_per_pass=2) if name.endswith(CUT) else None
+    name = name.removesuffix(CUT)
     if name == "proofs":
-        return make_prover()
+        return make_prover(budget)
     if name == "preference":
-        return PreferenceModule(make_policy(), DPO(beta=0.5), optimizer=OPTIMIZER)
+        return PreferenceModule(make_policy(budget), DPO(beta=0.5), optimizer=OPTIMIZER)
     if name == "single":
-        return PreferenceModule(make_policy(), KTO(beta=0.5), optimizer=OPTIMIZER)
+        return PreferenceModule(make_policy(budget), KTO(beta=0.5), optimizer=OPTIMIZER)
     if name == "reward_model":
         tokenizer = TokenizerSettings(kind="byte")
         network = LanguageRewardNetwork(
-            config=LLAMA, tokenizer=tokenizer, max_prompt_tokens=16, max_completion_tokens=32
+            config=LLAMA,
+            tokenizer=tokenizer,
+            max_prompt_tokens=16,
+            max_completion_tokens=32,
+            budget=budget,
         )
         return RewardModelModule(network, optimizer=OPTIMIZER)
     teacher = TeacherSettings(decay=0.5, every=1, template="{feedback}{prompt}", max_prompt_tokens=12)
     return DistillationModule(
-        make_policy(), TeacherOfSome(), AnswerMatch(), teacher=teacher, num_samples=3, optimizer=OPTIMIZER
+        make_policy(budget), TeacherOfSome(), AnswerMatch(), teacher=teacher, num_samples=3, optimizer=OPTIMIZER
     )
 
 

@@ -19,7 +19,10 @@ from lightning_gfn.policies.models.adapters import LoraSettings
 from lightning_gfn.policies.models.encoder_decoder import EncoderDecoder
 from lightning_gfn.policies.models.evaluation_mode import no_dropout_and_gradient
 from lightning_gfn.policies.padding import pad_steps
+from lightning_gfn.policies.passes.in_passes import in_passes
+from lightning_gfn.policies.passes.pass_budget import PassBudget
 from lightning_gfn.policies.text.tokenizers import TokenizerSettings
+from lightning_gfn.types import StepBatch
 
 SETTINGS_FILE, HEAD_FILE = "reward_network.json", "reward_head.pt"
 
@@ -48,6 +51,7 @@ class LanguageRewardNetwork(LanguageModel, RewardNetwork, TextModel):
         gradient_checkpointing: recompute activations in the backward pass.
         attn_implementation: attention of the model.
         max_rows: solutions judged at once without gradient (bounds memory).
+        budget: rows and tokens of one pass; larger batches are cut. None for no limit.
 
     Source: steps judged at their last token: Wang et al. 2023, arXiv:2312.08935, section 3; whole solutions: Cobbe et
     al. 2021, arXiv:2110.14168, section 4.
@@ -71,6 +75,7 @@ class LanguageRewardNetwork(LanguageModel, RewardNetwork, TextModel):
         gradient_checkpointing: bool = False,
         attn_implementation: str | None = None,
         max_rows: int = 256,
+        budget: PassBudget | None = None,
     ) -> None:
         super().__init__(
             pretrained=pretrained,
@@ -84,6 +89,7 @@ class LanguageRewardNetwork(LanguageModel, RewardNetwork, TextModel):
             dtype=dtype,
             gradient_checkpointing=gradient_checkpointing,
             attn_implementation=attn_implementation,
+            budget=budget,
         )
         self.width, self.max_rows = width, max_rows
 
@@ -175,9 +181,15 @@ class LanguageRewardNetwork(LanguageModel, RewardNetwork, TextModel):
         most = max(len(ends) for *_, ends in encoded)
         ends_BS = torch.tensor([ends + [0] * (most - len(ends)) for *_, ends in encoded], device=self.device)
         mask_BS = ends_BS > 0
-        model = self.hugging_face
-        reading = self.architecture.read(self.architecture.backbone(model), batch, pad_id=self.pad_id)
-        score_BS = self.output(reading.hidden_SH[reading.flat_NT1.gather(1, ends_BS)]).squeeze(-1)
+        backbone = self.architecture.backbone(self.hugging_face)
+
+        def one_pass(part: StepBatch, index: Tensor) -> dict[str, Tensor]:
+            reading = self.architecture.read(backbone, part, pad_id=self.pad_id)
+            hidden_NSH = reading.hidden_SH[reading.flat_NT1.gather(1, ends_BS[index])]
+            return {"score_NS": self.output(hidden_NSH).squeeze(-1)}
+
+        score_BS = in_passes(one_pass, batch, self.budget)["score_NS"]
+        assert score_BS is not None
         tokens = sum(len(context) + len(solution) for context, solution, _ in encoded)
         return torch.where(mask_BS, score_BS, 0.0), mask_BS, tokens
 

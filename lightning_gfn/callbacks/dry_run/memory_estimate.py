@@ -1,0 +1,191 @@
+"""What a training step will hold in memory: weights, gradients, moments, activations of a pass, keys and values."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from lightning_gfn.policies.language_model import LanguageModel
+from lightning_gfn.policies.models.evaluation_mode import no_dropout_and_gradient
+from lightning_gfn.policies.padding import pad_steps
+
+PROBED_TOKENS = 256
+"""The longest row whose activations are looked at; longer ones are taken to need as much a token."""
+LOGIT_TABLES = 3
+"""Tables of the size of the logits, float32, that a backward pass through them holds: softmax, gradient, one more."""
+SAMPLER_BYTES = 16
+"""Bytes a row and vocabulary entry of a sampling step: logits in float32, cumulative sums in float64 and one copy."""
+
+
+@dataclass(frozen=True)
+class StepSize:
+    """A training step of one process.
+
+    Args:
+        sampled_rows: rows that are sampled at once, before any cut.
+        gradient_rows: rows of one loss.
+        context: tokens of the longest context.
+        action: tokens of the longest action.
+    """
+
+    sampled_rows: int
+    gradient_rows: int
+    context: int
+    action: int
+
+    def rows_of_pass(self, rows: int, max_rows: int | None, max_tokens: int | None) -> int:
+        """So many of these rows share a pass at most."""
+        fitting = rows if max_tokens is None else max(1, max_tokens // (self.context + self.action))
+        return min(rows, fitting, rows if max_rows is None else max_rows)
+
+
+def tensors_of(value: Any) -> Iterator[Tensor]:
+    """Every tensor inside an object of plain attributes, lists and dictionaries; of modules none."""
+    if isinstance(value, Tensor):
+        yield value
+    elif isinstance(value, (list, tuple)):
+        for inner in value:
+            yield from tensors_of(inner)
+    elif not isinstance(value, (nn.Module, str)):
+        for inner in (value if isinstance(value, dict) else getattr(value, "__dict__", {})).values():
+            yield from tensors_of(inner)
+
+
+def storage_bytes(tensors: Iterator[Tensor], apart_from: set[int]) -> int:
+    """Memory of tensors, each storage once.
+
+    Args:
+        tensors: any, some of which may share memory.
+        apart_from: addresses of memory that is counted elsewhere; grows.
+    """
+    total = 0
+    for tensor in tensors:
+        storage = tensor.untyped_storage()
+        if storage.data_ptr() not in apart_from:
+            apart_from.add(storage.data_ptr())
+            total += storage.nbytes()
+    return total
+
+
+def kept_bytes(run: Callable[[], Any], module: nn.Module) -> int:
+    """What the graph of a computation keeps for its backward pass, but for the weights.
+
+    Args:
+        run: the computation.
+        module: whose weights and buffers do not count.
+    """
+    kept: list[Tensor] = []
+    own = {tensor.untyped_storage().data_ptr() for tensor in (*module.parameters(), *module.buffers())}
+
+    def pack(tensor: Tensor) -> Tensor:
+        kept.append(tensor)
+        return tensor
+
+    with torch.enable_grad(), torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
+        result = run()
+    total = storage_bytes(iter(kept), own)
+    del result
+    return total
+
+
+def activation_bytes(model: LanguageModel, rows: int, context: int, action: int) -> int:
+    """Activations of a training pass without its logits, from what two small passes keep.
+
+    Passes over one and over two rows of the longest length, at most 256 tokens, give what a row keeps and what does not
+    depend on rows. Under gradient checkpointing the inputs of all layers and the activations of one are held.
+
+    Args:
+        model: policy or reward network.
+        rows: of the pass.
+        context: tokens of its longest context.
+        action: tokens of its longest action.
+    """
+    hugging_face, length = model.hugging_face, context + action
+    probed = min(length, PROBED_TOKENS)
+    inputs = max(1, probed * context // length)
+    token = int(model.space.allowed_V.nonzero()[0])
+    backbone = model.architecture.backbone(hugging_face)
+
+    def passed(number: int) -> int:
+        steps = pad_steps([[token] * inputs] * number, [[token] * (probed - inputs)] * number, model.device)
+        return kept_bytes(lambda: model.architecture.read(backbone, steps, pad_id=model.pad_id), model)
+
+    recomputes = model.gradient_checkpointing
+    if recomputes:
+        hugging_face.gradient_checkpointing_disable()
+    one, two = passed(1), passed(2)
+    of_row, fixed = two - one, max(0, 2 * one - two)
+    if recomputes:
+        hugging_face.gradient_checkpointing_enable({"use_reentrant": False})
+        config = hugging_face.config.get_text_config()
+        layers = int(config.num_hidden_layers)
+        of_row = of_row // layers + probed * layers * int(config.hidden_size) * hugging_face.dtype.itemsize
+        fixed //= layers
+    return fixed + math.ceil(of_row * rows * length / probed)
+
+
+def key_value_bytes(model: LanguageModel, rows: int, positions: int, itemsize: int) -> int:
+    """Keys and values of all layers at all positions; layers with a window or a recurrent state need less."""
+    config = model.hugging_face.config.get_text_config(decoder=True)
+
+    def first_of(*names: str) -> int | None:
+        return next((int(value) for name in names if (value := getattr(config, name, None)) is not None), None)
+
+    heads = first_of("num_attention_heads", "num_heads") or 1
+    width = first_of("head_dim", "d_kv") or int(config.hidden_size) // heads
+    layers = first_of("num_decoder_layers", "num_hidden_layers", "num_layers") or 1
+    return 2 * rows * positions * layers * (first_of("num_key_value_heads") or heads) * width * itemsize
+
+
+def estimated_memory(module: nn.Module, model: LanguageModel, size: StepSize, *, samples: bool) -> dict[str, int]:
+    """Parts of the peak memory of a training step, bytes.
+
+    Args:
+        module: all that is trained, with references and averages.
+        model: its policy or reward network.
+        size: of the step.
+        samples: the step samples.
+
+    Returns:
+        ``weights``, ``gradients``, ``optimiser`` and, where they apply, ``sampling copy`` stay; of ``activations`` with
+        ``logits`` and ``keys and values`` with ``sampler`` only one pair is held at a time.
+    """
+    trained = [parameter for parameter in module.parameters() if parameter.requires_grad]
+    own: set[int] = set()
+    weights = storage_bytes(iter([*module.parameters(), *module.buffers()]), own)
+    gradients = sum(parameter.nbytes for parameter in trained)
+    parts = {"weights": weights, "gradients": gradients, "optimiser": 2 * gradients}
+    budget, vocabulary = model.budget, model.vocab_size
+    if samples:
+        with no_dropout_and_gradient(model.hugging_face):
+            copy = model.decoders.fused_weights(model.hugging_face)
+        parts["sampling copy"] = storage_bytes(tensors_of(copy), own) if copy is not None else 0
+        dtype = getattr(copy, "dtype", None) or model.hugging_face.dtype
+        limit = budget.max_sampling_tokens or budget.max_tokens_per_pass
+        rows = size.rows_of_pass(size.sampled_rows, budget.max_rows_per_pass, limit)
+        positions = size.context + size.action
+        parts["keys and values"] = key_value_bytes(model, rows, positions, dtype.itemsize)
+        parts["sampler"] = rows * vocabulary * SAMPLER_BYTES
+    rows = size.rows_of_pass(size.gradient_rows, budget.max_rows_per_pass, budget.max_tokens_per_pass)
+    parts["activations"] = activation_bytes(model, rows, size.context, size.action)
+    if hasattr(module, "policy"):
+        logits = min(rows * (size.action + 1) * vocabulary, max(model.max_logits, vocabulary))
+        parts["logits"] = LOGIT_TABLES * 4 * logits
+    return parts
+
+
+def peak_of(parts: dict[str, int], program: int) -> int:
+    """The largest sum of what is held at one time.
+
+    Args:
+        parts: as ``estimated_memory`` gives them.
+        program: memory of the program itself, bytes.
+    """
+    stays = sum(parts.get(name, 0) for name in ("weights", "gradients", "optimiser", "sampling copy"))
+    training = parts.get("activations", 0) + parts.get("logits", 0)
+    return program + stays + max(training, parts.get("keys and values", 0) + parts.get("sampler", 0))
