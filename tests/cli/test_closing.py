@@ -93,4 +93,5 @@ def test_predictions_are_counted(tmp_path: Path) -> None:
     (tmp_path / PREDICTIONS).write_text("{}\n{}\n{}\n")
     assert predicted(tmp_path, {}, Done()) == "3 samples"  # type: ignore[arg-type]
     before = files_of(tmp_path)
-    assert predicted(tmp_path, before, Done()).startswith("5 batches"), "those of an earlier command do not count"  # type: ignore[arg-type]
+    said = predicted(tmp_path, before, Done())  # type: ignore[arg-type]
+    assert said.startswith("5 batches"), "those of an earlier command do not count"
