@@ -10,6 +10,7 @@ from pathlib import Path
 
 from lightning_gfn import __version__
 from lightning_gfn.installation.experiments import with_carried_files
+from lightning_gfn.lightning_cli.help.main import WHOLE, topic_of
 from lightning_gfn.stop_requests import StopRequests
 
 TRAINER_COMMANDS = {
@@ -97,7 +98,10 @@ def main(args: list[str] | None = None) -> int:
         print(f"[lightning-gfn] from the package, not from here: {', '.join(carried)}", file=sys.stderr)
     name, rest = arguments[0], arguments[1:]
     if name in TRAINER_COMMANDS:
-        return carried_out("lightning_gfn.lightning_cli.main", arguments)
+        topic = topic_of(rest)
+        if topic is not None and topic != WHOLE:
+            return carried_out("lightning_gfn.lightning_cli.help.main", [name, TRAINER_COMMANDS[name], topic])
+        return carried_out("lightning_gfn.lightning_cli.main", arguments if topic is None else [name, "--help"])
     if name in (files := command_files()):
         return carried_out(command_module(files[name]), rest)
     from difflib import get_close_matches

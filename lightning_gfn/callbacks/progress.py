@@ -89,6 +89,7 @@ class Progress(TQDMProgressBar):
         self._rate = TokenRate()
         self._figures: dict[str, float] = {}
         self._read = -math.inf
+        self._loaded_step: int | None = None
 
     def disable(self) -> None:
         """Print nothing; Lightning calls this on every rank but the first."""
@@ -99,6 +100,10 @@ class Progress(TQDMProgressBar):
         """Print again."""
         super().enable()
         self._silenced = False
+
+    def on_load_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
+        """Remember the step of the weights, which the trainer's own counter does not show in a test."""
+        self._loaded_step = None if trainer.state.fn == "fit" else int(checkpoint["global_step"])
 
     def on_train_start(self, *args: Any) -> None:
         super().on_train_start(*args)
@@ -151,8 +156,18 @@ class Progress(TQDMProgressBar):
     def on_test_batch_end(self, trainer: Trainer, *args: Any, **kwargs: Any) -> None:
         super().on_test_batch_end(trainer, *args, **kwargs)
         if args[3] == 0 and self.sample_every and not self._silenced:
-            self._show(evaluation_sample(args[1], trainer.global_step, "test"))
+            step = trainer.global_step if self._loaded_step is None else self._loaded_step
+            self._show(evaluation_sample(args[1], step, "test"))
         self._batch_line("test", args[3], self.total_test_batches_current_dataloader)
+
+    def on_validation_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """End the bar before the figures are printed, which else would stand above it."""
+        if trainer.state.fn == "validate":
+            self.val_progress_bar.close()
+
+    def on_test_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """End the bar before the figures are printed, which else would stand above it."""
+        self.test_progress_bar.close()
 
     def on_predict_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         super().on_predict_start(trainer, pl_module)

@@ -29,6 +29,12 @@ class AsksSources(Protocol):
         """Sources with a share above 0."""
 
 
+def has_reached_its_end(trainer: Trainer) -> bool:
+    """True if training has taken all the steps or epochs that it was given."""
+    steps, epochs = trainer.max_steps, trainer.max_epochs
+    return 0 < steps <= trainer.global_step or (epochs is not None and 0 < epochs <= trainer.current_epoch)
+
+
 class RunHealth(Callback):
     """Says in a sentence, with the remedy, what makes training idle: on the console and in ``warnings.txt``.
 
@@ -83,11 +89,15 @@ class RunHealth(Callback):
         """Say so if there was nothing to train on or nothing left to do."""
         if self._num_batches:
             return
-        done = f"the checkpoint has reached step {trainer.global_step} already" if trainer.global_step else "no data"
+        if trainer.global_step and has_reached_its_end(trainer):
+            if trainer.is_global_zero:
+                end = f"training has reached step {trainer.global_step} already, where it ends"
+                write_line(f"[lightning-gfn] {end}; raise trainer.max_steps or trainer.max_epochs to train on")
+            return
         self._say(
             trainer,
             "no_batch",
-            f"fit ended without a training batch ({done}): raise trainer.max_steps or trainer.max_epochs, or look at "
+            "fit ended without a training batch: raise trainer.max_steps or trainer.max_epochs, or look at "
             "trainer.limit_train_batches and the training data",
         )
 

@@ -9,6 +9,8 @@ import traceback
 from pathlib import Path
 from types import FrameType
 
+from lightning.fabric.utilities.exceptions import MisconfigurationException
+
 from lightning_gfn.finite import NotFiniteError
 
 OURS = ("lightning_gfn", "datamodules")
@@ -93,6 +95,6 @@ def users_error(error: BaseException) -> str | None:
 
 def explained(error: BaseException) -> str | None:
     """What a user reads in the place of a traceback; None where the traceback says more."""
-    if isinstance(error, NotFiniteError):
+    if isinstance(error, (NotFiniteError, MisconfigurationException)):
         return str(error)
     return refused_setting(error) or users_error(error)

@@ -18,6 +18,7 @@ from lightning.pytorch.plugins.io import CheckpointIO
 from lightning_gfn.callbacks.progress import Progress
 from lightning_gfn.callbacks.run_health import RunHealth
 from lightning_gfn.callbacks.skipped_steps import SkippedStepDump
+from lightning_gfn.lightning_cli.closing import closing_lines, files_of
 from lightning_gfn.lightning_cli.parser import Parser
 from lightning_gfn.lightning_cli.refusals import (
     UsageError,
@@ -142,6 +143,7 @@ class RunCLI(LightningCLI):
         Raises:
             UsageError: says what was refused, or where the user's own code failed.
         """
+        before = files_of(self.folder.path)
         try:
             super()._run_subcommand(subcommand)
         except SystemExit as stop:
@@ -162,6 +164,9 @@ class RunCLI(LightningCLI):
                 raise
             more = f"\nThe traceback is in {file}." if self.trainer.is_set_up or users_error(error) else ""
             raise UsageError(f"{message}{more}", status=1 if self.trainer.is_set_up else 2) from error
+        if self.trainer.is_global_zero and not self.trainer.interrupted:
+            for line in closing_lines(subcommand, self.folder.path, before, self.trainer, self.checkpoint):
+                say(line)
 
     def interrupted(self, stop: SystemExit) -> SystemExit:
         """Say what a signal left, and with which status this process ends."""

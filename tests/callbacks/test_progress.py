@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import io
 import os
+import re
+from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from lightning import Callback, LightningModule, Trainer
 
+from lightning_gfn.callbacks.common.console import write_line
 from lightning_gfn.callbacks.common.progress_values import TokenRate
 from lightning_gfn.callbacks.common.shown_samples import training_sample
 from lightning_gfn.callbacks.progress import Progress, format_seconds
@@ -66,6 +71,65 @@ def test_a_terminal_of_no_rows_gets_lines(rows: int, drawn: bool, monkeypatch: p
         assert Progress().plain is not drawn
         monkeypatch.undo()
     os.close(inner)
+
+
+class Terminal(io.StringIO):
+    """A terminal that remembers what it was sent."""
+
+    def isatty(self) -> bool:
+        return True
+
+    def screen(self) -> list[str]:
+        """The lines that stand on it: carriage returns and cursor movements carried out."""
+        rows, row, column = [""], 0, 0
+        for token in re.findall(r"\x1b\[\d*[A-Za-z]|[\s\S]", self.getvalue()):
+            if token == "\n":
+                row, column = row + 1, 0
+            elif token == "\r":
+                column = 0
+            elif token.endswith("A") and len(token) > 1:
+                row = max(0, row - int(token[2:-1] or 1))
+            elif len(token) == 1:
+                rows += [""] * (row + 1 - len(rows))
+                rows[row] = rows[row][:column].ljust(column) + token + rows[row][column + 1 :]
+                column += 1
+        return [line.rstrip() for line in rows if line.strip()]
+
+
+class Table(Callback):
+    """Prints its figures last, as ``Evaluation`` does."""
+
+    def on_test_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        write_line("a table\nof figures")
+
+    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        write_line("a table\nof figures")
+
+
+@pytest.mark.parametrize("stage", ["test", "validate"])
+@pytest.mark.parametrize("table_first", [True, False])
+def test_figures_stand_below_the_bar_that_has_ended(
+    make_trainer: Any, replay: Any, monkeypatch: pytest.MonkeyPatch, stage: str, table_first: bool
+) -> None:
+    terminal = Terminal()
+    monkeypatch.setattr("sys.stdout", terminal)
+    callbacks = [Table(), Progress(sample_every=0)]
+    trainer = make_trainer(*(callbacks if table_first else callbacks[::-1]), enable_progress_bar=True)
+    getattr(trainer, stage)(replay.ReplayModule(), replay.make_loader(replay.make_problems(6)), verbose=False)
+    screen = terminal.screen()
+    assert screen[-2:] == ["a table", "of figures"] and "3/3" in screen[-3]
+    assert sum("3/3" in line for line in screen) == 1
+
+
+def test_a_sample_of_a_test_names_the_step_of_its_weights(make_trainer: Any, replay: Any, tmp_path: Path) -> None:
+    progress = Progress()
+    loader = replay.make_loader(replay.make_problems(6))
+    fitted = make_trainer(Progress(), enable_progress_bar=True, max_steps=2)
+    fitted.fit(replay.ReplayModule(), loader)
+    fitted.save_checkpoint(tmp_path / "two.ckpt")
+    trainer = make_trainer(progress, enable_progress_bar=True)
+    trainer.test(replay.ReplayModule(), loader, ckpt_path=tmp_path / "two.ckpt", verbose=False)
+    assert trainer.global_step == 0 and progress._loaded_step == 2
 
 
 class Sampling:

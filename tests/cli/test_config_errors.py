@@ -1,13 +1,12 @@
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
+from importlib.metadata import distributions, packages_distributions
 from pathlib import Path
 
 import pytest
 import yaml
-from lightning import LightningModule
-
-from lightning_gfn.lightning_cli.parser import Parser
 
 Run = Callable[..., int]
 
@@ -131,65 +130,18 @@ def test_foreign_datamodules_are_noticed(
     with pytest.raises(ImportError, match="remove the other one"):
         our_datamodules.check_datamodules()
     monkeypatch.undo()
-    monkeypatch.setattr(our_datamodules, "packages_distributions", lambda: {"datamodules": ["lightning-gfn", "other"]})
-    with pytest.raises(ImportError, match="other has one too"):
-        our_datamodules.check_datamodules()
-
-
-NULLS = {
-    "policy.init_args.lora": "null",
-    "policy.init_args.pretrained": "null",
-    "policy.init_args.tokenizer": "null",
-    "policy.init_args.allowed_tokens": "null",
-    "policy.init_args.lora.target_modules": "null",
-    "evaluation.top_k": "null",
-    "evaluation.fit_temperatures": "null",
-    "evaluation": "null",
-}
-
-
-@pytest.mark.parametrize("equals", [False, True], ids=["two words", "one word"])
-@pytest.mark.parametrize("key", NULLS)
-def test_null_means_none_at_every_depth(tmp_path: Path, key: str, equals: bool) -> None:
-    parser = Parser()
-    parser.add_lightning_class_args(LightningModule, "model", subclass_mode=True)
-    (tmp_path / "model.yaml").write_text(
-        "class_path: lightning_gfn.modules.sft.SFTModule\n"
-        "init_args:\n"
-        "  policy:\n"
-        "    class_path: lightning_gfn.policies.causal_lm.CausalLM\n"
-        "    init_args:\n"
-        "      pretrained: some/model\n"
-        "      tokenizer: some/tokenizer\n"
-        "      allowed_tokens: [a]\n"
-        "      lora: {rank: 2, target_modules: [q_proj]}\n"
-        "  evaluation: {top_k: 4, fit_temperatures: [1.0]}\n"
-    )
-    option = f"--model.init_args.{key}"
-    arguments = [f"{option}=null"] if equals else [option, "null"]
-    config = parser.parse_args(["--model", str(tmp_path / "model.yaml"), *arguments])
-    found, path = config["model"], ["init_args", *key.split(".")]
-    for part in path:
-        found = found[part]
-    assert found is None
-    other = config["model.init_args.policy.init_args"]
-    assert other["max_new_tokens"] == 256 and (key.endswith("pretrained") or other["pretrained"] == "some/model")
-
-
-def test_a_null_inside_a_value_of_a_nested_class_stays_one() -> None:
-    parser = Parser()
-    parser.add_lightning_class_args(LightningModule, "model", subclass_mode=True)
-    prefix = "--model.init_args.policy.init_args"
-    config = parser.parse_args(
-        [
-            "--model", "lightning_gfn.modules.sft.SFTModule",
-            "--model.init_args.policy", "lightning_gfn.policies.causal_lm.CausalLM",
-            f"{prefix}.lora", "{rank: 3, target_modules: null}",
-            f"{prefix}.config", "{model_type: llama, sliding_window: null, tie_word_embeddings: true}",
-            f"{prefix}.end_tokens", "[Nones, '.']",
-        ]
-    )  # fmt: skip
-    policy = config["model.init_args.policy.init_args"]
-    assert policy["lora"]["rank"] == 3 and policy["lora"]["target_modules"] is None
-    assert policy["config"]["sliding_window"] is None and policy["config"]["tie_word_embeddings"] is True
-    assert policy["end_tokens"] == ["Nones", "."]
+    for file, text in (("top_level.txt", "x\ndatamodules\n"), ("RECORD", "a.py,,\ndatamodules/b.py,,\n")):
+        other = tmp_path_factory.mktemp("path")
+        for name in ("datamodules", "other-1.0.dist-info"):
+            (other / name).mkdir()
+        for name in ("a.py", "datamodules/b.py"):
+            (other / name).touch()
+        (other / "other-1.0.dist-info" / "METADATA").write_text("Name: other\nVersion: 1.0\n")
+        (other / "other-1.0.dist-info" / file).write_text(text)
+        with monkeypatch.context() as patch:
+            patch.setattr("sys.path", [*sys.path, str(other)])
+            assert [
+                found.metadata["Name"] for found in distributions() if our_datamodules.holds_datamodules(found)
+            ] == packages_distributions()["datamodules"]
+            with pytest.raises(ImportError, match="other has one too"):
+                our_datamodules.check_datamodules()

@@ -44,6 +44,16 @@ def test_every_command_has_a_light_help() -> None:
         assert "torch" not in imported_by(code), name
 
 
+def test_mlflow_is_imported_only_where_a_run_is_tracked() -> None:
+    """Reading the command line must not cost its import."""
+    call = (
+        "cli.main(['fit', '--run_dir', 'x', '--model', 'lightning.pytorch.demos.boring_classes.BoringModel', "
+        "'--print_config'])"
+    )
+    code = f"from lightning_gfn import cli\ntry:\n    {call}\nexcept SystemExit as stop:\n    assert not stop.code"
+    assert set(imported_by(code)) & {"mlflow", "jsonargparse"} == {"jsonargparse"}
+
+
 def test_unknown_command_is_named(capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main(["quikstart"]) == 2
     assert "did you mean quickstart?" in capsys.readouterr().err

@@ -60,6 +60,12 @@ def test_a_refusal_in_the_set_up_is_a_line_and_the_next_start_is_free(
     assert cli.main([*FIT]) == 2 and "already holds a run" in capsys.readouterr().err
 
 
+def test_no_data_is_a_line(workspace: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main([*FIT, "--data", "null"]) == 1
+    said = capsys.readouterr().err
+    assert "train_dataloader" in said and "Traceback" not in said and said.count("\n") < 3
+
+
 def test_an_error_of_the_users_code_in_training_keeps_its_traceback_in_a_file(
     workspace: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

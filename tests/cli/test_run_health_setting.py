@@ -32,8 +32,26 @@ def test_a_callback_of_ones_own_settings_takes_its_place(
     assert "WARNING" not in capsys.readouterr().out
 
 
-def test_a_run_that_has_ended_already_says_so(run: Run, capsys: pytest.CaptureFixture[str]) -> None:
-    assert run("fit", "--trainer.max_steps", "4") == 0
+@pytest.mark.parametrize("command", ["fit", "run"])
+@pytest.mark.parametrize(
+    "end", [("--trainer.max_steps", "4"), ("--trainer.max_steps", "-1", "--trainer.max_epochs", "1")]
+)
+def test_a_run_that_has_ended_already_says_so_without_a_warning(
+    run: Run, workspace: Path, capsys: pytest.CaptureFixture[str], command: str, end: tuple[str, ...]
+) -> None:
+    assert run(command, *end) == 0
     assert "WARNING" not in capsys.readouterr().out
-    assert run("fit", "--trainer.max_steps", "4", "--if_exists", "resume") == 0
-    assert "no_batch" in (out := capsys.readouterr().out) and "reached step 4" in out
+    assert run(command, *end, "--if_exists", "resume") == 0
+    said = capsys.readouterr().out
+    step = 4 if end[1] == "4" else 6
+    assert f"training has reached step {step} already" in said and "WARNING" not in said
+    assert not (workspace / "run" / "warnings.txt").exists()
+
+
+@pytest.mark.parametrize("resumed", [False, True])
+def test_a_run_without_data_is_warned_of(run: Run, capsys: pytest.CaptureFixture[str], resumed: bool) -> None:
+    assert not resumed or run("fit", "--trainer.max_steps", "4") == 0
+    more = ("--if_exists", "resume") if resumed else ()
+    assert run("fit", "--trainer.limit_train_batches", "0", *more) == 0
+    said = capsys.readouterr().out
+    assert "no_batch" in said and "trainer.limit_train_batches" in said

@@ -12,6 +12,7 @@ import yaml
 
 from lightning_gfn.tracking.disk_logger import DiskLogger, belongs_before
 from lightning_gfn.tracking.keys import clean_metric_key
+from lightning_gfn.tracking.mirror.delivery import PARAMS_PER_CALL
 from lightning_gfn.tracking.mirror.points import (
     NOTE,
     Point,
@@ -25,7 +26,7 @@ from lightning_gfn.tracking.mirror.points import (
     send_files,
     send_points,
 )
-from lightning_gfn.tracking.mlflow_logger import PARAMS_PER_CALL, MLflowLogger
+from lightning_gfn.tracking.mlflow_logger import MLflowLogger
 from lightning_gfn.tracking.mlflow_store import (
     chunks,
     cut,
