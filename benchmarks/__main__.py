@@ -41,6 +41,7 @@ def make_parser() -> argparse.ArgumentParser:
     parser.add_argument("--output", type=Path, help="file of results (default: benchmarks/results/DATE.json)")
     parser.add_argument("--check", action="store_true", help="fail if a ratio is 15%% below benchmarks/baselines.json")
     parser.add_argument("--check-file", type=Path, metavar="FILE", help="check a file of results; measure nothing")
+    parser.add_argument("--show", type=Path, metavar="FILE", help="print a file of results; measure nothing")
     parser.add_argument("--keep", action="store_true", help="write the ratios of this run to benchmarks/baselines.json")
     return parser
 
@@ -141,13 +142,17 @@ def main(words: Sequence[str] | None = None) -> int:
     warnings.filterwarnings("ignore")
     for name in ("lightning.pytorch", "lightning.fabric", "trl", "accelerate"):
         logging.getLogger(name).setLevel(logging.ERROR)
-    if arguments.check_file is not None:
-        from benchmarks.frame.results import ResultsError, read
+    if (file := arguments.check_file or arguments.show) is not None:
+        from benchmarks.frame.results import ResultsError, read, short_table
 
         try:
-            return check(read(arguments.check_file))
+            content = read(file)
         except ResultsError as error:
             raise SystemExit(str(error)) from None
+        if arguments.check_file is not None:
+            return check(content)
+        print(short_table(content))
+        return 0
     from benchmarks.rows import ROWS
 
     if arguments.list:

@@ -21,14 +21,7 @@ def figure(value: float) -> str:
 
 def cost(measured: Measured | None, outcome: Outcome) -> str:
     """What a side cost, as a rate where the row counts work."""
-    if measured is None:
-        return "–"
-    median = statistics.median(measured.values)
-    if outcome.row.meter == "added_bytes":
-        return f"{figure(median / 2**20)} MiB"
-    if outcome.amount is not None:
-        return f"{figure(outcome.amount / median)} {outcome.unit}/s"
-    return f"{median:.1f} s" if median >= 10 else f"{figure(1e3 * median)} ms"
+    return short_cost(measured.values if measured is not None else None, record(outcome))
 
 
 def cells(outcome: Outcome) -> list[str]:
@@ -94,6 +87,36 @@ def write(path: Path, run: str, head: dict[str, Any], outcomes: Sequence[Outcome
     path.parent.mkdir(parents=True, exist_ok=True)
     content = {"run": run, **head, "rows": [record(outcome) for outcome in outcomes]}
     path.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+
+
+def short_cost(values: Sequence[float] | None, row: dict[str, Any]) -> str:
+    """What a side of a row of the file cost."""
+    if not values:
+        return "–"
+    median = statistics.median(values)
+    if row["meter"] == "added_bytes":
+        return f"{figure(median / 2**20)} MiB"
+    if "amount" in row:
+        return f"{figure(row['amount'] / median)} {row['unit']}/s"
+    return f"{median:.1f} s" if median >= 10 else f"{figure(1e3 * median)} ms"
+
+
+def short_table(content: dict[str, Any]) -> str:
+    """The file of a run as a table whose lines fit a page; the names say what is compared."""
+    lines = [["row", "ours", "peer", "ratio (range)", "of floor", "target", "met"], ["---"] * 7]
+    for row in content["rows"]:
+        if row["status"] != "measured":
+            lines.append([row["name"], row["status"], row["reason"], "", "", row["target"], "–"])
+            continue
+        spread = "–"
+        if "ratio" in row:
+            low, high = row["ratio_range"]
+            spread = f"{figure(row['ratio'])} ({figure(low)}–{figure(high)})"
+        share = f"{100 * row['share']:.0f}%" if row.get("share") is not None else "–"
+        met = {True: "yes", False: "**no**", None: "–"}[row["met"]]
+        peer, target = short_cost(row.get("peer"), row), row["target"].replace(" of the floor", "")
+        lines.append([row["name"], short_cost(row["ours"], row), peer, spread, share, target, met])
+    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
 
 
 class ResultsError(ValueError):

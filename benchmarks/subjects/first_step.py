@@ -21,5 +21,7 @@ class FirstStep(L.Callback):
         if not file.exists():
             children = os.times()
             seconds = time.process_time() + children.children_user + children.children_system
-            file.write_text(str(seconds), encoding="utf-8")
+            part = file.with_suffix(".part")
+            part.write_text(str(seconds), encoding="utf-8")
+            part.replace(file)
         trainer.should_stop = True
