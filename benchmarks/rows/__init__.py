@@ -25,9 +25,9 @@ ROWS: list[Row] = [
     *methods.ROWS,
     *sampling.ROWS,
     *seq2seq_sampling.ROWS,
-    *vocabulary.ROWS,
     *text_metrics.ROWS,
     *grpo.DOUBLING_ROWS,
-    *fit_start.ROWS,
     *lean.ROWS,
+    *fit_start.ROWS,
+    *vocabulary.ROWS,
 ]

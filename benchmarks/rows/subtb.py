@@ -102,6 +102,7 @@ MEMORY_ROWS = [
         meter="added_bytes",
         rounds=1,
         needs=[no_peak_memory],
+        by_name_only=tokens == 128,
     )
     for tokens in (128, 256)
 ]

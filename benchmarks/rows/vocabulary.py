@@ -55,7 +55,7 @@ ROWS = [
         what="forward + backward, 128,256 words, 2,048 positions",
         build=partial(contest, False),
         target=time_at_most(1.4),
-        rounds=2,
+        rounds=1,
     ),
     Row(
         name="vocabulary_memory",
