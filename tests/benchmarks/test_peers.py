@@ -39,9 +39,9 @@ def test_the_token_loop_keeps_the_log_probabilities_of_one_pass(model: Model) ->
 
     network = AutoModelForCausalLM.from_pretrained(model.folder)
     torch.manual_seed(0)
-    prompts = torch.randint(3, 64, (3, 4))
-    ids, log_pf, log_pstop = sample_with_gradient(network, prompts, 5, stop_id=2)
-    assert ids.shape == (3, 5) and log_pstop.shape == (3, 6) and not (ids == 2).any()
+    prompts = torch.randint(3, 64, (32, 4))
+    ids, log_pf, log_pstop = sample_with_gradient(network, prompts, 20, stop_id=2)
+    assert ids.shape == (32, 20) and log_pstop.shape == (32, 21) and not (ids == 2).any()
     whole = network(torch.cat([prompts, ids], 1)).logits[:, 3:].log_softmax(-1)
     assert torch.allclose(log_pf, whole[:, :-1].gather(-1, ids[..., None]).squeeze(-1), atol=1e-5)
     assert torch.allclose(log_pstop, whole[..., 2], atol=1e-5)
