@@ -150,4 +150,5 @@ def measure(row: Row, options: Options, run: str, known: dict[str, str]) -> Outc
         reason = f"{type(error).__name__}: {lines[0]}"
         return Outcome(row, reason=reason, failed=True, seconds=time.perf_counter() - started)
     spent = {"seconds": time.perf_counter() - started, "cpu_seconds": time.process_time() - cpu_started}
-    return Outcome(row, amount=contest.amount, unit=contest.unit, floor=floor, **spent, **fields)  # type: ignore[arg-type]
+    fields |= {"amount": contest.amount, "unit": contest.unit, "floor": floor}
+    return Outcome(row, **spent, **fields)  # type: ignore[arg-type]
