@@ -55,12 +55,18 @@ def pass_way(
 
 
 def pass_ways(
-    model: Model, ids_BS: Tensor, num_last: int, *, lora: bool = False, attentions: tuple[str, ...] = ATTENTIONS
+    model: Model,
+    ids_BS: Tensor,
+    num_last: int,
+    *,
+    lora: bool = False,
+    attentions: tuple[str, ...] = ATTENTIONS,
+    precisions: tuple[str, ...] = PRECISIONS,
 ) -> dict[str, Callable[[], Way]]:
-    """Every setting, for rows without padding."""
+    """Every setting of those asked for, for rows without padding."""
     mask_BS = torch.ones_like(ids_BS)
 
     def build(precision: str, attention: str) -> Callable[[], Way]:
         return lambda: pass_way(model, ids_BS, mask_BS, num_last, precision, attention, lora=lora)
 
-    return {f"transformers, {p}, {a}": build(p, a) for p in PRECISIONS for a in attentions}
+    return {f"transformers, {p}, {a}": build(p, a) for p in precisions for a in attentions}

@@ -46,7 +46,7 @@ ROWS = [
         what=f"{label} step, SmolLM2-135M{', LoRA rank 16' if lora else ''}, prompt 64",
         build=partial(contest, method, lora),
         target=Target(ratio=4.0),
-        rounds=2,
+        rounds=2 if method == "grpo" else 1,
         needs=[needs_smollm2, trl_trainers.NEEDS_TRL],
     )
     for lora in (False, True)

@@ -13,6 +13,7 @@ from benchmarks.peers import transformers_passes
 from benchmarks.subjects.models import needs_smollm2, small_llama, smollm2
 from benchmarks.subjects.passes import built, pass_way, random_ids
 from benchmarks.subjects.training import best_precision
+from lightning_gfn.policies.decoder_factory import cpu_has_bfloat16
 from lightning_gfn.policies.padding import pad_steps
 
 CONTEXT_TOKENS, ACTION_TOKENS = 32, 96
@@ -27,9 +28,11 @@ def real_model(lora: bool, options: Options) -> Contest:
     policy = built(model, CONTEXT_TOKENS, ACTION_TOKENS, lora=lora)
     steps = pad_steps([row[:CONTEXT_TOKENS] for row in ids], [row[CONTEXT_TOKENS:] for row in ids], "cpu")
     tokens = rows * (CONTEXT_TOKENS + ACTION_TOKENS)
+    narrow = cpu_has_bfloat16() and not options.full
+    tried = ("bf16 autocast", "bf16 weights") if narrow else transformers_passes.PRECISIONS
     return Contest(
         ours=lambda: pass_way(policy, steps, best_precision()),
-        peers=transformers_passes.pass_ways(model, torch.tensor(ids), ACTION_TOKENS, lora=lora),
+        peers=transformers_passes.pass_ways(model, torch.tensor(ids), ACTION_TOKENS, lora=lora, precisions=tried),
         amount=tokens,
         unit="tok",
         floor=lambda: training_floor(policy.hugging_face, tokens, frozen=lora),
