@@ -68,7 +68,7 @@ def seed_everything() -> None:
 
 
 def best_peer(
-    contest: Contest, meter: Callable[[Way], float], stack: ExitStack, known: dict[str, str]
+    row: Row, contest: Contest, meter: Callable[[Way], float], stack: ExitStack, known: dict[str, str]
 ) -> tuple[str, Way, tuple[tuple[str, float], ...]]:
     """The setting of the peer with the cheapest turn after warm-up; at most two settings exist at a time."""
     best: tuple[float, str, Way] | None = None
@@ -79,7 +79,8 @@ def best_peer(
         build = contest.peers[name]
         seed_everything()
         way = build()
-        meter(way)
+        if row.warm_up:
+            meter(way)
         cost = 0.0 if alone else meter(way)
         if not alone:
             tried.append((name, cost))
@@ -105,13 +106,14 @@ def take_turns(
     tried: tuple[tuple[str, float], ...] = ()
     ways: list[tuple[str, Way]] = []
     if contest.peers:
-        name, way, tried = best_peer(contest, meter, stack, known)
+        name, way, tried = best_peer(row, contest, meter, stack, known)
         ways.append((name, way))
     seed_everything()
     ours = contest.ours()
     stack.callback(ours.close)
     ways.insert(0, ("ours", ours))
-    meter(ours)
+    if row.warm_up:
+        meter(ours)
     values: list[list[float]] = [[] for _ in ways]
     for _ in range(rounds):
         for number, (_, way) in enumerate(ways):

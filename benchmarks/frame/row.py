@@ -126,7 +126,8 @@ class Row:
         build: builds both sides from the options.
         target: what is asked.
         meter: what is counted.
-        rounds: measured turns of each side, after one turn that is not measured.
+        rounds: measured turns of each side.
+        warm_up: one turn of each side before, which is not measured; False where a turn takes very long.
         needs: each gives the reason why the row cannot run here, or None.
         by_name_only: left out unless it is named.
     """
@@ -137,6 +138,7 @@ class Row:
     target: Target = field(default_factory=Target)
     meter: MeterName = "cpu_seconds"
     rounds: int = 3
+    warm_up: bool = True
     needs: Sequence[Callable[[], str | None]] = ()
     by_name_only: bool = False
 

@@ -56,6 +56,7 @@ ROWS = [
         build=partial(contest, False),
         target=time_at_most(1.4),
         rounds=1,
+        warm_up=False,
     ),
     Row(
         name="vocabulary_memory",
@@ -64,6 +65,7 @@ ROWS = [
         target=Target(ratio=8.0, words="memory ≤ 1/8"),
         meter="added_bytes",
         rounds=1,
+        warm_up=False,
         needs=[no_peak_memory],
     ),
 ]

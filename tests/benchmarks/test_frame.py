@@ -38,6 +38,13 @@ def test_sides_take_turns_after_a_warm_up_that_does_not_count() -> None:
     assert outcome.ours.values == (1.0, 2.0, 4.0) and outcome.is_met is True
 
 
+def test_a_long_turn_is_not_warmed_up() -> None:
+    order: list[str] = []
+    contest = Contest(ours=lambda: costs([2.0], order, "ours"), peers={"peer": lambda: costs([3.0], order, "peer")})
+    outcome = measure(Row("row", "what", lambda options: contest, rounds=1, warm_up=False), Options(), "run", {})
+    assert order[:2] == ["ours", "peer"] and outcome.ratio is not None and outcome.ratio.median == 1.5
+
+
 def contest_of_three(order: list[str]) -> Contest:
     return Contest(
         ours=lambda: costs([1.0] * 3, order, "ours"),
