@@ -9,11 +9,13 @@ WORKERS ?= 2
 ARGS ?=
 STAMP := $(VENV)/.installed
 BENCH_STAMP := $(VENV)/.installed-bench
+# PPOTrainer left TRL after 1.12, which is kept beside the environment.
+PEERS := $(VENV)/peers
 DOCS_STAMP := $(VENV)/.installed-docs
 TRACKING_URI ?= sqlite:///mlflow.db
 
 .DEFAULT_GOAL := help
-.PHONY: help venv quickstart quickstart-lean compare-math compare-math-more study models test test-ddp lean test-lean lint docs docs-serve mlflow bench
+.PHONY: help venv quickstart quickstart-lean compare-math compare-math-more study models test test-ddp lean test-lean lint docs docs-serve mlflow bench bench-check
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-17s %s\n", $$1, $$2}' Makefile
@@ -30,6 +32,8 @@ $(STAMP): setup.cfg setup.py pyproject.toml constraints.txt
 
 $(BENCH_STAMP): $(STAMP)
 	$(BIN)/python -m pip install -c constraints.txt -e '.[dev,bench]'
+	$(BIN)/python -m pip install --no-deps --upgrade --target $(PEERS)/trl-1.12.0 trl==1.12.0 || \
+	  echo "TRL 1.12.0 could not be fetched: the row ppo_step will not run." >&2
 	@touch $@
 
 $(DOCS_STAMP): $(STAMP)
@@ -83,6 +87,8 @@ mlflow: $(STAMP) ## Open the MLflow dashboard of the runs made in this folder (P
 	  echo "$(TRACKING_URI:sqlite:///%=%) does not exist yet: make quickstart writes it" >&2; exit 1; };; esac
 	$(BIN)/mlflow server --backend-store-uri "$(TRACKING_URI)" --port $(PORT)
 
-bench: $(BENCH_STAMP) ## Measure speed and memory, beside the peers (one thread)
-	@for script in benchmarks/[a-z]*.py; do \
-	  echo "== $$script"; OMP_NUM_THREADS=1 $(BIN)/python "$$script" $(ARGS) || exit 1; done
+bench: $(BENCH_STAMP) ## Measure speed and memory beside the peers, on one thread (15 minutes; see docs/benchmarks.md)
+	$(BIN)/python -m benchmarks --minutes 14 $(ARGS)
+
+bench-check: $(BENCH_STAMP) ## The same; fails if a ratio lies 15% below benchmarks/baselines.json
+	$(BIN)/python -m benchmarks --minutes 14 --check $(ARGS)

@@ -1,0 +1,33 @@
+"""The rows of the table, by subject."""
+
+from __future__ import annotations
+
+from benchmarks.frame.row import Row
+from benchmarks.rows import (
+    fit_start,
+    grpo,
+    lean,
+    methods,
+    sampling,
+    seq2seq_sampling,
+    smollm2_steps,
+    subtb,
+    text_metrics,
+    training_pass,
+    vocabulary,
+)
+
+ROWS: list[Row] = [
+    *grpo.ROWS,
+    *smollm2_steps.ROWS,
+    *training_pass.ROWS,
+    *subtb.ROWS,
+    *methods.ROWS,
+    *sampling.ROWS,
+    *seq2seq_sampling.ROWS,
+    *text_metrics.ROWS,
+    *grpo.DOUBLING_ROWS,
+    *lean.ROWS,
+    *fit_start.ROWS,
+    *vocabulary.ROWS,
+]

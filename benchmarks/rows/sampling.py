@@ -1,0 +1,73 @@
+"""Sampling: ``CausalLM.sample`` beside ``generate`` of transformers at the best of its settings, the same tokens."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Any
+
+import torch
+
+from benchmarks.frame.floors import read_floor
+from benchmarks.frame.row import Contest, Options, Row, Target, Way
+from benchmarks.peers.generate import generate_ways
+from benchmarks.subjects.models import needs_smollm2, small_llama, smollm2
+from benchmarks.subjects.passes import random_ids
+
+PROMPT_TOKENS, NUM_PROMPTS = 32, 4
+MODELS = {"small": small_llama, "smollm2": smollm2}
+NEW_TOKENS, FEW_TOKENS = 64, 16
+DTYPES = {"bf16": "bfloat16", "fp32": "float32"}
+LABELS = {"small": "small Llama", "smollm2": "SmolLM2-135M"}
+
+
+def bytes_read(network: Any, rows: int, new_tokens: int) -> float:
+    """Weights once for each token, embeddings aside, and the keys and values of all rows so far."""
+    config, itemsize = network.config.get_text_config(), network.dtype.itemsize
+    weights = sum(p.numel() for p in network.parameters())
+    if not config.tie_word_embeddings:
+        weights -= network.get_input_embeddings().weight.numel()
+    head_size = config.hidden_size // config.num_attention_heads
+    per_position = 2 * config.num_hidden_layers * config.num_key_value_heads * head_size
+    positions = sum(PROMPT_TOKENS + done for done in range(new_tokens))
+    return float(itemsize * (new_tokens * weights + rows * positions * per_position))
+
+
+def contest(name: str, rows: int, dtype: str, options: Options) -> Contest:
+    """4 prompts of 32 tokens; 64 new tokens, of the real model 16 by default; ``--full`` tries compiling, too."""
+    model = MODELS[name]()
+    few = name == "smollm2" and not options.full
+    new_tokens = FEW_TOKENS if few else NEW_TOKENS
+    policy = model.policy(PROMPT_TOKENS, new_tokens, dtype=DTYPES[dtype])
+    policy.build([])
+    policy.eval()
+    contexts = [ids for ids in random_ids(model, NUM_PROMPTS, PROMPT_TOKENS) for _ in range(rows // NUM_PROMPTS)]
+
+    def ours() -> None:
+        sampled = policy.sample(contexts, torch.rand(rows, new_tokens + 1))
+        if int(sampled.action_mask_NT.sum()) != rows * new_tokens:
+            raise RuntimeError("we made another number of tokens: the comparison is void")
+
+    network = policy.hugging_face
+    return Contest(
+        ours=lambda: Way(ours),
+        peers=generate_ways(network, torch.tensor(contexts), new_tokens, compiled=options.full),
+        amount=rows * new_tokens,
+        unit="tok",
+        floor=lambda: read_floor(bytes_read(network, rows, new_tokens)),
+    )
+
+
+ROWS = [
+    Row(
+        name=f"sampling_{name}_{rows}_{dtype}",
+        what=f"sampling, {LABELS[name]}, {rows} rows, {dtype}",
+        build=partial(contest, name, rows, dtype),
+        target=Target(ratio=3.0, share=0.6 if rows == 16 else None),
+        rounds=3 if name == "small" else 2 - (dtype == "fp32"),
+        needs=[needs_smollm2] if name == "smollm2" else [],
+        by_name_only=(name, rows, dtype) == ("smollm2", 64, "fp32"),  # minutes
+    )
+    for name in MODELS
+    for rows in (16, 64)
+    for dtype in DTYPES
+]
