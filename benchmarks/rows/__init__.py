@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from benchmarks.frame.row import Row
 from benchmarks.rows import (
+    answer_checks,
     fit_start,
     grpo,
     lean,
@@ -26,6 +27,7 @@ ROWS: list[Row] = [
     *sampling.ROWS,
     *seq2seq_sampling.ROWS,
     *text_metrics.ROWS,
+    *answer_checks.ROWS,
     *grpo.DOUBLING_ROWS,
     *lean.ROWS,
     *fit_start.ROWS,

@@ -10,7 +10,7 @@ from benchmarks.peers import trl_trainers
 from benchmarks.rows.grpo import step_floor
 from benchmarks.subjects.models import needs_smollm2, smollm2
 from benchmarks.subjects.training import best_precision, grpo_way, subtb_way
-from lightning_gfn.policies.decoder_factory import cpu_has_bfloat16
+from lightning_gfn.policies.numerics.processor import cpu_has_bfloat16
 
 WAYS = {"grpo": grpo_way, "subtb": subtb_way}
 

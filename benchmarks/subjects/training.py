@@ -9,7 +9,7 @@ from benchmarks.frame.row import Way
 from benchmarks.frame.stepping import stepped
 from benchmarks.subjects.models import Model
 from benchmarks.subjects.rewards import TokenReward, distinct_words
-from lightning_gfn.policies.decoder_factory import cpu_has_bfloat16
+from lightning_gfn.policies.numerics.processor import cpu_has_bfloat16
 from lightning_gfn.types import Problem
 
 LR, MANY = 1e-6, 400
