@@ -63,14 +63,15 @@ def defaults_of(made: Any) -> dict[str, Any]:
         parameter
         for base in reversed(inspect.getmro(made))
         if "__init__" in vars(base) and base is not object
-        for parameter in inspect.signature(base.__init__).parameters.values()
+        for parameter in inspect.signature(vars(base)["__init__"]).parameters.values()
     ]
     return {parameter.name: parameter.default for parameter in parameters if parameter.default is not parameter.empty}
 
 
 def settings_class(made: Any, name: str) -> Any:
     """The dataclass of settings that an argument takes; None if it takes none."""
-    for source in (made, *(base.__init__ for base in inspect.getmro(made))):
+    own = [vars(base)["__init__"] for base in inspect.getmro(made) if "__init__" in vars(base)]
+    for source in (made, *own):
         try:
             hint = typing.get_type_hints(source).get(name)
         except NameError:  # a name that is imported for type checkers alone

@@ -131,7 +131,7 @@ class Rehearsal(Callback):
             f"extrapolated in proportion from {self.taken} of {self.share} examples, which took {self.seconds[1]:.3g} s"
         )  # fmt: skip
         yield f"optimiser step: {seconds:.3g} s ({how}); validation and checkpoints come on top"
-        yield f"peak memory of the step on {self.taken} examples: {peak:,.0f} MiB (measured)"
+        yield f"peak memory of this step: {peak:,.0f} MiB (measured, with {self.taken} of {self.share} examples)"
 
 
 def longest(trainer: Trainer, model: LanguageModel) -> tuple[int, int]:
