@@ -13,6 +13,7 @@ IF_EXISTS = (
     "--if_exists WHAT",
     "a folder that holds a run: error (refuse), resume (go on), fresh (move it aside); default error",
 )
+DRY_RUN = ("--dry_run", "try the run out on a few examples: memory and step time, no run folder")
 OPTIONS = (
     ("-c, --config FILE", "a YAML file; of several the later one wins, key by key"),
     ("--run_dir DIR", "the folder of the run; required, here or in a file"),
@@ -71,7 +72,8 @@ def short_help(command: str, summary: str) -> str:
         command: fit, validate, test, predict or run.
         summary: what it does.
     """
-    options = (*OPTIONS[:2], IF_EXISTS, *OPTIONS[2:]) if command in FITTING else OPTIONS
+    fitting = command in FITTING
+    options = (*OPTIONS[:2], IF_EXISTS, *OPTIONS[2:6], DRY_RUN, *OPTIONS[6:]) if fitting else OPTIONS
     lines = [
         f"usage: lightning-gfn {command} --config FILE [--config FILE …] [--KEY VALUE …]",
         "",

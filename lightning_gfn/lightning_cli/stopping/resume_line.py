@@ -47,4 +47,6 @@ def what_is_left(folder: RunFolder, trainer: Trainer, saved: bool) -> str:
         return f"training stopped after step {trainer.global_step}, which is saved in {folder.last_checkpoint}"
     if folder.last_checkpoint.exists():
         return f"training stopped at step {trainer.global_step}; {folder.last_checkpoint} is the last state saved"
+    if trainer.global_step:
+        return f"training stopped at step {trainer.global_step}, within a step that took too long; nothing was saved"
     return "training had not begun, nothing was saved"
