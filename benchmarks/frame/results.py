@@ -38,8 +38,8 @@ def cells(outcome: Outcome) -> list[str]:
         row.what,
         cost(outcome.ours, outcome),
         peer,
-        f"{found.median:.2f}" if found is not None else "–",
-        f"{found.low:.2f}–{found.high:.2f}" if found is not None else "–",
+        quotient(found.median) if found is not None else "–",
+        f"{quotient(found.low)}–{quotient(found.high)}" if found is not None else "–",
         outcome.floor.name if outcome.floor is not None else "–",
         f"{100 * outcome.share:.0f}%" if outcome.share is not None else "–",
         target,
@@ -89,6 +89,11 @@ def write(path: Path, run: str, head: dict[str, Any], outcomes: Sequence[Outcome
     path.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
 
 
+def quotient(value: float) -> str:
+    """A ratio with two digits after the point, large ones with none."""
+    return f"{value:.2f}" if value < 100 else f"{value:,.0f}"
+
+
 def short_cost(values: Sequence[float] | None, row: dict[str, Any]) -> str:
     """What a side of a row of the file cost."""
     if not values:
@@ -111,7 +116,7 @@ def short_table(content: dict[str, Any]) -> str:
         spread = "–"
         if "ratio" in row:
             low, high = row["ratio_range"]
-            spread = f"{figure(row['ratio'])} ({figure(low)}–{figure(high)})"
+            spread = f"{quotient(row['ratio'])} ({quotient(low)}–{quotient(high)})"
         share = f"{100 * row['share']:.0f}%" if row.get("share") is not None else "–"
         met = {True: "yes", False: "**no**", None: "–"}[row["met"]]
         peer, target = short_cost(row.get("peer"), row), row["target"].replace(" of the floor", "")

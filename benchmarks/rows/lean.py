@@ -91,7 +91,7 @@ def way(embedded: bool, workers: int, cache: bool, per_theorem: int) -> Way:
 
 def pools(embedded: bool, ours: tuple[int, bool], peer: tuple[int, bool], peer_name: str, options: Options) -> Contest:
     """Two pools, each given as workers and cache; the steps are those of a loop over the false Lean or the real one."""
-    per_theorem = 16 if options.full else 6
+    per_theorem = 16 if options.full else 4
     steps = run(by_loop(backend := EmbeddedLean() if embedded else FakeLean()), attempts_of(embedded, per_theorem))
     backend.close()
     return Contest(
@@ -153,6 +153,7 @@ POOL_ROWS = [
         build=partial(pools, kind[0], ours, peer, peer_name),
         target=Target(ratio=1.7) if ours[0] == 2 else Target(),
         meter="wall_seconds",
+        rounds=2,
         needs=kind[1],
         by_name_only=ours[0] != 2,
     )
