@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from lightning_gfn.policies.models.adapters import TRAINED
+from lightning_gfn.policies.numerics.processor import cached_rows
 
 ROWS = 1024
 """Positions whose outer products are summed at a time: long narrow sums are slow, and rounded once a part."""
@@ -250,12 +251,14 @@ class WorkingLinear:
         Returns:
             one for each of ``parameters``; None where none is wanted.
         """
-        x_MI, low_MR, count = inputs_MK[:, : self.num_inputs], inputs_MK[:, self.num_inputs :], len(self.sources)
-        norm_needed = self.norm_I is not None and needed[-1]
-        found: list[Tensor | None] = [None] * count
-        norm_gradient: Tensor | None = None
-        if any(needed[:count]) or norm_needed:
-            found, norm_gradient = self.weight_gradients(outer_sum(grad_MO, x_MI), norm_needed)
+        x_MI, low_MR = inputs_MK[:, : self.num_inputs], inputs_MK[:, self.num_inputs :]
+        norm_gradient_I = None
+        if self.norm_I is not None and needed[-1]:
+            norm_gradient_I = torch.zeros(self.num_inputs, dtype=wider(x_MI.dtype), device=x_MI.device)
+        found: list[Tensor | None] = []
+        for source, rows in zip(self.sources, self.rows, strict=True):
+            wanted = needed[len(found)] or norm_gradient_I is not None
+            found.append(self.weight_gradient(source, grad_MO[:, rows], x_MI, norm_gradient_I) if wanted else None)
         for source, rows in zip(self.sources, self.rows, strict=True):
             if source.base.bias is not None:
                 wide = grad_MO[:, rows].sum(0, dtype=wider(grad_MO.dtype)) if needed[len(found)] else None
@@ -267,21 +270,20 @@ class WorkingLinear:
             up = outer_sum(grad_MO[:, adapter.rows], low_MR[:, adapter.columns])
             found.append(self.with_norm(outer_sum(grad_MR[:, adapter.columns], x_MI)))
             found.append(adapter.source.restored(up) * adapter.scale)
-        return found if self.norm_I is None else [*found, norm_gradient]
+        return found if self.norm_I is None else [*found, norm_gradient_I]
 
-    def weight_gradients(self, grad_OI: Tensor, norm_needed: bool) -> tuple[list[Tensor | None], Tensor | None]:
-        """Gradients of the weights of all layers and of the norm, from that of the working copy."""
-        found: list[Tensor | None] = []
-        norm_gradient: Tensor | None = None
-        for source, rows in zip(self.sources, self.rows, strict=True):
-            grad = source.restored(grad_OI[rows])
-            if source.scale != 1.0:
-                grad = grad * source.scale
-            if norm_needed:
-                more = (grad * source.base.weight).sum(0)
-                norm_gradient = more if norm_gradient is None else norm_gradient + more
-            found.append(grad if self.norm_I is None else grad.mul_(self.norm_I.detach()))
-        return found, norm_gradient
+    def weight_gradient(self, source: Source, grad_MO: Tensor, x_MI: Tensor, norm_gradient_I: Tensor | None) -> Tensor:
+        """Gradient of the weight of one layer; adds that of the norm's weight, if it is wanted."""
+        grad_OI = source.restored(outer_sum(grad_MO, x_MI))
+        if source.scale != 1.0:
+            grad_OI *= source.scale
+        if self.norm_I is not None:
+            norm_I, weight_OI = self.norm_I.detach(), source.base.weight.detach()
+            for rows in cached_rows(grad_OI.shape[0], 3 * grad_OI[:1].nbytes, grad_OI.device):
+                if norm_gradient_I is not None:
+                    norm_gradient_I += (grad_OI[rows] * weight_OI[rows]).sum(0)
+                grad_OI[rows] *= norm_I
+        return grad_OI
 
 
 def wider(dtype: torch.dtype) -> torch.dtype:
