@@ -82,15 +82,12 @@ def kept_bytes(run: Callable[[], Any], module: nn.Module) -> int:
     kept: list[Tensor] = []
     own = {tensor.untyped_storage().data_ptr() for tensor in (*module.parameters(), *module.buffers())}
 
-    def pack(tensor: Tensor) -> Tensor:
-        kept.append(tensor)
-        return tensor
+    def pack(tensor: Tensor) -> None:
+        kept.append(tensor.detach())  # with its graph it would hold itself for ever
 
-    with torch.enable_grad(), torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
-        result = run()
-    total = storage_bytes(iter(kept), own)
-    del result
-    return total
+    with torch.enable_grad(), torch.autograd.graph.saved_tensors_hooks(pack, lambda nothing: nothing):
+        run()
+    return storage_bytes(iter(kept), own)
 
 
 def activation_bytes(model: LanguageModel, rows: int, context: int, action: int) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import weakref
 from typing import Any
 
 import pytest
@@ -54,6 +55,20 @@ def test_activations_of_a_large_pass_follow_from_two_small_ones(settings: dict[s
     backbone = policy.architecture.backbone(policy.hugging_face)
     held = kept_bytes(lambda: policy.architecture.read(backbone, steps, pad_id=policy.pad_id), policy)
     assert activation_bytes(policy, 12, 40, 24) == pytest.approx(held, rel=0.02)
+
+
+def test_what_was_looked_at_is_let_go() -> None:
+    """Tensors that are kept with their graph would be held for ever, and no collection of garbage finds that."""
+    layer = nn.Linear(64, 64)
+    seen: list[weakref.ref[torch.Tensor]] = []
+
+    def run() -> torch.Tensor:
+        hidden = layer(torch.ones(100, 64)).exp()
+        seen.append(weakref.ref(hidden))
+        return hidden.square()
+
+    assert kept_bytes(run, layer) == 2 * 100 * 64 * 4, "what the layer read and the exponential"
+    assert all(ref() is None for ref in seen)
 
 
 def test_casts_of_weights_under_autocast_do_not_grow_with_the_rows() -> None:
