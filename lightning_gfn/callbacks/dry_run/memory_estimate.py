@@ -11,8 +11,10 @@ import torch
 from torch import Tensor, nn
 
 from lightning_gfn.policies.language_model import LanguageModel
+from lightning_gfn.policies.language_policy import LanguagePolicy
 from lightning_gfn.policies.models.evaluation_mode import no_dropout_and_gradient
 from lightning_gfn.policies.padding import pad_steps
+from lightning_gfn.types import StepBatch
 
 PROBED_TOKENS = 256
 """The longest row whose activations are looked at; longer ones are taken to need as much a token."""
@@ -31,12 +33,14 @@ class StepSize:
         gradient_rows: rows of one loss.
         context: tokens of the longest context.
         action: tokens of the longest action.
+        group: rows that share a context.
     """
 
     sampled_rows: int
     gradient_rows: int
     context: int
     action: int
+    group: int = 1
 
     def rows_of_pass(self, rows: int, max_rows: int | None, max_tokens: int | None) -> int:
         """So many of these rows share a pass at most."""
@@ -72,58 +76,77 @@ def storage_bytes(tensors: Iterator[Tensor], apart_from: set[int]) -> int:
     return total
 
 
+def working_copies(model: LanguageModel) -> Iterator[Tensor]:
+    """What sampling and scoring keep of the weights in layouts of their own."""
+    return tensors_of([model.scoring.copies, model.decoders])
+
+
 def kept_bytes(run: Callable[[], Any], module: nn.Module) -> int:
-    """What the graph of a computation keeps for its backward pass, but for the weights.
+    """What the graph of a computation keeps for its backward pass, but for weights and their working copies.
 
     Args:
         run: the computation.
         module: whose weights and buffers do not count.
     """
     kept: list[Tensor] = []
-    own = {tensor.untyped_storage().data_ptr() for tensor in (*module.parameters(), *module.buffers())}
 
     def pack(tensor: Tensor) -> None:
         kept.append(tensor.detach())  # with its graph it would hold itself for ever
 
     with torch.enable_grad(), torch.autograd.graph.saved_tensors_hooks(pack, lambda nothing: nothing):
         run()
+    copies = working_copies(module) if isinstance(module, LanguageModel) else ()
+    own = {tensor.untyped_storage().data_ptr() for tensor in (*module.parameters(), *module.buffers(), *copies)}
     return storage_bytes(iter(kept), own)
 
 
-def activation_bytes(model: LanguageModel, rows: int, context: int, action: int) -> int:
-    """Activations of a training pass without its logits, from what two small passes keep.
+def read(model: LanguageModel, steps: StepBatch) -> Any:
+    """One teacher-forced pass, as a policy or a reward network makes it."""
+    architecture, hugging_face = model.architecture, model.hugging_face
+    if isinstance(model, LanguagePolicy):
+        return model.scoring.read(architecture, hugging_face, steps, model.pad_id)
+    return architecture.read(architecture.backbone(hugging_face), steps, pad_id=model.pad_id)
 
-    Passes over one and over two rows of the longest length, at most 256 tokens, give what a row keeps and what does not
-    depend on rows. Under gradient checkpointing the inputs of all layers and the activations of one are held.
+
+def activation_bytes(model: LanguageModel, rows: int, context: int, action: int, *, contexts: int) -> int:
+    """Activations of a training pass without its logits, from what small passes keep.
+
+    Passes over one row of the longest length, at most 256 tokens, and over two with one context or with two, give what
+    a row keeps, what it keeps if it shares its context, and what does not depend on rows. Under gradient checkpointing
+    the inputs of all layers and the activations of one are held.
 
     Args:
         model: policy or reward network.
         rows: of the pass.
         context: tokens of its longest context.
         action: tokens of its longest action.
+        contexts: different ones in the pass.
     """
     hugging_face, length = model.hugging_face, context + action
     probed = min(length, PROBED_TOKENS)
     inputs = max(1, probed * context // length)
     token = int(model.space.allowed_V.nonzero()[0])
-    backbone = model.architecture.backbone(hugging_face)
 
-    def passed(number: int) -> int:
-        steps = pad_steps([[token] * inputs] * number, [[token] * (probed - inputs)] * number, model.device)
-        return kept_bytes(lambda: model.architecture.read(backbone, steps, pad_id=model.pad_id), model)
+    def passed(*firsts: int) -> int:
+        told = [[first] * inputs for first in firsts]
+        steps = pad_steps(told, [[token] * (probed - inputs)] * len(firsts), model.device)
+        return kept_bytes(lambda: read(model, steps), model)
 
     recomputes = model.gradient_checkpointing
     if recomputes:
         hugging_face.gradient_checkpointing_disable()
-    one, two = passed(1), passed(2)
-    of_row, fixed = two - one, max(0, 2 * one - two)
+    one = passed(0)
+    of_row, of_sharing = passed(0, 1) - one, passed(0, 0) - one
+    fixed = max(0, one - of_row)
+    total = contexts * of_row + (rows - contexts) * of_sharing
     if recomputes:
         hugging_face.gradient_checkpointing_enable({"use_reentrant": False})
         config = hugging_face.config.get_text_config()
         layers = int(config.num_hidden_layers)
-        of_row = of_row // layers + probed * layers * int(config.hidden_size) * hugging_face.dtype.itemsize
+        inputs_of_layers = layers * int(config.hidden_size) * hugging_face.dtype.itemsize
+        total = total // layers + rows * probed * inputs_of_layers
         fixed //= layers
-    return fixed + math.ceil(of_row * rows * length / probed)
+    return fixed + math.ceil(total * length / probed)
 
 
 def key_value_bytes(model: LanguageModel, rows: int, positions: int, itemsize: int) -> int:
@@ -149,8 +172,8 @@ def estimated_memory(module: nn.Module, model: LanguageModel, size: StepSize, *,
         samples: the step samples.
 
     Returns:
-        ``weights``, ``gradients``, ``optimiser`` and, where they apply, ``sampling copy`` stay; of ``activations`` with
-        ``logits`` and ``keys and values`` with ``sampler`` only one pair is held at a time.
+        ``weights``, ``gradients``, ``optimiser`` and ``working copy`` stay; of ``activations`` with ``logits`` and
+        ``keys and values`` with ``sampler`` only one pair is held at a time.
     """
     trained = [parameter for parameter in module.parameters() if parameter.requires_grad]
     own: set[int] = set()
@@ -158,18 +181,24 @@ def estimated_memory(module: nn.Module, model: LanguageModel, size: StepSize, *,
     gradients = sum(parameter.nbytes for parameter in trained)
     parts = {"weights": weights, "gradients": gradients, "optimiser": 2 * gradients}
     budget, vocabulary = model.budget, model.vocab_size
+    rows = size.rows_of_pass(size.gradient_rows, budget.max_rows_per_pass, budget.max_tokens_per_pass)
+    # Passes of a cut batch take rows by their length, which may all be of different contexts.
+    contexts = -(-rows // size.group) if rows == size.gradient_rows else rows
+    activations = activation_bytes(model, rows, size.context, size.action, contexts=contexts)
+    copy = None
     if samples:
         with no_dropout_and_gradient(model.hugging_face):
             copy = model.decoders.fused_weights(model.hugging_face)
-        parts["sampling copy"] = storage_bytes(tensors_of(copy), own) if copy is not None else 0
+    parts["working copy"] = storage_bytes(working_copies(model), own)
+    if samples:
         dtype = getattr(copy, "dtype", None) or model.hugging_face.dtype
         limit = budget.max_sampling_tokens or budget.max_tokens_per_pass
         rows = size.rows_of_pass(size.sampled_rows, budget.max_rows_per_pass, limit)
         positions = size.context + size.action
         parts["keys and values"] = key_value_bytes(model, rows, positions, dtype.itemsize)
         parts["sampler"] = rows * vocabulary * SAMPLER_BYTES
-    rows = size.rows_of_pass(size.gradient_rows, budget.max_rows_per_pass, budget.max_tokens_per_pass)
-    parts["activations"] = activation_bytes(model, rows, size.context, size.action)
+        rows = size.rows_of_pass(size.gradient_rows, budget.max_rows_per_pass, budget.max_tokens_per_pass)
+    parts["activations"] = activations
     if hasattr(module, "policy"):
         logits = min(rows * (size.action + 1) * vocabulary, max(model.max_logits, vocabulary))
         parts["logits"] = LOGIT_TABLES * 4 * logits
@@ -183,6 +212,6 @@ def peak_of(parts: dict[str, int], program: int) -> int:
         parts: as ``estimated_memory`` gives them.
         program: memory of the program itself, bytes.
     """
-    stays = sum(parts.get(name, 0) for name in ("weights", "gradients", "optimiser", "sampling copy"))
+    stays = sum(parts.get(name, 0) for name in ("weights", "gradients", "optimiser", "working copy"))
     training = parts.get("activations", 0) + parts.get("logits", 0)
     return program + stays + max(training, parts.get("keys and values", 0) + parts.get("sampler", 0))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,13 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 
 from lightning_gfn.callbacks.common.costs import peak_memory_mib, reset_peak_memory
 from lightning_gfn.callbacks.dry_run.first_example import example_lines, reward_lines
-from lightning_gfn.callbacks.dry_run.memory_estimate import StepSize, estimated_memory, peak_of
+from lightning_gfn.callbacks.dry_run.memory_estimate import (
+    StepSize,
+    estimated_memory,
+    peak_of,
+    storage_bytes,
+    working_copies,
+)
 from lightning_gfn.policies.language_model import LanguageModel
 from lightning_gfn.preference_types import Preference
 
@@ -91,10 +98,10 @@ class Rehearsal(Callback):
     def memory_lines(self, trainer: Trainer, module: Any, model: LanguageModel, batch: list[Any]) -> Iterator[str]:
         """Parts of the peak, and how they were found."""
         size = self.step_size(trainer, module, model, batch)
-        program = resident_bytes() if model.device.type == "cpu" else 0
+        known = storage_bytes(chain(module.parameters(), module.buffers(), working_copies(model)), set())
+        program = max(0, resident_bytes() - known) if model.device.type == "cpu" else 0
         with trainer.precision_plugin.forward_context():
             parts = estimated_memory(module, model, size, samples=hasattr(module, "sampler"))
-        program = max(0, program - parts["weights"])
         yield (
             f"memory of a step on each device (estimated): {peak_of(parts, program) / MIB:,.0f} MiB for "
             f"{size.gradient_rows} rows of at most {size.context} + {size.action} tokens"
@@ -105,7 +112,7 @@ class Rehearsal(Callback):
             yield f"  {'program':<16}{program / MIB:>10,.0f} MiB (resident now, without weights)"
         yield (
             "  weights are counted, gradients and both moments of AdamW follow from those that are trained; activations"
-            "\n  are scaled up from two small passes; keys and values, logits and sampler follow from shapes"
+            "\n  are scaled up from small passes; keys and values, logits and sampler follow from shapes"
         )
 
     def step_size(self, trainer: Trainer, module: Any, model: LanguageModel, batch: list[Any]) -> StepSize:
@@ -118,7 +125,7 @@ class Rehearsal(Callback):
         context, action = longest(trainer, model)
         action = model.max_new_tokens if sampler is not None or not action else min(action, model.max_new_tokens)
         gradient_rows = -(-rows // (updates.num_minibatches if updates is not None else 1))
-        return StepSize(rows, gradient_rows, min(context, model.max_prompt_tokens), action)
+        return StepSize(rows, gradient_rows, min(context, model.max_prompt_tokens), action, per_example)
 
     def measured(self, trainer: Trainer, module: Any) -> Iterator[str]:
         """Time of an optimiser step, and the peak of the small one."""
