@@ -153,11 +153,13 @@ def test_a_step_that_goes_on_is_said_once(
 ) -> None:
     monkeypatch.setattr(stop_requests, "SILENT_SECONDS", 0.1)
     monkeypatch.delenv("LOCAL_RANK", raising=False)
+    former = signal.signal(signum, signal.SIG_DFL)  # a shell's background process ignores Ctrl-C
     with StopRequests() as requests:
         requests.at_boundary = True
         os.kill(os.getpid(), signum)
         time.sleep(0.9)
         requests.obey()
+    signal.signal(signum, former)
     error = capsys.readouterr().err
     assert said in error and error.count("step under way") == 1
 
