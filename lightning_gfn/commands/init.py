@@ -126,7 +126,7 @@ def compose(options: argparse.Namespace, args: Sequence[str], output: Path) -> s
     blocks = {
         "seed_everything": 0,
         "run_dir": options.run_dir if options.run_dir is not None else f"runs/{output.stem}",
-        "trainer": trainer_block(device, sizes, proofs=facts.guessed.kind == "theorems"),
+        "trainer": trainer_block(device, model, sizes, proofs=facts.guessed.kind == "theorems"),
         "data": data_block(facts, sizes),
         "model": model_block(name, method, model, facts, lengths, sizes, options.reward),
     }

@@ -12,6 +12,7 @@ from small_models import write_small_model
 
 from lightning_gfn import cli
 from lightning_gfn.commands.doctor_parts.machine import GIB, Device
+from lightning_gfn.commands.init_parts.configuration import precision_of
 from lightning_gfn.commands.init_parts.model_facts import ModelFacts
 from lightning_gfn.commands.init_parts.sizes import Lengths, fitting_sizes, quantile
 from lightning_gfn.commands.init_parts.yaml_text import Noted, to_yaml
@@ -199,6 +200,25 @@ def test_sizes_follow_memory_and_model() -> None:
     little = fitting_sizes(facts(135_000_000), tight, lengths, 1000, samples=True, speed=1e11)
     assert little.batch_size * little.num_samples < 8 and "fit" in little.note
     assert fitting_sizes(facts(1000), cpu, lengths, 3, samples=False, speed=1e11).batch_size == 3
+
+
+@pytest.mark.parametrize(
+    ("parameters", "kind", "has_bfloat16", "precision"),
+    [
+        (135_000_000, "cpu", True, "bf16-mixed"),
+        (135_000_000, "cpu", False, "32-true"),
+        (130_000, "cpu", True, "32-true"),
+        (135_000_000, "cuda", True, "32-true"),
+    ],
+)
+def test_whole_training_is_in_bfloat16_where_the_processor_is_fast_at_it(
+    parameters: int, kind: str, has_bfloat16: bool, precision: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("lightning_gfn.policies.numerics.processor.cpu_has_bfloat16", lambda: has_bfloat16)
+    device, lengths = Device(kind, "a machine", 20 * GIB, 2), Lengths(160, 304, "", "")
+    model = facts(parameters)
+    sizes = fitting_sizes(model, device, lengths, 1000, samples=True, speed=1e11)
+    assert not sizes.lora and str(getattr(found := precision_of(device, model, sizes), "value", found)) == precision
 
 
 def test_quantiles_are_values_that_occur() -> None:

@@ -12,6 +12,8 @@ from lightning_gfn.commands.init_parts.sizes import Lengths, Sizes, learning_rat
 from lightning_gfn.commands.init_parts.yaml_text import Noted
 
 CALLBACKS = "lightning_gfn.callbacks"
+WORTH_BFLOAT16 = 10_000_000
+"""Parameters below which the precision hardly shows in the time of a step."""
 LIKELIHOOD = {"class_path": "lightning_gfn.rewards.likelihood.ReferenceLikelihood"}
 ANSWER = {"class_path": "lightning_gfn.rewards.answer_match.AnswerMatch"}
 PROOF = {"class_path": "lightning_gfn.rewards.proof.ProofSuccess"}
@@ -30,14 +32,23 @@ PROVING = {
 }
 
 
-def trainer_block(device: Device, sizes: Sizes, *, proofs: bool) -> dict[str, Any]:
+def precision_of(device: Device, model: ModelFacts, sizes: Sizes) -> Any:
+    """bfloat16 for adapters, and for models of some size on a processor that is several times faster at it."""
+    from lightning_gfn.policies.numerics.processor import cpu_has_bfloat16
+
+    if not sizes.lora and device.kind == "cpu" and model.parameters >= WORTH_BFLOAT16 and cpu_has_bfloat16():
+        return Noted("bf16-mixed", "this processor multiplies bfloat16 in hardware; weights stay float32")
+    return "bf16-mixed" if sizes.lora else "32-true"
+
+
+def trainer_block(device: Device, model: ModelFacts, sizes: Sizes, *, proofs: bool) -> dict[str, Any]:
     """The trainer: a first try on this machine."""
     callbacks = ["evaluation.Evaluation", "tables.SampleTable", "budget.Budget", "export.ExportModel"]
     callbacks += ["predictions.PredictionWriter", *(["proof_files.ProofFiles"] if proofs else [])]
     return {
         "accelerator": Noted("auto", f"here: {device.kind}"),
         "devices": 1,
-        "precision": "bf16-mixed" if sizes.lora else "32-true",
+        "precision": precision_of(device, model, sizes),
         "max_steps": Noted(
             sizes.max_steps, "optimiser steps of a first try; real training takes hundreds to thousands"
         ),
