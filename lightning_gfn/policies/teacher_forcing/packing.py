@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections import defaultdict
 from dataclasses import dataclass
 
@@ -75,6 +76,39 @@ class _Sequence:
     tokens: tuple[int, ...]
 
 
+class _Layout:
+    """Positions and blocks laid out so far.
+
+    Args:
+        device: of the blocks' tensors.
+    """
+
+    def __init__(self, device: torch.device) -> None:
+        self.device = device
+        self.ids: list[int] = []
+        self.positions: list[int] = []
+        self.blocks: list[Block] = []
+
+    def add(
+        self, sequences: list[_Sequence], sizes: list[int], contexts: list[tuple[int, int]] | None, starts: list[int]
+    ) -> None:
+        """Add a block.
+
+        Args:
+            sequences: in parts that share a context.
+            sizes: sequences of each part.
+            contexts: first position and length of each part's context; None if the sequences are contexts themselves.
+            starts: receives the first position of each sequence.
+        """
+        self.blocks.append(_block(sequences, sizes, len(self.ids), contexts, self.device))
+        before = [0] * len(sizes) if contexts is None else [length for _, length in contexts]
+        part_of = [part for part, size in enumerate(sizes) for _ in range(size)]
+        for sequence, part in zip(sequences, part_of, strict=True):
+            starts[sequence.row] = len(self.ids)
+            self.ids += sequence.tokens
+            self.positions += range(before[part], before[part] + len(sequence.tokens))
+
+
 def pack(steps: StepBatch) -> Packing:
     """Lay out steps so that equal contexts are read once and no position is padding.
 
@@ -84,48 +118,46 @@ def pack(steps: StepBatch) -> Packing:
     Returns:
         the layout, on the device of the steps.
     """
-    device = steps.context_ids_NC.device
-    contexts_N = rows_of(steps.context_ids_NC, steps.context_mask_NC)
     actions_N = rows_of(steps.action_ids_NT, steps.action_mask_NT)
     number: dict[tuple[int, ...], int] = {}
-    passage_N = [number.setdefault(context, len(number)) for context in contexts_N]
-    contexts = [_Sequence(row, row, tokens) for row, tokens in enumerate(number)]
-    actions = [_Sequence(n, passage_N[n], tokens) for n, tokens in enumerate(actions_N) if tokens]
-    ids: list[int] = []
-    positions: list[int] = []
-    context_starts, action_starts = [0] * len(contexts), [0] * len(actions_N)
-    blocks = []
-    for group in grouped(contexts):
-        blocks.append(_block(group, [1] * len(group), len(ids), None, device))
-        for sequence in group:
-            context_starts[sequence.row] = len(ids)
-            ids += sequence.tokens
-            positions += range(len(sequence.tokens))
-    lengths_P = [len(tokens) for tokens in number]
-    for group in grouped(actions):
+    passage_N = [number.setdefault(c, len(number)) for c in rows_of(steps.context_ids_NC, steps.context_mask_NC)]
+    layout = _Layout(steps.context_ids_NC.device)
+    context_starts, action_starts = [0] * len(number), [0] * len(actions_N)
+    for group in grouped([_Sequence(row, row, tokens) for row, tokens in enumerate(number)]):
+        layout.add(group, [1] * len(group), None, context_starts)
+    spans_P = [(start, len(tokens)) for start, tokens in zip(context_starts, number, strict=True)]
+    for group in grouped([_Sequence(n, passage_N[n], tokens) for n, tokens in enumerate(actions_N) if tokens]):
         ordered, sizes = by_context(group)
-        parts = [ordered[sum(sizes[:b])].passage for b in range(len(sizes))]
-        spans = [(context_starts[p], lengths_P[p]) for p in parts]
-        blocks.append(_block(ordered, sizes, len(ids), spans, device))
-        for sequence in ordered:
-            action_starts[sequence.row] = len(ids)
-            ids += sequence.tokens
-            positions += range(lengths_P[sequence.passage], lengths_P[sequence.passage] + len(sequence.tokens))
-    context_PC, mask_PC = spans_to_index([(s, n) for s, n in zip(context_starts, lengths_P, strict=True)], device)
-    passages = torch.tensor(passage_N, device=device)
-    last_context_N = torch.tensor([context_starts[p] + lengths_P[p] - 1 for p in passage_N], device=device)
-    first_action_N = torch.tensor(action_starts, device=device)
-    columns_T = torch.arange(steps.action_ids_NT.shape[1], device=device)
-    action_NT = torch.minimum(first_action_N[:, None] + columns_T, torch.tensor(len(ids) - 1, device=device))
+        firsts = itertools.accumulate(sizes[:-1], initial=0)
+        layout.add(ordered, sizes, [spans_P[ordered[first].passage] for first in firsts], action_starts)
+    return as_tensors(layout, spans_P, action_starts, passage_N, steps.action_ids_NT.shape[1])
+
+
+def as_tensors(
+    layout: _Layout, spans_P: list[tuple[int, int]], action_starts: list[int], passage_N: list[int], width: int
+) -> Packing:
+    """The layout, and where prefixes and contexts are read in it.
+
+    Args:
+        layout: all blocks.
+        spans_P: first position and length of each context.
+        action_starts: first position of each action.
+        passage_N: the context of each step.
+        width: T.
+    """
+    device = layout.device
+    context_PC, mask_PC = spans_to_index(spans_P, device)
+    last_context_N = torch.tensor([sum(spans_P[passage]) - 1 for passage in passage_N], device=device)
+    action_NT = torch.tensor(action_starts, device=device)[:, None] + torch.arange(width, device=device)
     return Packing(
-        ids_S=torch.tensor(ids, device=device),
-        position_S=torch.tensor(positions, device=device),
-        blocks=blocks,
-        flat_NT1=torch.cat([last_context_N[:, None], action_NT], dim=1),
+        ids_S=torch.tensor(layout.ids, device=device),
+        position_S=torch.tensor(layout.positions, device=device),
+        blocks=layout.blocks,
+        flat_NT1=torch.cat([last_context_N[:, None], action_NT.clamp_max(len(layout.ids) - 1)], dim=1),
         context_PC=context_PC,
         context_mask_PC=mask_PC,
-        passage_N=passages,
-        num_positions=max(positions) + 1,
+        passage_N=torch.tensor(passage_N, device=device),
+        num_positions=max(layout.positions) + 1,
     )
 
 
