@@ -16,7 +16,19 @@ WIDTH = 120
 MOST_MODULES = 14
 LONG_FILE = 400
 SUFFIXES = {".md", ".py", ".yaml", ".yml"}
-NOT_OURS = {".git", ".venv", "venv", "build", "dist", "runs", "site", "node_modules", "__pycache__"}
+NOT_OURS = {
+    ".git",
+    ".venv",
+    "venv",
+    "build",
+    "dist",
+    "runs",
+    "mlruns",
+    "lightning_logs",
+    "site",
+    "node_modules",
+    "__pycache__",
+}
 PACKAGES = ("lightning_gfn", "datamodules")
 LONE_ADDRESS = re.compile(r"\s*(?:\[[^\]]+\]: |# |- |<)?https?://\S+")
 
