@@ -60,7 +60,7 @@ class LanguageModel(nn.Module):
             and the copy is below 4 GiB.
         scoring: ``fused`` scores and trains dense Llama, Mistral, Qwen2 and Qwen3 models by a pass of our own, which
             reads a shared prompt once and no padding; ``hugging_face`` any model by its own forward pass; ``auto``
-            takes ``fused`` on a processor where it is supported, rows have at most 1,024 positions,
+            takes ``fused`` on a processor where it is supported, rows have at most 512 positions,
             ``attn_implementation`` is not given and the working copy is below 4 GiB.
         dropout: train with the dropout of the adapter and of the model's configuration; None does so in supervised
             fine-tuning alone. Elsewhere it makes the trained policy another one than the policy that sampled.

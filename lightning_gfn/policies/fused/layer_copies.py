@@ -9,7 +9,8 @@ import torch
 
 from lightning_gfn.policies.fused.llama_layers import LlamaLayers
 from lightning_gfn.policies.models.weight_state import WeightState
-from lightning_gfn.policies.numerics.processor import cpu_has_bfloat16
+from lightning_gfn.policies.numerics.processor import asked_dtype, cpu_has_bfloat16
+from lightning_gfn.policies.numerics.wide_linear import NARROW
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -58,8 +59,5 @@ def compute_dtype(model: PreTrainedModel) -> torch.dtype:
 
     Float32 on processors without bfloat16 arithmetic.
     """
-    device_type = model.device.type
-    autocast = torch.is_autocast_enabled(device_type)
-    dtype = torch.get_autocast_dtype(device_type) if autocast else model.dtype
-    narrow = dtype in (torch.bfloat16, torch.float16)
-    return torch.float32 if narrow and device_type == "cpu" and not cpu_has_bfloat16() else dtype
+    dtype = asked_dtype(model.device, model.dtype)
+    return torch.float32 if dtype in NARROW and model.device.type == "cpu" and not cpu_has_bfloat16() else dtype

@@ -5,19 +5,13 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from lightning_gfn.policies.fused.llama_layers import LlamaLayers
 from lightning_gfn.policies.models.adapters import effective_weight
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
-
-
-def bias_of(module: nn.Module) -> Tensor | None:
-    """The bias of a linear layer, adapted or not."""
-    bias = getattr(module, "bias", None)
-    return bias.detach() if isinstance(bias, Tensor) else None
 
 
 def join_transposed(weights: list[Tensor], dtype: torch.dtype, norm_I: Tensor | None = None) -> Tensor:
@@ -29,12 +23,6 @@ def join_transposed(weights: list[Tensor], dtype: torch.dtype, norm_I: Tensor | 
         joined[:, column : column + weight.shape[0]] = scaled.t()
         column += weight.shape[0]
     return joined
-
-
-def join_biases(biases: list[Tensor | None], dtype: torch.dtype) -> Tensor | None:
-    """Biases side by side; None if there are none."""
-    present = [bias for bias in biases if bias is not None]
-    return torch.cat(present).to(dtype) if present else None
 
 
 class FusedWeights:
@@ -51,7 +39,8 @@ class FusedWeights:
         self.embedding_VH = effective_weight(backbone.embed_tokens).to(self.dtype)
         head = model.get_output_embeddings()
         self.head_HV = join_transposed([effective_weight(head)], torch.float32, backbone.norm.weight.detach())
-        self.head_bias_V = join_biases([bias_of(head)], torch.float32)
+        bias_V = getattr(head, "bias", None)
+        self.head_bias_V = bias_V.detach().float() if isinstance(bias_V, Tensor) else None
 
     def use_layers(self, layers: LlamaLayers) -> None:
         """Compute with these copies of the layers, and with the adapters that are active now."""

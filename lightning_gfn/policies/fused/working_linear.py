@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from lightning_gfn.policies.fused.operations import add_linear_, linear_
 from lightning_gfn.policies.models.adapters import TRAINED
 from lightning_gfn.policies.numerics.processor import cached_rows
 
@@ -212,17 +213,12 @@ class WorkingLinear:
     def forward_(self, out_MO: Tensor, inputs_MK: Tensor) -> None:
         """Write outputs into memory of the caller's."""
         self.fill_low_rank(inputs_MK)
-        if self.bias_O is None:
-            torch.mm(inputs_MK, self.weight_KO, out=out_MO)
-        else:
-            torch.addmm(self.bias_O, inputs_MK, self.weight_KO, out=out_MO)
+        linear_(out_MO, inputs_MK, self.weight_KO, self.bias_O)
 
     def add_(self, y_MO: Tensor, inputs_MK: Tensor) -> None:
         """Add outputs to y."""
         self.fill_low_rank(inputs_MK)
-        y_MO.addmm_(inputs_MK, self.weight_KO)
-        if self.bias_O is not None:
-            y_MO += self.bias_O
+        add_linear_(y_MO, inputs_MK, self.weight_KO, self.bias_O)
 
     def fill_low_rank(self, inputs_MK: Tensor) -> None:
         """Write x A behind the inputs x."""

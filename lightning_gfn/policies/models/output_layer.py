@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor, nn
 
+from lightning_gfn.policies.numerics.processor import asked_dtype
 from lightning_gfn.policies.numerics.wide_linear import NARROW, wide_linear
 
 if TYPE_CHECKING:
@@ -52,10 +53,10 @@ def wide_logits(head: Callable[[Tensor], Tensor], hidden_MH: Tensor) -> Tensor:
         return head(hidden_MH).float()
     if hasattr(head, "in_float32") and (weight.dtype in NARROW or hidden_MH.dtype in NARROW):
         return head.in_float32(hidden_MH)
-    device = hidden_MH.device.type
-    narrow = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else weight.dtype
-    if type(head) is nn.Linear and (weight.dtype in NARROW or (device == "cpu" and narrow == torch.bfloat16)):
-        return wide_linear(hidden_MH, weight, head.bias, narrow)
+    asked = asked_dtype(hidden_MH.device, weight.dtype)
+    fast = hidden_MH.device.type == "cpu" and asked == torch.bfloat16
+    if type(head) is nn.Linear and (weight.dtype in NARROW or fast):
+        return wide_linear(hidden_MH, weight, head.bias, asked)
     with torch.autocast(hidden_MH.device.type, enabled=False):
         return head(hidden_MH.to(weight.dtype)).float()
 

@@ -8,6 +8,7 @@ import torch
 from peft.tuners.lora.layer import Linear
 from torch import Tensor, nn
 
+from lightning_gfn.policies.numerics.processor import asked_dtype
 from lightning_gfn.policies.numerics.wide_linear import NARROW, wide_linear
 
 
@@ -27,8 +28,7 @@ class WideLoraLinear(Linear):
 
     def narrow_type(self, x: Tensor) -> torch.dtype | None:
         """The type below float32 that the layer computes in: its weights' or the surrounding autocast's."""
-        device = x.device.type
-        dtype = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else self.weight.dtype
+        dtype = asked_dtype(x.device, self.weight.dtype)
         return dtype if dtype in NARROW else None
 
     def in_float32(self, x: Tensor) -> Tensor:

@@ -14,19 +14,31 @@ CACHE_BYTES = 2**20
 def cached_rows(num_rows: int, bytes_of_row: int, device: torch.device) -> Iterator[slice]:
     """Parts of M rows that stay in a processor's cache while several operations go over them; other devices take all.
 
+    Of no rows there is one part, which is empty: what follows from the parts has its shape all the same.
+
     Args:
         num_rows: M.
         bytes_of_row: of one row, in all tensors that the operations touch.
         device: where they run.
     """
-    rows = max(1, CACHE_BYTES // bytes_of_row) if device.type == "cpu" else num_rows
-    for start in range(0, num_rows, rows):
+    rows = max(1, CACHE_BYTES // max(1, bytes_of_row) if device.type == "cpu" else num_rows)
+    for start in range(0, max(1, num_rows), rows):
         yield slice(start, min(start + rows, num_rows))
 
 
 def cpu_has_bfloat16() -> bool:
     """True if the processor multiplies bfloat16 in hardware; without, float32 is faster and more exact."""
     return torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
+
+
+def asked_dtype(device: torch.device, own: torch.dtype) -> torch.dtype:
+    """What the surrounding autocast computes in; without one, the type of the weights.
+
+    Args:
+        device: where the products run.
+        own: of the weights.
+    """
+    return torch.get_autocast_dtype(device.type) if torch.is_autocast_enabled(device.type) else own
 
 
 @contextmanager

@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from lightning_gfn.policies.models.adapters import LoraSettings
+from lightning_gfn.policies.padding import pad_steps
 from lightning_gfn.types import StepBatch
 
 
@@ -87,3 +88,10 @@ def test_asked_for_it_says_why_it_cannot(make_policy: Any, kit: Any, name: str, 
     policy = make_policy(name, scoring="fused")
     with pytest.raises(ValueError, match=rf"{reason}.*scoring: hugging_face"):
         policy.score(batch(policy, kit))
+
+
+@pytest.mark.parametrize("scoring", ["fused", "hugging_face"])
+def test_empty_actions_without_a_stop_have_nothing_to_decide(make_policy: Any, scoring: str) -> None:
+    policy = make_policy("llama", scoring=scoring)
+    scores = policy.score(pad_steps([[5, 6], [7]], [[], []], "cpu"), stop=False, entropy=False)
+    assert scores.log_pf_NT.shape == (2, 0) and scores.stop_mask_NT1.shape == (2, 1)
