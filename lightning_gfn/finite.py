@@ -14,15 +14,29 @@ class NotFiniteError(ArithmeticError):
     """A model or its training met NaN or infinity and cannot go on; the message says where and what to do."""
 
 
+def own_part(tensor: Tensor) -> Tensor:
+    """The part of a tensor that this process holds, which shares its memory: all of it unless it is cut into shards."""
+    import torch
+
+    if not hasattr(tensor, "to_local"):
+        return tensor
+    with torch.no_grad():
+        part: Tensor = tensor.to_local()
+    return part
+
+
 def not_finite(named: Iterable[tuple[str, Tensor]]) -> list[str]:
     """Names of the floating-point tensors that hold NaN or infinity, found with one transfer from each device.
+
+    Of tensors that are cut into shards, each process looks at its own.
 
     Args:
         named: tensors by name; others than floating-point ones are left out.
     """
     import torch
 
-    chosen = [(name, value.detach()) for name, value in named if value.is_floating_point() and value.numel()]
+    parts = [(name, own_part(value.detach())) for name, value in named if value.is_floating_point()]
+    chosen = [(name, value) for name, value in parts if value.numel()]
     by_device: dict[torch.device, list[tuple[str, Tensor]]] = {}
     for name, value in chosen:
         by_device.setdefault(value.device, []).append((name, value))
@@ -53,7 +67,8 @@ def largest_weight(module: nn.Module) -> float:
     """The largest absolute value of a trainable weight."""
     import torch
 
-    trained = [p.detach() for p in module.parameters() if p.requires_grad and p.numel()]
+    parts = [own_part(parameter.detach()) for parameter in module.parameters() if parameter.requires_grad]
+    trained = [part for part in parts if part.numel()]
     norms = torch._foreach_norm(trained, float("inf")) if trained else []
     return float(torch.stack([norm.float() for norm in norms]).max()) if trained else 0.0
 

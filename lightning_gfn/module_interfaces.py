@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any, Protocol
 
 from lightning_gfn.interfaces import Policy, TextModel
@@ -20,6 +21,10 @@ class MethodModule(ABC):
     @abstractmethod
     def trained_model(self) -> TextModel:
         """The model that is trained."""
+
+    def whole_weights(self) -> AbstractContextManager[None]:
+        """Inside, every process holds all weights."""
+        return nullcontext()
 
 
 class ProofSetting(Protocol):

@@ -29,6 +29,7 @@ GROUND = {
 }
 L1 = {"objectives", "metrics", "policies", "environments", "rewards", "feedback", "buffers", "theorem_generation"}
 L2 = {"rollouts"}
+SHARED = GROUND | {"sharding"}
 L3 = {"modules", "callbacks", "reports", "studies", "commands", "tracking"}
 ALLOWED: dict[str, set[str]] = {
     "lean_types": set(),
@@ -41,14 +42,15 @@ ALLOWED: dict[str, set[str]] = {
     "answers": {"types", "interfaces"},
     "prompts": {"lean_types", "types", "answers"},
     "pretrained": {"installation"},
-    **{name: set(GROUND) for name in L1},
+    "sharding": {"finite"},
+    **{name: set(SHARED) for name in L1},
     "rollouts": GROUND | L1,
-    "modules": GROUND | L1 | L2,
+    "modules": SHARED | L1 | L2,
     "callbacks": GROUND | L1 | L2,
     "reports": {"types", "metrics"},
     "studies": GROUND | L1 | L2 | {"tracking"},
-    "commands": GROUND | L1 | L2 | {"reports", "studies", "tracking"},
-    "tracking": {"types", "interfaces", "finite", "whole_files"},
+    "commands": SHARED | L1 | L2 | {"reports", "studies", "tracking"},
+    "tracking": {"types", "interfaces", "finite", "whole_files", "sharding"},
     "installation": set(),
     "stop_requests": set(),
     "finite": set(),
@@ -56,7 +58,7 @@ ALLOWED: dict[str, set[str]] = {
     "cli": {"lightning_cli", "commands", "installation", "stop_requests"},
     "__main__": {"cli"},
     "stage_worker": {"cli", "studies", "stop_requests"},
-    "lightning_cli": GROUND | L3 | {"installation"},
+    "lightning_cli": SHARED | L3 | {"installation"},
 }
 DATAMODULES_MAY = {"lean_types", "types", "preference_types", "prompts", "answers"}
 OWNERS: dict[str, set[str]] = {

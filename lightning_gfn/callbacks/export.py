@@ -37,6 +37,11 @@ class ExportModel(Callback):
         Raises:
             TypeError: the module trains no model that can be saved.
         """
+        with as_method(pl_module, self).whole_weights():
+            self.export(trainer, pl_module)
+
+    def export(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Save on the first process, which holds all weights."""
         model = as_method(pl_module, self).trained_model
         if broken := not_finite(pl_module.named_parameters()):
             if trainer.is_global_zero:

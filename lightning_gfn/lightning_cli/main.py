@@ -22,6 +22,7 @@ def quiet_lightning() -> None:
     """Leave out Lightning's advertisements, and its warnings about what it and we do on purpose."""
     warnings.filterwarnings("ignore", message=".*LeafSpec")
     warnings.filterwarnings("ignore", message="You have overridden `transfer_batch_to_device`")
+    warnings.filterwarnings("ignore", message="FSDP2-wrapped module .* returned a view")  # nobody writes into it
     warnings.filterwarnings("ignore", message=".*in eval mode at the start of training")  # the frozen reference
     logging.getLogger("lightning.pytorch.utilities.rank_zero").addFilter(lambda record: "💡" not in record.getMessage())
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from contextlib import AbstractContextManager, ExitStack, nullcontext
 from typing import Any, ClassVar
 
 import lightning as L
@@ -17,12 +18,17 @@ from lightning.pytorch.strategies import (
 )
 from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
 from torch import Tensor
+from torch.distributed.tensor import DTensor
 from torch.optim.lr_scheduler import LambdaLR
 
+from lightning_gfn.finite import own_part
 from lightning_gfn.interfaces import TextModel
 from lightning_gfn.module_interfaces import MethodModule
 from lightning_gfn.modules.settings import OptimizerSettings
 from lightning_gfn.modules.skipped_steps import SkippedSteps, finite_flag, scaler_adapts
+from lightning_gfn.policies.language_model import LanguageModel
+from lightning_gfn.sharding.shards import Shards
+from lightning_gfn.sharding.strategy import ShardedStrategy
 from lightning_gfn.types import LossOutput
 from lightning_gfn.whole_files import CheckpointError
 
@@ -30,21 +36,22 @@ STATE_KEY = "lightning_gfn"
 
 
 def check_strategy(strategy: Strategy) -> None:
-    """Refuse strategies that cut a model into shards: sampling, scoring and checkpoints need it whole on each device.
+    """Refuse strategies under which a model could not sample, score or be saved.
 
     Args:
         strategy: of the trainer.
 
     Raises:
-        ValueError: it is neither one device nor data parallel with whole copies.
+        ValueError: it is neither one device, nor data parallel with whole copies, nor our FSDP2.
     """
-    whole = isinstance(strategy, (SingleDeviceStrategy, DDPStrategy))
-    if not whole or isinstance(strategy, (DeepSpeedStrategy, XLAStrategy)):
+    known = isinstance(strategy, (SingleDeviceStrategy, DDPStrategy, ShardedStrategy))
+    if not known or isinstance(strategy, (DeepSpeedStrategy, XLAStrategy)):
         raise ValueError(
-            f"trainer.strategy is {type(strategy).__name__}, but every device must hold the whole model (FSDP, "
-            "DeepSpeed and tensor parallelism are not supported): set trainer.strategy to ddp, and fit the model in "
-            "memory by policy.lora, a smaller data.batch_size or more trainer.accumulate_grad_batches"
+            f"trainer.strategy is {type(strategy).__name__}, which is not supported: set trainer.strategy to fsdp2 to "
+            "cut the model over the devices, or to ddp where each of them can hold it"
         )
+    if isinstance(strategy, ShardedStrategy) and strategy.precision_plugin.precision == "16-mixed":
+        raise ValueError("trainer.precision 16-mixed does not work with fsdp2: set trainer.precision to bf16-mixed")
 
 
 class TrainedModule(L.LightningModule, MethodModule):
@@ -72,6 +79,8 @@ class TrainedModule(L.LightningModule, MethodModule):
         self.window_faults: Tensor | None = None
         self.skipped = SkippedSteps(self.optimizer_settings.max_skipped_steps)
         self.is_built = False
+        self.shards: Shards | None = None
+        self.gathered = ExitStack()
 
     @property
     def trained_model(self) -> TextModel:
@@ -91,6 +100,41 @@ class TrainedModule(L.LightningModule, MethodModule):
     def transfer_batch_to_device(self, batch: Any, device: torch.device, dataloader_idx: int) -> Any:
         """Batches are text; they stay where they are."""
         return batch
+
+    # ---------------------------------------------------------------- sharding
+
+    def cut(self) -> None:
+        """Cut the weights of the built model over the processes, if the strategy does so.
+
+        Raises:
+            ValueError: the model is not one of ours.
+        """
+        if not isinstance(self.trainer.strategy, ShardedStrategy):
+            return
+        model = self.trained_model
+        if not isinstance(model, LanguageModel):
+            raise ValueError(
+                f"trainer.strategy fsdp2 cuts models of lightning_gfn.policies, not {type(model).__name__}: set it to "
+                "ddp"
+            )
+        assert self.device_mesh is not None
+        self.shards = Shards(self.device_mesh["data_parallel"])
+        model.cut(self.shards)
+
+    def whole_weights(self) -> AbstractContextManager[None]:
+        """Inside, every process holds all weights; all of them must enter together."""
+        return self.shards.whole() if self.shards is not None else nullcontext()
+
+    def gather(self) -> None:
+        """Hold all weights until ``let_go``."""
+        self.gathered.enter_context(self.whole_weights())
+
+    def let_go(self) -> None:
+        """Hold the own part of the weights again."""
+        self.gathered.close()
+
+    on_validation_epoch_start = on_test_epoch_start = on_predict_epoch_start = gather
+    on_validation_epoch_end = on_test_epoch_end = on_predict_epoch_end = let_go
 
     # ---------------------------------------------------------------- optimisation
 
@@ -133,8 +177,9 @@ class TrainedModule(L.LightningModule, MethodModule):
         sums = torch.stack((weight if weight is not None else zero + 1.0, fault if fault is not None else zero))
         total_2 = self.trainer.strategy.reduce(sums, reduce_op="sum")
         gradients = [p.grad for group in optimizer.param_groups for p in group["params"] if p.grad is not None]
-        torch._foreach_mul_(gradients, self.trainer.world_size / total_2[0])
+        torch._foreach_mul_([own_part(gradient) for gradient in gradients], self.trainer.world_size / total_2[0])
         norm = torch.nn.utils.get_total_norm(gradients).float()
+        norm = norm.full_tensor() if isinstance(norm, DTensor) else norm
         total, faults, norm_value = torch.stack((*total_2, norm)).tolist()  # the one wait for the device
         lost = bool(faults) or (total != 0.0 and not math.isfinite(norm_value))
         adapting = lost and not faults and scaler_adapts(self.trainer.precision_plugin)

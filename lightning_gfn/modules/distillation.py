@@ -186,14 +186,8 @@ class DistillationModule(PolicyModule):
         if self.global_step - self.teacher_updated_at >= self.teacher.every:
             self.student.update_teacher(self.teacher.decay)
             self.teacher_updated_at = self.global_step
-        number = self.num_rollout_batches
-        drawn = self.collector.collect(
-            self.policy, batch, rollout_step=number, optimizer_step=self.global_step, buffer=None, device=self.device
-        )
-        self.num_rollout_batches += 1
-        self.latest_rollouts = drawn
+        drawn, feedback = self.attempts(batch)
         rollouts = drawn.rollouts
-        feedback = self.feedback.give(rollouts, self.policy, range(rollouts.num_trajectories))
         contexts, num_too_long = self.teacher_contexts(rollouts, feedback)
         columns, counts = self.compare(rollouts, contexts)
         output = self.objective(columns)
@@ -212,6 +206,22 @@ class DistillationModule(PolicyModule):
             "generated_tokens": drawn.generated_tokens + feedback.counts.get("generated_tokens", 0),
             "gradient_tokens": counts["gradient_tokens"],
         }
+
+    def attempts(self, batch: list[Problem]) -> tuple[RolloutBatch, Feedback]:
+        """Trajectories for these problems, and what the teacher gets to read about them."""
+        with self.whole_weights():
+            drawn = self.collector.collect(
+                self.policy,
+                batch,
+                rollout_step=self.num_rollout_batches,
+                optimizer_step=self.global_step,
+                buffer=None,
+                device=self.device,
+            )
+            feedback = self.feedback.give(drawn.rollouts, self.policy, range(drawn.rollouts.num_trajectories))
+        self.num_rollout_batches += 1
+        self.latest_rollouts = drawn
+        return drawn, feedback
 
     def teacher_contexts(self, rollouts: Rollouts, feedback: Feedback) -> tuple[dict[int, list[int]], int]:
         """The teacher's prompts by step (a row of the rollouts), and how many were too long.
@@ -249,7 +259,8 @@ class DistillationModule(PolicyModule):
         if contexts:
             context_ids_NC, context_mask_NC = pad_contexts([contexts[b] for b in chosen], index.device)
             told = replace(seen, context_ids_NC=context_ids_NC, context_mask_NC=context_mask_NC)
-        teacher = self.student.teacher_actions(told, top_k=self.teacher.top_k)
+        with self.whole_weights():
+            teacher = self.student.teacher_actions(told, top_k=self.teacher.top_k)
         student = self.student.candidate_scores(seen, teacher.candidates_NT1K)
         columns = {
             "teacher_log_p_BT1K": teacher.log_p_NT1K,

@@ -13,11 +13,12 @@ from lightning_gfn.module_interfaces import EvaluatedModule
 from lightning_gfn.modules.base import TrainedModule
 from lightning_gfn.modules.settings import EvaluationSettings, OptimizerSettings
 from lightning_gfn.modules.text_check import check_texts
-from lightning_gfn.policies.heads import Head
+from lightning_gfn.policies.heads import Head, LogZScalar
 from lightning_gfn.rollouts.evaluation import sample_completions
 from lightning_gfn.rollouts.proofs.proof_evaluation import sample_proofs
 from lightning_gfn.rollouts.proofs.proving import Proving, check_data_prompt
 from lightning_gfn.rollouts.reference import with_reference_scores
+from lightning_gfn.sharding.strategy import ShardedStrategy
 from lightning_gfn.types import EvalRecord, LossOutput, Problem
 
 
@@ -62,6 +63,11 @@ class PolicyModule(TrainedModule, EvaluatedModule):
             ValueError: names both settings.
         """
         super().setup(stage)
+        if isinstance(self.trainer.strategy, ShardedStrategy) and isinstance(self.head, LogZScalar):
+            raise ValueError(
+                "model.head LogZScalar is a single number, which trainer.strategy fsdp2 cannot cut: use "
+                "lightning_gfn.policies.heads.LogZHead, or set trainer.strategy to ddp"
+            )
         if self.proving is not None:
             check_data_prompt(self.proving, getattr(self.trainer, "datamodule", None))
 
@@ -80,7 +86,14 @@ class PolicyModule(TrainedModule, EvaluatedModule):
             self.policy.freeze_reference()
         if self.head is not None:
             self.head.build_for(self.policy)
+        self.cut()
         self.is_built = True
+
+    def cut(self) -> None:
+        """Cut the weights of policy and head over the processes, if the strategy does so."""
+        super().cut()
+        if self.shards is not None and self.head is not None:
+            self.shards.cut(self.head, "read")
 
     @property
     def needs_reference(self) -> bool:

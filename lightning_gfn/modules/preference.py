@@ -102,18 +102,17 @@ class PreferenceModule(PolicyModule):
         self.check_examples(batch)
         problems, index, texts, chosen = rows_of(batch)
         rollouts, num_cut = text_rollouts(self.policy, problems, index, texts, self.device)
-        log_pf_B = self.log_pf(rollouts)
         columns = {
-            "log_pf_B": log_pf_B,
-            "ref_log_pf_B": self.reference_log_pf(problems, index, texts),
             "pair_B": rollouts.problem_index_B,
-            "chosen_B": torch.tensor(chosen, device=log_pf_B.device),
+            "chosen_B": torch.tensor(chosen, device=rollouts.problem_index_B.device),
             "mask_BT": rollouts.action_mask_NT,
             "forced_stop_B": rollouts.action_mask_NT.sum(1) >= self.policy.max_new_tokens,
         }
-        if "unrelated_log_ratio_B" in self.objective.requires:
-            columns["unrelated_log_ratio_B"] = self.unrelated_log_ratio(batch, problems)
-        output = self.objective(columns)
+        with self.whole_weights():
+            columns["ref_log_pf_B"] = self.reference_log_pf(problems, index, texts)
+            if "unrelated_log_ratio_B" in self.objective.requires:
+                columns["unrelated_log_ratio_B"] = self.unrelated_log_ratio(batch, problems)
+        output = self.objective({**columns, "log_pf_B": self.log_pf(rollouts)})
         self.log_output(output, truncated_completions=float(num_cut), truncated_share=num_cut / len(texts))
         tokens = int(rollouts.action_mask_NT.sum() + rollouts.context_mask_NC.sum())
         counts = {"generated_tokens": 0, "reward_calls": 0, "gradient_tokens": tokens}

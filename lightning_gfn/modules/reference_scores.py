@@ -33,7 +33,8 @@ def weights_digest(parameters: Iterable[tuple[str, Tensor]]) -> str:
         flat = weight.detach().reshape(-1)
         stride = max(1, len(flat) // SAMPLED_ELEMENTS)
         digest.update(f"{name} {tuple(weight.shape)}".encode())
-        digest.update(flat[::stride].to("cpu", torch.float32).numpy().tobytes())
+        own = flat[::stride].to("cpu", torch.float32, copy=True)  # numpy would keep FSDP from freeing gathered weights
+        digest.update(own.numpy().tobytes())
     return digest.hexdigest()
 
 

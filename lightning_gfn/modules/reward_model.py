@@ -119,6 +119,7 @@ class RewardModelModule(TrainedModule):
         datamodule = getattr(self.trainer, "datamodule", None)
         self.network.build(datamodule.training_texts() if datamodule is not None else ())
         check_texts(self.network, datamodule, self.stage, targets="refused")
+        self.cut()
         self.is_built = True
 
     # ---------------------------------------------------------------- columns

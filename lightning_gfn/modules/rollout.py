@@ -23,12 +23,14 @@ from lightning_gfn.modules.training_batch.columns import (
     step_separator,
     trajectory_log_prob,
 )
+from lightning_gfn.modules.training_batch.idle_rollouts import idle_rollouts, nothing_of
 from lightning_gfn.modules.training_batch.rollout_statistics import rollout_statistics, score_statistics
 from lightning_gfn.modules.training_batch.rollout_window import RolloutWindow, has_idle_step
 from lightning_gfn.modules.training_batch.trajectory_layout import JoinedLayout
 from lightning_gfn.objectives.functional.importance import BEHAVIOUR_COLUMNS
 from lightning_gfn.objectives.regimes import GFLOWNET, POLICY_GRADIENT, check_regime
 from lightning_gfn.policies.heads import Head
+from lightning_gfn.policies.language_model import LanguageModel
 from lightning_gfn.policies.models.evaluation_mode import evaluation_mode
 from lightning_gfn.rollouts.batching import to_trajectories
 from lightning_gfn.rollouts.behaviour import BehaviourMix
@@ -38,7 +40,7 @@ from lightning_gfn.rollouts.make_sampler import make_sampler
 from lightning_gfn.rollouts.proofs.proving import Proving, check_reward_prompt
 from lightning_gfn.rollouts.rewarded_sampler import RewardedSampler
 from lightning_gfn.rollouts.rollout_batch import RolloutBatch
-from lightning_gfn.types import LogReward, Problem, Rollouts, Scores, Source
+from lightning_gfn.types import LogReward, LossOutput, Problem, Rollouts, Scores, Source
 
 
 def check_sources(objective: Objective, behaviour: BehaviourMix, buffer: Buffer | None) -> None:
@@ -288,6 +290,31 @@ class RolloutModule(PolicyModule):
         )
         return scores, joined_columns({min(head.provides): head.column(values_N, rollouts)}, layout)
 
+    def empty_loss(self) -> Tensor:
+        """See ``TrainedModule.empty_loss``; where weights are cut over processes, all of these take a pass together."""
+        if self.shards is None or not isinstance(self.policy, LanguageModel):
+            return super().empty_loss()
+        rollouts = idle_rollouts(self.policy)
+        scores, columns = self.score(rollouts, JoinedLayout(rollouts))
+        nothing = nothing_of([*vars(scores).values(), *columns.values()])
+        return self.window_loss(LossOutput(nothing, torch.zeros_like(nothing)))
+
+    def collect(self, batch: list[Problem]) -> RolloutBatch:
+        """Sampled and rewarded trajectories for these problems."""
+        if self.buffer is not None:
+            self.buffer.rank_by(self.reward, self.global_step)
+        drawn = self.collector.collect(
+            self.policy,
+            batch,
+            rollout_step=self.num_rollout_batches,
+            optimizer_step=self.global_step,
+            buffer=self.buffer,
+            device=self.device,
+        )
+        self.num_rollout_batches += 1
+        self.latest_rollouts = drawn
+        return drawn
+
     def open_window(
         self, batch: list[Problem]
     ) -> tuple[RolloutWindow, tuple[Scores, dict[str, Tensor]] | None, dict[str, int]]:
@@ -297,26 +324,18 @@ class RolloutModule(PolicyModule):
             The window; scores with gradient if they serve the only update; what sampling and rewarding cost.
         """
         number = self.num_rollout_batches
-        if self.buffer is not None:
-            self.buffer.rank_by(self.reward, self.global_step)
-        drawn = self.collector.collect(
-            self.policy,
-            batch,
-            rollout_step=number,
-            optimizer_step=self.global_step,
-            buffer=self.buffer,
-            device=self.device,
-        )
-        self.num_rollout_batches += 1
-        self.latest_rollouts = drawn
-        rollouts, layout = drawn.rollouts, JoinedLayout(drawn.rollouts)
+        scored = reference = None
+        with self.whole_weights():
+            drawn = self.collect(batch)
+            rollouts, layout = drawn.rollouts, JoinedLayout(drawn.rollouts)
+            if self.objective.requires & REFERENCE_COLUMNS:
+                reference = self.policy.score(rollouts.steps, reference=True)
+            if self.updates_per_rollout > 1:
+                with torch.no_grad(), evaluation_mode(self):
+                    scores, head_columns = self.score(rollouts, layout)
         if self.updates_per_rollout == 1:
             scores, head_columns = scored = self.score(rollouts, layout)
-        else:
-            with torch.no_grad(), evaluation_mode(self):
-                scores, head_columns = self.score(rollouts, layout)
-            scored = None
-        further, statistics = self.further_columns(rollouts, layout, scores, head_columns)
+        further, statistics = self.further_columns(rollouts, layout, scores, head_columns, reference)
         constants = constant_columns(
             self.objective,
             self.policy,
@@ -334,13 +353,17 @@ class RolloutModule(PolicyModule):
         return RolloutWindow(number, ids, rollouts, layout, constants, metrics), scored, drawn.costs
 
     def further_columns(
-        self, rollouts: Rollouts, layout: JoinedLayout, scores: Scores, head_columns: dict[str, Tensor]
+        self,
+        rollouts: Rollouts,
+        layout: JoinedLayout,
+        scores: Scores,
+        head_columns: dict[str, Tensor],
+        reference: Scores | None,
     ) -> tuple[dict[str, Tensor], dict[str, float]]:
         """Constant columns of the reference, the old values and the KL coefficient (which is then adapted); metrics."""
         columns = {f"old_{name}": column.detach() for name, column in head_columns.items() if name == "value_BT1"}
-        if not self.objective.requires & REFERENCE_COLUMNS:
+        if reference is None:
             return columns, {}
-        reference = self.policy.score(rollouts.steps, reference=True)
         columns |= reference_columns(reference, rollouts, layout)
         log_ratio_B = trajectory_log_prob(scores, rollouts).detach() - columns["ref_log_pf_B"]
         kl = float(self.trainer.strategy.reduce(log_ratio_B.mean(), reduce_op="mean"))

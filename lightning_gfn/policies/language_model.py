@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
@@ -20,15 +20,21 @@ from lightning_gfn.policies.models.architectures import Architecture, DecoderOnl
 from lightning_gfn.policies.models.averaged_weights import AveragedWeights
 from lightning_gfn.policies.models.dropout import switch_off_dropout
 from lightning_gfn.policies.models.output_layer import output_layer_of
+from lightning_gfn.policies.passes.equal_passes import in_equal_passes
+from lightning_gfn.policies.passes.in_passes import RowValues, in_passes
 from lightning_gfn.policies.passes.pass_budget import PassBudget
 from lightning_gfn.policies.teacher_forcing.scoring_pass import PassName, ScoringPass
 from lightning_gfn.policies.text import tokenizers
 from lightning_gfn.policies.text.prompt_lengths import Overlong
 from lightning_gfn.policies.text.tokenizers import TextCodec, TokenizerSettings
+from lightning_gfn.types import StepBatch
 
 if TYPE_CHECKING:
     from peft import PeftModel
+    from torch import Tensor
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+    from lightning_gfn.sharding.shards import Shards
 
 
 class LanguageModel(nn.Module):
@@ -103,6 +109,11 @@ class LanguageModel(nn.Module):
         super().__init__()
         if (pretrained is None) == (config is None):
             raise ValueError("give exactly one of pretrained (a name or folder) and config (a model from scratch)")
+        if config is not None and "device_map" in config:
+            raise ValueError(
+                "config.device_map is not supported, a model is trained on one device or cut over all of them: leave "
+                "it out and set trainer.strategy to fsdp2"
+            )
         if config is not None and "model_type" not in config:
             raise ValueError("config.model_type is missing: name an architecture, for example 'llama'")
         if pretrained is not None:
@@ -140,6 +151,7 @@ class LanguageModel(nn.Module):
         self.model: nn.Module | None = None
         self.reference: nn.Module | None = None
         self.teacher: AveragedWeights | None = None
+        self.shards: Shards | None = None
 
     # ---------------------------------------------------------------- building
 
@@ -272,6 +284,34 @@ class LanguageModel(nn.Module):
         """True if ``build`` gives back every weight that is not trained, so that checkpoints may leave them out."""
         return self.pretrained is not None and self.lora is not None
 
+    # ---------------------------------------------------------------- sharding and passes
+
+    def cut(self, shards: Shards) -> None:
+        """Cut the weights of the built model, and of its reference, over the processes of a run."""
+        self.shards = shards
+        shards.cut(self.hugging_face)
+        if self.reference is not None:
+            shards.cut(self.reference)
+
+    def in_passes(
+        self, function: Callable[[StepBatch, Tensor], RowValues], steps: StepBatch, *, of_model: bool = True
+    ) -> dict[str, Tensor | None]:
+        """The values of a function of rows in passes within the budget; see ``in_passes``.
+
+        Args:
+            function: runs the model or its reference.
+            steps: contexts and actions.
+            of_model: it runs the model that is trained, and not a head alone.
+        """
+        shards, model = self.shards, self.hugging_face
+        if shards is None or shards.is_whole:
+            return in_passes(function, steps, self.budget)
+
+        def enter(one_pass: Callable[[], RowValues]) -> RowValues:
+            return shards.run(model, one_pass) if of_model else one_pass()
+
+        return in_equal_passes(function, steps, self.budget, shards.most, enter)
+
     # ---------------------------------------------------------------- reference
 
     def freeze_reference(self) -> None:
@@ -331,7 +371,8 @@ class LanguageModel(nn.Module):
     def save_pretrained(self, folder: Path) -> None:
         """Write a folder that ``pretrained`` of a later stage can name.
 
-        An adapter on an unchanged, named base is written as an adapter; everything else as a whole model.
+        An adapter on an unchanged, named base is written as an adapter; everything else as a whole model. Weights that
+        are cut over processes must be whole, and are so no longer of use.
 
         Args:
             folder: made if missing.
@@ -341,13 +382,20 @@ class LanguageModel(nn.Module):
         end_ids = self.space.end_ids.tolist()
         export.with_end_tokens(self.tokenizer, end_ids).save_pretrained(folder)
         base = None if self.pretrained is None else Path(self.pretrained).expanduser()
+        of_shards = self.shards is not None
         if self.lora is None:
-            self.hugging_face.save_pretrained(folder)
+            weights = export.whole_weights(self.hugging_face) if of_shards else None
+            self.hugging_face.save_pretrained(folder, state_dict=weights)
         elif base is None or adapters.is_adapter_folder(base):
-            copy.deepcopy(self.peft_model).merge_and_unload().save_pretrained(folder)
+            if of_shards:
+                self.hugging_face.save_pretrained(folder, state_dict=adapters.merged_weights(self.peft_model))
+                self.peft_model.unmerge_adapter()
+            else:
+                copy.deepcopy(self.peft_model).merge_and_unload().save_pretrained(folder)
         else:
             config = self.peft_model.peft_config[adapters.TRAINED]
             config.base_model_name_or_path = str(base.resolve()) if base.exists() else self.pretrained
-            self.peft_model.save_pretrained(str(folder), save_embedding_layers=False)
+            weights = export.whole_weights(self.peft_model) if of_shards else None
+            self.peft_model.save_pretrained(str(folder), save_embedding_layers=False, state_dict=weights)
         export.write_generation_config(folder, self.hugging_face, end_ids)
         export.obey_umask(folder)

@@ -16,7 +16,7 @@ from lightning_gfn.policies.language_model import LanguageModel
 from lightning_gfn.policies.models.architectures import max_positions
 from lightning_gfn.policies.models.evaluation_mode import evaluation_mode, no_dropout_and_gradient
 from lightning_gfn.policies.models.output_layer import output_layer_of
-from lightning_gfn.policies.passes.in_passes import RowValues, in_passes, sampled_in_passes
+from lightning_gfn.policies.passes.in_passes import RowValues, sampled_in_passes
 from lightning_gfn.policies.sampling.generation import check_arguments, generate
 from lightning_gfn.policies.scoring.candidates import candidate_scores
 from lightning_gfn.policies.scoring.score_actions import PrefixStates, check_actions, prefix_states, score_actions
@@ -190,7 +190,7 @@ class LanguagePolicy(LanguageModel, Policy):
         def named(values: Tensor) -> RowValues:
             return {"read_N" if values.ndim == 1 else "read_NT1": values}
 
-        found = self._in_passes(one_pass if hidden else head_alone, steps)
+        found = self._in_passes(one_pass if hidden else head_alone, steps, of_model=hidden)
         values = next(found.pop(name) for name in ("read_N", "read_NT1") if name in found)
         assert values is not None
         scores = Scores(**found) if hidden else self.score(steps, entropy=entropy)  # type: ignore[arg-type]
@@ -210,12 +210,12 @@ class LanguagePolicy(LanguageModel, Policy):
         )
 
     def _in_passes(
-        self, function: Callable[[StepBatch, Tensor], RowValues], steps: StepBatch
+        self, function: Callable[[StepBatch, Tensor], RowValues], steps: StepBatch, *, of_model: bool = True
     ) -> dict[str, Tensor | None]:
         steps = steps.to(self.device)
         if self.budget.limits_scoring:  # so that an error names the row of the batch, not of a pass
             self.check(steps)
-        return in_passes(function, steps, self.budget)
+        return self.in_passes(function, steps, of_model=of_model)
 
     def check(self, steps: StepBatch) -> None:
         """Refuse actions that q cannot produce.

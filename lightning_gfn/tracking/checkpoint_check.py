@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from lightning_gfn.finite import not_finite
+from lightning_gfn.sharding.checkpoint_folder import REST, cut_off_files, is_checkpoint_folder, read_rest
 from lightning_gfn.whole_files import CheckpointError
 
 FIT_PARTS: Mapping[str, type] = {
@@ -26,7 +27,7 @@ def check_checkpoint(path: Path, *, fitting: bool, made_of: Mapping[str, str] | 
     Every record is read once and compared with the CRC-32 that ``torch.save`` stored with it.
 
     Args:
-        path: a file; a folder, as sharded strategies write, is looked at from outside.
+        path: a file; of a folder, as sharded strategies write, the values of weights are not read.
         fitting: the state of training is needed too, not the weights alone.
         made_of: the present settings, as ``settings_of`` gives them; None compares nothing.
 
@@ -48,18 +49,39 @@ def look_at(path: Path, *, fitting: bool, made_of: Mapping[str, str] | None) -> 
         CheckpointError: says it, as the end of a sentence about the file.
     """
     if path.is_dir():
-        if not any((path / name).exists() for name in (".metadata", "meta.pt")):
-            raise CheckpointError("is a folder that holds no checkpoint")
-        return
-    check_records(path)
-    checkpoint = load(path)
-    check_parts(checkpoint, fitting=fitting)
-    if broken := not_finite(checkpoint["state_dict"].items()):
-        raise CheckpointError(f"holds {len(broken)} weights that are not finite (NaN or infinite), {broken[0]!r} first")
-    if fitting:
-        check_optimizers(checkpoint["optimizer_states"])
+        checkpoint = look_into(path)
+        check_parts(checkpoint, fitting=fitting)
+    else:
+        check_records(path)
+        checkpoint = load(path)
+        check_parts(checkpoint, fitting=fitting)
+        if broken := not_finite(checkpoint["state_dict"].items()):
+            raise CheckpointError(
+                f"holds {len(broken)} weights that are not finite (NaN or infinite), {broken[0]!r} first"
+            )
+        if fitting:
+            check_optimizers(checkpoint["optimizer_states"])
     if made_of is not None and isinstance(checkpoint.get(MADE_OF), dict):
         check_settings(checkpoint[MADE_OF], made_of, fitting=fitting)
+
+
+def look_into(folder: Path) -> dict[str, Any]:
+    """What a folder of shards holds beside the values of tensors, which are many and stay unread.
+
+    Raises:
+        CheckpointError: it is another folder, or lacks files, or parts of files.
+    """
+    if not is_checkpoint_folder(folder):
+        raise CheckpointError("is a folder that holds no checkpoint")
+    check_records(folder / REST)
+    try:
+        cut_off = cut_off_files(folder)
+        rest = read_rest(folder)
+    except Exception as error:  # unpicklers raise whatever broken bytes make them
+        raise CheckpointError(f"is damaged ({type(error).__name__} in its {REST} or .metadata)") from error
+    if cut_off:
+        raise CheckpointError(f"is missing {cut_off[0]!r}, or the end of that file")
+    return rest
 
 
 def check_records(path: Path) -> None:

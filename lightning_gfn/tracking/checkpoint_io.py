@@ -10,6 +10,7 @@ import torch
 from lightning.fabric.utilities.cloud_io import _is_local_file_protocol
 from lightning.pytorch.plugins.io import TorchCheckpointIO
 
+from lightning_gfn.sharding.checkpoint_folder import is_checkpoint_folder, read_folder
 from lightning_gfn.whole_files import put_in_place
 
 PARTIAL = ".partial"
@@ -48,3 +49,9 @@ class WholeCheckpointIO(TorchCheckpointIO):
             raise
         if partial != target:
             put_in_place(partial, target)
+
+    def load_checkpoint(self, path: Any, *more: Any, **options: Any) -> dict[str, Any]:
+        """Read a file, or a folder that processes with shards of the weights have written."""
+        if _is_local_file_protocol(path) and is_checkpoint_folder(Path(path)):
+            return read_folder(Path(path))
+        return super().load_checkpoint(path, *more, **options)

@@ -12,7 +12,7 @@ from lightning.pytorch.callbacks import Checkpoint
 
 from lightning_gfn.finite import state_not_finite
 from lightning_gfn.tracking.run_folder import RunFolder, RunFolderError
-from lightning_gfn.whole_files import put_in_place, sync_folder
+from lightning_gfn.whole_files import put_in_place, sync_folder, sync_tree
 
 if TYPE_CHECKING:
     from lightning.pytorch import LightningModule, Trainer
@@ -118,7 +118,7 @@ class RunCheckpoint(Checkpoint):
         """Write a checkpoint and give it its name; False if its state must not be saved."""
         if getattr(trainer, "fast_dev_run", False):
             return True
-        reason = trainer.strategy.broadcast(not_worth_saving(trainer))
+        reason = first_reason(not_worth_saving(trainer))
         if reason is not None:
             self._refuse(trainer, path, reason)
             return False
@@ -128,9 +128,10 @@ class RunCheckpoint(Checkpoint):
             remove(partial)
         failure = self._write(trainer, partial)
         if failure is None and trainer.is_global_zero:
-            if self.keep_previous and path.name == "last.ckpt":
-                keep(path, path.with_name("previous.ckpt"))
-            replace(partial, path)
+            former = path.with_name("previous.ckpt") if self.keep_previous and path.name == "last.ckpt" else None
+            if former is not None:
+                keep(path, former)
+            replace(partial, path, former)
         failure = trainer.strategy.broadcast(failure)
         if failure is not None:
             kept = f"{path} of before is whole" if path.exists() else "there is no earlier one"
@@ -145,7 +146,8 @@ class RunCheckpoint(Checkpoint):
         try:
             trainer.save_checkpoint(partial, weights_only=False)
         except OSError as error:
-            remove(partial)
+            if partial.is_file() or trainer.is_global_zero:
+                remove(partial)
             trainer.strategy.barrier("Trainer.save_checkpoint")  # the one that the others wait at
             return error.strerror or str(error)
         return None
@@ -167,6 +169,17 @@ def not_worth_saving(trainer: Trainer) -> str | None:
     return f"the last {in_a_row} steps were left out, their loss is not finite" if in_a_row else None
 
 
+def first_reason(reason: str | None) -> str | None:
+    """The reason of the first process that has one: where weights are cut into shards, each looks at its own."""
+    from torch import distributed
+
+    if not (distributed.is_available() and distributed.is_initialized()):
+        return reason
+    reasons: list[str | None] = [None] * distributed.get_world_size()
+    distributed.all_gather_object(reasons, reason)
+    return next((one for one in reasons if one is not None), None)
+
+
 def validation_follows(trainer: Trainer) -> bool:
     """True if validation comes right after this batch: a state saved before it would skip it when a run goes on."""
     fetcher = trainer.fit_loop._data_fetcher
@@ -184,7 +197,7 @@ def remove(path: Path) -> None:
 def keep(path: Path, former: Path) -> None:
     """Give a file a second name, so that it outlives its replacement; at no moment is ``path`` missing.
 
-    File systems without hard links keep nothing.
+    File systems without hard links keep nothing. A folder is kept when it steps aside for the next one.
     """
     if not path.is_file():
         return
@@ -197,15 +210,24 @@ def keep(path: Path, former: Path) -> None:
     os.replace(link, former)
 
 
-def replace(partial: Path, path: Path) -> None:
-    """Give a complete checkpoint its name; a folder cannot replace a folder in one move, so the old one steps aside."""
-    if not partial.is_dir():
+def replace(partial: Path, path: Path, former: Path | None = None) -> None:
+    """Give a complete checkpoint its name; a folder cannot replace a folder in one move, so the old one steps aside.
+
+    Args:
+        partial: the new one.
+        path: its name.
+        former: where the old one stays if it is a folder; None deletes it.
+    """
+    if not (partial.is_dir() or path.is_dir()):
         put_in_place(partial, path)
         return
-    former = path.with_name(f"{path.name}.former")
-    remove(former)
+    if partial.is_dir():
+        sync_tree(partial)
+    aside = former if former is not None else path.with_name(f"{path.name}.former")
     if path.exists():
-        path.rename(former)
+        remove(aside)
+        path.rename(aside)
     partial.rename(path)
-    remove(former)
+    if former is None:
+        remove(aside)
     sync_folder(path.parent)

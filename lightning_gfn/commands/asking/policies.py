@@ -191,13 +191,12 @@ def read_checkpoint(source: ModelSource) -> Mapping[str, Any]:
     Raises:
         ValueError: it cannot be read, or is none of a run.
     """
-    import torch
-
     from lightning_gfn.policies.reward_models.trained import STATE_KEY
+    from lightning_gfn.sharding.checkpoint_folder import read_whole
 
     assert source.checkpoint is not None
     try:
-        state = torch.load(source.checkpoint, map_location="cpu", weights_only=True, mmap=True)
+        state = read_whole(source.checkpoint)
         missing = [name for name in (STATE_KEY, "state_dict") if name not in state]
     except Exception as error:  # whatever a broken file raises
         raise ValueError(f"{source.checkpoint} cannot be read as a checkpoint: {first_line(error)}") from error

@@ -181,6 +181,6 @@ class RankWatch:
     def remedy(self) -> str:
         """Where to go on."""
         last = self.folder.parent / "checkpoints" / "last.ckpt"
-        if last.is_file():
+        if last.exists():
             return f"Go on from {last} by the same command with --if_exists resume"
         return "No checkpoint was saved yet: start the same command again with --if_exists resume"

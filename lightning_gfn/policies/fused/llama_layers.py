@@ -27,7 +27,7 @@ ROPE_TYPES = ("default", "linear", "llama3", "yarn")
 def unsupported_model(model: PreTrainedModel) -> str | None:
     """Why the fused decoder cannot run this model; None if it can."""
     config = model.config
-    if SUPPORTED.get(config.model_type) != type(model).__name__:
+    if SUPPORTED.get(config.model_type) != type(model).__name__.removeprefix("FSDP"):
         return f"{type(model).__name__} is not one of {', '.join(SUPPORTED.values())}"
     if getattr(config, "hidden_act", None) != "silu":
         return f"hidden_act={config.hidden_act!r} is not 'silu'"

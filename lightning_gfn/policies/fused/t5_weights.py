@@ -30,7 +30,7 @@ ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
 def unsupported_reason(model: PreTrainedModel) -> str | None:
     """Why the fused decoder cannot run this model; None if it can."""
     config = model.config
-    if SUPPORTED.get(config.model_type) != type(model).__name__:
+    if SUPPORTED.get(config.model_type) != type(model).__name__.removeprefix("FSDP"):
         return f"{type(model).__name__} is not one of {', '.join(SUPPORTED.values())}"
     if config.dense_act_fn not in ACTIVATIONS:
         return f"its activation {config.dense_act_fn!r} is not one of {', '.join(ACTIVATIONS)}"

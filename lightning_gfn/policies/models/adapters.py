@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from lightning_gfn.policies.models.architectures import DecoderOnly
+from lightning_gfn.policies.models.export import whole_weights
 from lightning_gfn.policies.models.output_layer import SCALED_BY_TIES
 
 if TYPE_CHECKING:
@@ -202,6 +203,13 @@ def trained_adapter_is_zero(model: PeftModel) -> bool:
     """True if the trained adapter changes nothing: its reference is then the model without it."""
     pairs = [(n, p) for n, p in model.named_parameters() if f".{TRAINED}." in n and "lora_" in n]
     return all(not bool(p.any()) for n, p in pairs if "lora_B" in n or "lora_embedding_B" in n)
+
+
+def merged_weights(model: PeftModel) -> dict[str, Tensor]:
+    """The weights of the base with every active adapter in them; they are changed in place."""
+    model.merge_adapter()
+    weights = whole_weights(model.get_base_model())
+    return {name.replace(".base_layer", ""): weight for name, weight in weights.items() if "lora_" not in name}
 
 
 def has_adapters(model: nn.Module) -> bool:

@@ -7,13 +7,14 @@ from contextlib import contextmanager
 
 import torch
 from torch import Tensor, nn
+from torch.distributed.tensor import DTensor
 
 
 class AveragedWeights(nn.Module):
     """A copy of the trained parameters of a model (of its adapter alone, where the rest is frozen) that follows them.
 
     The copy is kept in float32 or better, as buffers, so that it moves to devices and into checkpoints with the model.
-    It works under data parallelism, where every process holds all weights; sharded weights are not supported.
+    Of a model that is cut over processes the copy is cut alike, and gathered where it is applied.
 
     Args:
         model: the model; its parameters that require gradients are copied as they are now.
@@ -59,14 +60,16 @@ class AveragedWeights(nn.Module):
     def applied(self, model: nn.Module) -> Iterator[None]:
         """Inside, the model computes with the averages; afterwards its parameters are the very same tensors again.
 
-        Only for passes without gradient.
+        Only for passes without gradient, where a model that is cut over processes is whole.
         """
         averages = dict(self.named_buffers())
         own: list[tuple[nn.Parameter, Tensor]] = []
         try:
             for name, parameter in self.trained(model).items():
                 own.append((parameter, parameter.data))
-                parameter.data = averages[name].to(parameter.dtype)
+                average = averages[name]
+                whole = average.full_tensor() if isinstance(average, DTensor) else average
+                parameter.data = whole.to(parameter.dtype)
             yield
         finally:
             for parameter, data in own:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from torch import Tensor, nn
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 END_TOKENS = "end_tokens"
@@ -55,6 +56,13 @@ def write_generation_config(folder: Path, model: PreTrainedModel, end_ids: Seque
     text = file.read_text(encoding="utf-8") if file.is_file() else model.generation_config.to_json_string()
     content = {**json.loads(text), "eos_token_id": end_ids[0] if len(end_ids) == 1 else list(end_ids)}
     file.write_text(json.dumps(content, indent=2, sort_keys=True) + "\n", encoding="utf-8")
+
+
+def whole_weights(model: nn.Module) -> dict[str, Tensor]:
+    """What ``state_dict`` gives, of a model whose shards have been gathered: ``state_dict`` would cut it again."""
+    left_out = {f"{at}.{name}" for at, module in model.named_modules() for name in module._non_persistent_buffers_set}
+    buffers = {name: buffer for name, buffer in model.named_buffers() if name not in left_out}
+    return {**dict(model.named_parameters(remove_duplicate=False)), **buffers}
 
 
 def obey_umask(folder: Path) -> None:

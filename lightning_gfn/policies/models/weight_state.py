@@ -27,7 +27,7 @@ class WeightState:
 
     Parameters count by where they lie, by their versions (in-place operations, loading and, through a hook on all
     optimisers, every optimiser step raise them), and by a few values of each, since writes through ``.data`` leave no
-    version.
+    version. A storage is the same when FSDP gives it new memory.
 
     Args:
         dtype: of the working copy.
@@ -37,7 +37,8 @@ class WeightState:
 
     def __init__(self, dtype: torch.dtype, parameters: Iterable[Tensor], further: tuple[Any, ...] = ()) -> None:
         weights = list(parameters)
-        self.key = (dtype, tuple((p.data_ptr(), p._version) for p in weights), further)
+        places = tuple((p.untyped_storage()._cdata, p.storage_offset(), p._version) for p in weights)
+        self.key = (dtype, places, further)
         self.probes = torch.cat([probe(weight) for weight in weights]) if weights else torch.zeros(0)
 
     def equals(self, other: WeightState) -> bool:

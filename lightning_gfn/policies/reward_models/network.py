@@ -6,7 +6,7 @@ import dataclasses
 import json
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 from torch import Tensor
@@ -19,10 +19,12 @@ from lightning_gfn.policies.models.adapters import LoraSettings
 from lightning_gfn.policies.models.encoder_decoder import EncoderDecoder
 from lightning_gfn.policies.models.evaluation_mode import no_dropout_and_gradient
 from lightning_gfn.policies.padding import pad_steps
-from lightning_gfn.policies.passes.in_passes import in_passes
 from lightning_gfn.policies.passes.pass_budget import PassBudget
 from lightning_gfn.policies.text.tokenizers import TokenizerSettings
 from lightning_gfn.types import StepBatch
+
+if TYPE_CHECKING:
+    from lightning_gfn.sharding.shards import Shards
 
 SETTINGS_FILE, HEAD_FILE = "reward_network.json", "reward_head.pt"
 
@@ -138,6 +140,11 @@ class LanguageRewardNetwork(LanguageModel, RewardNetwork, TextModel):
             "prompt_template": self.prompt_template,
         }
 
+    def cut(self, shards: Shards) -> None:
+        """Cut the weights of language model and scalar output over the processes of a run."""
+        super().cut(shards)
+        shards.cut(self.output)
+
     # ---------------------------------------------------------------- judging
 
     def encode(self, prompt: str, steps: Sequence[str]) -> tuple[list[int], list[int], list[int]]:
@@ -188,7 +195,7 @@ class LanguageRewardNetwork(LanguageModel, RewardNetwork, TextModel):
             hidden_NSH = reading.hidden_SH[reading.flat_NT1.gather(1, ends_BS[index])]
             return {"score_NS": self.output(hidden_NSH).squeeze(-1)}
 
-        score_BS = in_passes(one_pass, batch, self.budget)["score_NS"]
+        score_BS = self.in_passes(one_pass, batch)["score_NS"]
         assert score_BS is not None
         tokens = sum(len(context) + len(solution) for context, solution, _ in encoded)
         return torch.where(mask_BS, score_BS, 0.0), mask_BS, tokens
@@ -215,7 +222,8 @@ class LanguageRewardNetwork(LanguageModel, RewardNetwork, TextModel):
             folder: made if missing.
         """
         super().save_pretrained(folder)
-        torch.save(self.output.state_dict(), Path(folder) / HEAD_FILE)
+        weights = {name: weight.detach().clone() for name, weight in self.output.named_parameters()}
+        torch.save(weights, Path(folder) / HEAD_FILE)
         content = {**self.limits(), **self.kind()}
         (Path(folder) / SETTINGS_FILE).write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
 

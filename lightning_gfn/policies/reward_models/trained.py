@@ -19,6 +19,7 @@ from lightning_gfn.policies.reward_models.network import (
     Seq2SeqRewardNetwork,
 )
 from lightning_gfn.policies.text.tokenizers import TokenizerSettings
+from lightning_gfn.sharding.checkpoint_folder import is_checkpoint_folder, read_rest, read_whole
 
 STATE_KEY, MODEL_NAME = "lightning_gfn", "network"
 """Where ``RewardModelModule`` keeps the network in a checkpoint."""
@@ -48,7 +49,7 @@ class TrainedRewardNetwork(RewardNetwork):
     def load(self) -> LanguageRewardNetwork:
         """The network with its trained weights, loaded once."""
         if self.network is None:
-            make = from_folder if self.path.is_dir() else from_checkpoint
+            make = from_folder if (self.path / SETTINGS_FILE).is_file() else from_checkpoint
             self.network = make(self.path, self.saved, dtype=self.dtype, max_rows=self.max_rows)
             self.network.requires_grad_(False).eval()
         return self.network
@@ -68,7 +69,7 @@ def find_reward_network(name: str) -> Path:
     for folder in (path, path / "model"):
         if (folder / SETTINGS_FILE).is_file():
             return folder
-    if path.is_file():
+    if path.is_file() or is_checkpoint_folder(path):
         return path
     raise FileNotFoundError(
         f"path={name!r}: no reward network there. Give the run folder of a reward model (its folder model holds "
@@ -83,9 +84,9 @@ def read_saved(path: Path) -> dict[str, Any]:
     Raises:
         ValueError: the checkpoint holds none.
     """
-    if path.is_dir():
+    if (path / SETTINGS_FILE).is_file():
         return dict(json.loads((path / SETTINGS_FILE).read_text(encoding="utf-8")))
-    state = torch.load(path, map_location="cpu", weights_only=True, mmap=True).get(STATE_KEY, {})
+    state = (read_rest(path) if path.is_dir() else read_whole(path)).get(STATE_KEY, {})
     if "network" not in state:
         raise ValueError(f"{path} holds no reward network: it is no checkpoint of RewardModelModule")
     return dict(state["network"])
@@ -127,7 +128,7 @@ def from_checkpoint(file: Path, saved: Mapping[str, Any], *, dtype: DTypeName, m
     Raises:
         ValueError: trained weights are missing.
     """
-    checkpoint = torch.load(file, map_location="cpu", weights_only=True)
+    checkpoint = read_whole(file)
     make, settings = class_and_settings(saved)
     settings["dtype"] = dtype
     if isinstance(settings["tokenizer"], dict):

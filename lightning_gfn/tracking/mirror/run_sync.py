@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import yaml
 
+from lightning_gfn.sharding.checkpoint_folder import read_rest, read_whole
 from lightning_gfn.tracking.disk_logger import DiskLogger, belongs_before
 from lightning_gfn.tracking.keys import clean_metric_key
 from lightning_gfn.tracking.mirror.delivery import PARAMS_PER_CALL
@@ -94,10 +95,9 @@ def covered_rows(folder: RunFolder) -> tuple[list[Row], list[Row]]:
     if folder.read().get("mlflow_status") == "FINISHED":
         return rows, []
     step = 0
-    if folder.last_checkpoint.is_file():
-        import torch
-
-        content = torch.load(folder.last_checkpoint, map_location="cpu", weights_only=True, mmap=True)
+    if folder.last_checkpoint.exists():
+        last = folder.last_checkpoint
+        content = read_rest(last) if last.is_dir() else read_whole(last)
         step = int(content.get("rows", {}).get("step", content["global_step"]))
     final = [row for row in rows if belongs_before(row, step)]
     return final, [row for row in rows if not belongs_before(row, step)]
