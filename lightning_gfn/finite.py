@@ -25,6 +25,12 @@ def own_part(tensor: Tensor) -> Tensor:
     return part
 
 
+def whole(tensor: Tensor) -> Tensor:
+    """A tensor put together from the parts of all processes, which must call this together; itself if it is not cut."""
+    gathered: Tensor = tensor.full_tensor() if hasattr(tensor, "full_tensor") else tensor
+    return gathered
+
+
 def not_finite(named: Iterable[tuple[str, Tensor]]) -> list[str]:
     """Names of the floating-point tensors that hold NaN or infinity, found with one transfer from each device.
 

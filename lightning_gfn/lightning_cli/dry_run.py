@@ -43,6 +43,7 @@ class DryRunCLI(RunCLI):
     def before_instantiate_classes(self) -> None:
         """Look at the run folder, and leave it alone."""
         config = self.config[self.subcommand]
+        self.check_strategy()
         self.folder, self.checkpoint = RunFolder(Path(config.run_dir)), None
         try:
             self.folder.plan_fit(config.if_exists, config.ckpt_path)

@@ -49,6 +49,8 @@ class Parser(LightningArgumentParser):
     def error(self, message: str, ex: Exception | None = None) -> NoReturn:
         """Print the message, without the usage of a hundred options before it, and exit with status 2."""
         hint = "" if "Did you mean" in message else suggestion(message, known_keys(self))
+        if "device_map" in message:
+            hint = "\ndevice_map is not supported: set trainer.strategy to fsdp2, which cuts a model over all devices"
         print(f"lightning-gfn {self.command}: error: {cut(message)}{hint}", file=sys.stderr)
         print(f"lightning-gfn {self.command} --help all lists all options.", file=sys.stderr)
         raise SystemExit(2)

@@ -32,6 +32,7 @@ from lightning_gfn.lightning_cli.stopping.orderly_stop import OrderlyStop
 from lightning_gfn.lightning_cli.stopping.rank_watch import RankWatch
 from lightning_gfn.lightning_cli.stopping.resume_line import resuming, what_is_left
 from lightning_gfn.lightning_cli.trainer import RunTrainer
+from lightning_gfn.sharding.strategy import check_name
 from lightning_gfn.stop_requests import Interrupted, StopRequests, name_of, tell
 from lightning_gfn.tracking.checkpoint_check import check_checkpoint, settings_of
 from lightning_gfn.tracking.checkpoint_io import WholeCheckpointIO
@@ -109,6 +110,7 @@ class RunCLI(LightningCLI):
     def before_instantiate_classes(self) -> None:
         """Decide, before anything is built, how the run stands to its folder."""
         config = self.config[self.subcommand]
+        self.check_strategy()
         self.folder = RunFolder(Path(config.run_dir))
         self.start, self.checkpoint = Start(), None
         self.was_used = self.folder.is_used()
@@ -123,6 +125,17 @@ class RunCLI(LightningCLI):
         if self.checkpoint is not None and _get_rank() in (None, 0):
             made_of = settings_of(yaml.safe_load(self.saved_config()).get("model"))
             check_checkpoint(self.checkpoint, fitting=self.subcommand in FITTING, made_of=made_of)
+
+    def check_strategy(self) -> None:
+        """Refuse strategies that would complain of other things first.
+
+        Raises:
+            UsageError: names the one to use.
+        """
+        try:
+            check_name(self.config[self.subcommand].trainer.strategy)
+        except ValueError as error:
+            raise UsageError(str(error)) from error
 
     def instantiate_classes(self) -> None:
         """Build trainer, model and data.

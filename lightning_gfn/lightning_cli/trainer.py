@@ -7,7 +7,6 @@ from typing import Any
 from lightning.pytorch import LightningDataModule, LightningModule, Trainer
 
 from lightning_gfn.lightning_cli.stopping.signal_connector import SignalConnector
-from lightning_gfn.sharding.strategy import check_name
 
 TRAINER_DEFAULTS: dict[str, Any] = {
     # Our datamodules share the problems among ranks themselves, by problem id.
@@ -21,7 +20,6 @@ class RunTrainer(Trainer):
     """Lightning's trainer with one more entry point, which knows whether its set-up is over."""
 
     def __init__(self, **settings: Any) -> None:
-        check_name(settings.get("strategy"))
         super().__init__(**settings)
         self._signal_connector = SignalConnector(self)
 

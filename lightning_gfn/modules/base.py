@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from contextlib import AbstractContextManager, ExitStack, nullcontext
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import lightning as L
 import torch
@@ -18,19 +18,20 @@ from lightning.pytorch.strategies import (
 )
 from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
 from torch import Tensor
-from torch.distributed.tensor import DTensor
 from torch.optim.lr_scheduler import LambdaLR
 
-from lightning_gfn.finite import own_part
+from lightning_gfn.finite import own_part, whole
 from lightning_gfn.interfaces import TextModel
 from lightning_gfn.module_interfaces import MethodModule
 from lightning_gfn.modules.settings import OptimizerSettings
 from lightning_gfn.modules.skipped_steps import SkippedSteps, finite_flag, scaler_adapts
 from lightning_gfn.policies.language_model import LanguageModel
-from lightning_gfn.sharding.shards import Shards
 from lightning_gfn.sharding.strategy import ShardedStrategy
 from lightning_gfn.types import LossOutput
 from lightning_gfn.whole_files import CheckpointError
+
+if TYPE_CHECKING:
+    from lightning_gfn.sharding.shards import Shards
 
 STATE_KEY = "lightning_gfn"
 
@@ -111,6 +112,8 @@ class TrainedModule(L.LightningModule, MethodModule):
         """
         if not isinstance(self.trainer.strategy, ShardedStrategy):
             return
+        from lightning_gfn.sharding.shards import Shards
+
         model = self.trained_model
         if not isinstance(model, LanguageModel):
             raise ValueError(
@@ -179,7 +182,7 @@ class TrainedModule(L.LightningModule, MethodModule):
         gradients = [p.grad for group in optimizer.param_groups for p in group["params"] if p.grad is not None]
         torch._foreach_mul_([own_part(gradient) for gradient in gradients], self.trainer.world_size / total_2[0])
         norm = torch.nn.utils.get_total_norm(gradients).float()
-        norm = norm.full_tensor() if isinstance(norm, DTensor) else norm
+        norm = whole(norm)
         total, faults, norm_value = torch.stack((*total_2, norm)).tolist()  # the one wait for the device
         lost = bool(faults) or (total != 0.0 and not math.isfinite(norm_value))
         adapting = lost and not faults and scaler_adapts(self.trainer.precision_plugin)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -39,7 +40,7 @@ def write_folder(checkpoint: Mapping[str, Any], folder: Path, tied: Mapping[str,
             tensors |= {f"{MOMENTS}.{number}.{parameter}.{name}": value for name, value in values.items()}
         groups.append({"state": {}, "param_groups": state["param_groups"]})
     folders.save(tensors, checkpoint_id=folder)
-    if distributed.get_rank() == 0:
+    if not distributed.is_initialized() or distributed.get_rank() == 0:
         rest = {name: value for name, value in checkpoint.items() if name not in (WEIGHTS, MOMENTS)}
         written = {k: v for k, v in tied.items() if k in checkpoint[WEIGHTS]}
         torch.save({**rest, TIED: written, **({MOMENTS: groups} if MOMENTS in checkpoint else {})}, folder / REST)
@@ -88,7 +89,9 @@ def read_folder(folder: Path) -> dict[str, Any]:
     tensors = {
         name: torch.empty(found.size, dtype=found.properties.dtype) for name, found in saved_tensors(folder).items()
     }
-    folders.load(tensors, checkpoint_id=folder, no_dist=True)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="torch.distributed is disabled")  # that is what is meant
+        folders.load(tensors, checkpoint_id=folder, no_dist=True)
     rest = dict(torch.load(folder / REST, map_location="cpu", weights_only=True))
     tied = rest.pop(TIED)
     weights = {n.removeprefix(f"{WEIGHTS}."): t for n, t in tensors.items() if n.startswith(f"{WEIGHTS}.")}

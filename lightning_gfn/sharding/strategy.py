@@ -12,14 +12,12 @@ import torch
 from lightning.fabric.plugins.collectives.torch_collective import default_pg_timeout
 from lightning.pytorch.strategies import ModelParallelStrategy, ParallelStrategy, StrategyRegistry
 from torch import Tensor, nn
-from torch.distributed.checkpoint.api import CheckpointException
-from torch.distributed.tensor import DTensor, distribute_tensor
 from torch.optim import Optimizer
 
 from lightning_gfn.sharding import checkpoint_folder
 
 NAME = "fsdp2"
-OTHERS = ("fsdp", "deepspeed")
+OTHERS = ("fsdp", "deepspeed", "modelparallel")
 """How the names of strategies begin that cut models in another way."""
 
 
@@ -69,6 +67,8 @@ class ShardedStrategy(ModelParallelStrategy):
         Raises:
             OSError: the file system refuses.
         """
+        from torch.distributed.checkpoint.api import CheckpointException
+
         path = Path(self.broadcast(filepath))
         if not self._save_distributed_checkpoint:
             ParallelStrategy.save_checkpoint(self, gathered(checkpoint), path, storage_options)
@@ -145,6 +145,8 @@ class ShardedStrategy(ModelParallelStrategy):
 
 def gathered(state: Any) -> Any:
     """A state with whole tensors in the place of shards; every process must call it."""
+    from torch.distributed.tensor import DTensor
+
     if isinstance(state, DTensor):
         return state.full_tensor().cpu()
     if isinstance(state, dict):
@@ -154,6 +156,8 @@ def gathered(state: Any) -> Any:
 
 def part_of(value: Tensor, like: Tensor) -> Tensor:
     """A whole tensor, cut as another one is; one that is cut stays as it is."""
+    from torch.distributed.tensor import DTensor, distribute_tensor
+
     if not isinstance(like, DTensor) or isinstance(value, DTensor):
         return value
     return distribute_tensor(value.to(like.device), like.device_mesh, like.placements, src_data_rank=None)
@@ -165,12 +169,15 @@ def moment_of(value: Tensor, parameter: nn.Parameter) -> Tensor:
 
 
 def check_name(strategy: Any) -> None:
-    """Refuse other sharded strategies by the name or class that is given to a trainer, before they look for a GPU.
+    """Refuse other sharded strategies by how a trainer's settings name them, before one looks for a GPU or a package.
+
+    Args:
+        strategy: a name, or ``class_path`` with arguments.
 
     Raises:
         ValueError: names the one to use.
     """
-    name = strategy if isinstance(strategy, str) else type(strategy).__name__
+    name = str(getattr(strategy, "class_path", strategy)).rpartition(".")[2]
     if name != NAME and name.lower().startswith(OTHERS):
         raise ValueError(
             f"trainer.strategy {name} is not supported: set trainer.strategy to {NAME}, which cuts weights, gradients "

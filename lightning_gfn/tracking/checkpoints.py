@@ -207,6 +207,8 @@ def keep(path: Path, former: Path) -> None:
         os.link(path, link)
     except OSError:
         return
+    if former.is_dir():
+        shutil.rmtree(former)
     os.replace(link, former)
 
 

@@ -27,7 +27,7 @@ from lightning_gfn.objectives.trajectory_balance import TrajectoryBalance
 from lightning_gfn.objectives.vargrad import VarGrad
 from lightning_gfn.policies.causal_lm import CausalLM
 from lightning_gfn.policies.critic import Critic
-from lightning_gfn.policies.heads import FlowHead, LogZHead
+from lightning_gfn.policies.heads import FlowHead, LogZHead, ValueHead
 from lightning_gfn.policies.models.adapters import LoraSettings
 from lightning_gfn.policies.passes.pass_budget import PassBudget
 from lightning_gfn.policies.reward_models.network import LanguageRewardNetwork
@@ -90,14 +90,26 @@ def policy(budget: PassBudget | None, lora: bool = False, config: dict[str, Any]
     )  # type: ignore[return-value]  # fmt: skip
 
 
+BASE: list[Path] = []
+"""The folder of a model, once there is one."""
 COMMON: dict[str, Any] = {"optimizer": OPTIMIZER, "evaluation": EvaluationSettings(num_samples=2)}
 ROLLOUTS: dict[str, Any] = {**COMMON, "num_samples": 4}
-TWICE = UpdateSettings(num_epochs=2)
+TWICE, HALVES = UpdateSettings(num_epochs=2), UpdateSettings(num_minibatches=2)
+FEW: dict[str, Any] = {**COMMON, "num_samples": 1}
+"""One trajectory a problem, so that a batch of one problem has one minibatch of two."""
 
 
 def reward() -> FunctionReward:
     """``hashed``."""
     return FunctionReward(function=f"{__file__}:hashed")
+
+
+def adapter() -> CausalLM:
+    """An adapter on the model in ``BASE``, whose weights checkpoints leave out."""
+    return CausalLM(
+        pretrained=str(BASE[0]), lora=LoraSettings(rank=4), max_prompt_tokens=8, max_new_tokens=4,
+        allowed_tokens=list("abcd"),
+    )  # fmt: skip
 
 
 def likelihood() -> SumReward:
@@ -123,6 +135,7 @@ def teacher(budget: PassBudget | None) -> DistillationModule:
 MODULES: dict[str, Callable[[PassBudget | None], L.LightningModule]] = {
     "sft": lambda b: SFTModule(policy(b), **COMMON),
     "sft lora": lambda b: SFTModule(policy(b, lora=True, gradient_checkpointing=True), **COMMON),
+    "sft adapter": lambda b: SFTModule(adapter(), **COMMON),
     "sft t5": lambda b: SFTModule(policy(b, config=T5), **COMMON),
     "vargrad": lambda b: GFlowNetModule(policy(b, lora=True), VarGrad(), likelihood(), **ROLLOUTS),
     "vargrad gpt2": lambda b: GFlowNetModule(policy(b, config=GPT2), VarGrad(), reward(), **ROLLOUTS),
@@ -133,6 +146,9 @@ MODULES: dict[str, Callable[[PassBudget | None], L.LightningModule]] = {
     ),
     "ppo": lambda b: PolicyGradientModule(
         policy(b), PPO(kl="none", whiten=False), reward(), head=Critic(), updates=TWICE, **ROLLOUTS
+    ),
+    "short": lambda b: PolicyGradientModule(
+        policy(b), PPO(kl="none", whiten=False), reward(), head=ValueHead(), updates=HALVES, **FEW
     ),
     "preference": lambda b: PreferenceModule(policy(b), DPO(beta=0.5), **COMMON),
     "distillation": teacher,
@@ -174,10 +190,11 @@ def train(name: str, batches: list[list[Any]], **settings: Any) -> L.LightningMo
     """The module after one pass over the batches, each used as often as it asks for; two micro-batches a step."""
     torch.manual_seed(0)
     module = make_module(name)
+    resumed = {"ckpt_path": settings.pop("ckpt_path", None), "weights_only": True}
     repeated = [batch for batch in batches for _ in range(updates_of(module))]
     accumulate = 2 if updates_of(module) == 1 else 1
-    validation = loader(batches[:2]) if name.startswith(("sft", "grpo")) else None
-    trainer(**{"accumulate_grad_batches": accumulate, **settings}).fit(module, loader(repeated), validation)
+    validation = loader(batches[: 1 + len(batches[0])]) if name.startswith(("sft", "grpo")) else None
+    trainer(**{"accumulate_grad_batches": accumulate, **settings}).fit(module, loader(repeated), validation, **resumed)
     return module
 
 
@@ -192,18 +209,35 @@ def joined(batches: list[list[Any]]) -> list[list[Any]]:
     return [one + other for one, other in zip(batches[::2], batches[1::2], strict=True)]
 
 
+def report_of(module: Any) -> dict[str, Any]:
+    """What a process ends with."""
+    return {
+        "world_size": torch.distributed.get_world_size(), "backend": torch.distributed.get_backend(),
+        "steps": module.trainer.global_step, "weights": weights(module),
+        "part": sum(p.to_local().numel() for p in module.parameters()) / sum(p.numel() for p in module.parameters()),
+        "norm": float(module.trainer.callback_metrics["train/grad_norm"]),
+        "idle": float(module.trainer.callback_metrics.get("train/minibatch_trajectories", 1.0) == 0.0),
+    }  # fmt: skip
+
+
 def main(folder: Path, names: list[str]) -> None:
-    """Train each module; every process writes what it ends with."""
+    """Train each module, save and export it, and train on from one process's checkpoint; write what each ends with."""
     rank = L.fabric.plugins.environments.LightningEnvironment().local_rank()
+    BASE.append(folder / "base")
     for name in names:
-        module = train(name, batches_of(name)[rank::2], devices=2, strategy="fsdp2")
-        parts = [p.to_local().numel() / p.numel() for p in module.parameters()]
-        report = {
-            "world_size": torch.distributed.get_world_size(), "backend": torch.distributed.get_backend(),
-            "steps": module.trainer.global_step, "weights": weights(module), "largest_part": max(parts),
-            "norm": float(module.trainer.callback_metrics["train/grad_norm"]),
-        }  # fmt: skip
-        torch.save(report, folder / f"{name}{rank}.pt")
+        settings: dict[str, Any] = {"devices": 2, "strategy": "fsdp2"}
+        module: Any = train(name, batches_of(name)[rank::2], **settings)
+        torch.save(report_of(module), folder / f"{name}{rank}.pt")
+        module.trainer.save_checkpoint(folder / f"{name}.two")
+        with module.whole_weights():
+            if rank == 0:
+                module.trained_model.save_pretrained(folder / f"{name}.model")
+        if (start := folder / f"{name}.one").exists():
+            module = train(name, batches_of(name)[rank::2], ckpt_path=start, max_epochs=2, **settings)
+            torch.save(report_of(module), folder / f"{name}{rank}.resumed.pt")
+        if name == "short":
+            module = train(name, batches_of(name)[rank::2], **settings | {"strategy": "ddp"})
+            torch.save(weights(module), folder / f"{name}{rank}.ddp.pt")
 
 
 if __name__ == "__main__":

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from lightning_gfn.sharding.checkpoint_folder import is_checkpoint_folder
 from lightning_gfn.tracking.run_folder import RunFolder, RunFolderError
 
 MODEL_FILES = ("config.json", "adapter_config.json")
@@ -83,7 +84,7 @@ def find_source(name: str, checkpoint: str | None = None) -> ModelSource:
     from lightning_gfn.policies.models.loading import check_pretrained
 
     path = Path(name).expanduser()
-    if path.suffix == ".ckpt" and path.is_file():
+    if path.suffix == ".ckpt" and (path.is_file() or is_checkpoint_folder(path)):
         run = path.parent.parent if (path.parent.parent / CONFIG).is_file() else path.parent
         return ModelSource(name, run=run, checkpoint=path, config=read_config(run))
     if path.is_dir() and (path / CONFIG).is_file():

@@ -7,7 +7,8 @@ from contextlib import contextmanager
 
 import torch
 from torch import Tensor, nn
-from torch.distributed.tensor import DTensor
+
+from lightning_gfn.finite import whole
 
 
 class AveragedWeights(nn.Module):
@@ -67,9 +68,7 @@ class AveragedWeights(nn.Module):
         try:
             for name, parameter in self.trained(model).items():
                 own.append((parameter, parameter.data))
-                average = averages[name]
-                whole = average.full_tensor() if isinstance(average, DTensor) else average
-                parameter.data = whole.to(parameter.dtype)
+                parameter.data = whole(averages[name]).to(parameter.dtype)
             yield
         finally:
             for parameter, data in own:
