@@ -296,8 +296,8 @@ class RolloutModule(PolicyModule):
             return super().empty_loss()
         rollouts = idle_rollouts(self.policy)
         scores, columns = self.score(rollouts, JoinedLayout(rollouts))
-        nothing = nothing_of([*vars(scores).values(), *columns.values()])
-        return self.window_loss(LossOutput(nothing, torch.zeros_like(nothing)))
+        zero = nothing_of([*vars(scores).values(), *columns.values()])
+        return self.window_loss(LossOutput(zero, torch.zeros_like(zero)))
 
     def collect(self, batch: list[Problem]) -> RolloutBatch:
         """Sampled and rewarded trajectories for these problems."""
@@ -328,11 +328,11 @@ class RolloutModule(PolicyModule):
         with self.whole_weights():
             drawn = self.collect(batch)
             rollouts, layout = drawn.rollouts, JoinedLayout(drawn.rollouts)
-            if self.objective.requires & REFERENCE_COLUMNS:
-                reference = self.policy.score(rollouts.steps, reference=True)
             if self.updates_per_rollout > 1:
                 with torch.no_grad(), evaluation_mode(self):
                     scores, head_columns = self.score(rollouts, layout)
+            if self.objective.requires & REFERENCE_COLUMNS:
+                reference = self.policy.score(rollouts.steps, reference=True)
         if self.updates_per_rollout == 1:
             scores, head_columns = scored = self.score(rollouts, layout)
         further, statistics = self.further_columns(rollouts, layout, scores, head_columns, reference)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable, Iterable
 from contextlib import AbstractContextManager, nullcontext
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
@@ -303,13 +304,10 @@ class LanguageModel(nn.Module):
             steps: contexts and actions.
             of_model: it runs the model that is trained, and not a head alone.
         """
-        shards, model = self.shards, self.hugging_face
+        shards = self.shards
         if shards is None or shards.is_whole:
             return in_passes(function, steps, self.budget)
-
-        def enter(one_pass: Callable[[], RowValues]) -> RowValues:
-            return shards.run(model, one_pass) if of_model else one_pass()
-
+        enter = partial(shards.run, self.hugging_face if of_model else None)
         return in_equal_passes(function, steps, self.budget, shards.most, enter)
 
     # ---------------------------------------------------------------- reference

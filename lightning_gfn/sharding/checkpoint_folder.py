@@ -48,17 +48,17 @@ def write_folder(checkpoint: Mapping[str, Any], folder: Path, tied: Mapping[str,
 
 def saved_tensors(folder: Path) -> dict[str, Any]:
     """Size and type of every tensor of a folder, by its full name."""
-    from torch.distributed.checkpoint import FileSystemReader
+    from lightning_gfn.sharding.folder_reader import FolderReader
 
-    return dict(FileSystemReader(folder).read_metadata().state_dict_metadata)
+    return dict(FolderReader(folder).read_metadata().state_dict_metadata)
 
 
 def cut_off_files(folder: Path) -> list[str]:
     """Files of a checkpoint folder that are missing or shorter than what was written to them."""
-    from torch.distributed.checkpoint import FileSystemReader
+    from lightning_gfn.sharding.folder_reader import FolderReader
 
     ends: dict[str, int] = {}
-    for place in FileSystemReader(folder).read_metadata().storage_data.values():
+    for place in FolderReader(folder).read_metadata().storage_data.values():
         ends[place.relative_path] = max(ends.get(place.relative_path, 0), place.offset + place.length)
     return [
         name for name, end in sorted(ends.items())
@@ -86,12 +86,14 @@ def read_folder(folder: Path) -> dict[str, Any]:
     import torch
     from torch.distributed import checkpoint as folders
 
+    from lightning_gfn.sharding.folder_reader import FolderReader
+
     tensors = {
         name: torch.empty(found.size, dtype=found.properties.dtype) for name, found in saved_tensors(folder).items()
     }
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="torch.distributed is disabled")  # that is what is meant
-        folders.load(tensors, checkpoint_id=folder, no_dist=True)
+        folders.load(tensors, storage_reader=FolderReader(folder), no_dist=True)
     rest = dict(torch.load(folder / REST, map_location="cpu", weights_only=True))
     tied = rest.pop(TIED)
     weights = {n.removeprefix(f"{WEIGHTS}."): t for n, t in tensors.items() if n.startswith(f"{WEIGHTS}.")}
@@ -130,9 +132,11 @@ def read_weights(folder: Path, weights: Mapping[str, Tensor]) -> None:
     """
     from torch.distributed import checkpoint as folders
 
+    from lightning_gfn.sharding.folder_reader import FolderReader
+
     saved = saved_tensors(folder)
     targets = {f"{WEIGHTS}.{name}": value for name, value in weights.items() if f"{WEIGHTS}.{name}" in saved}
-    folders.load(targets, checkpoint_id=folder)
+    folders.load(targets, storage_reader=FolderReader(folder))
 
 
 def read_moments(folder: Path, optimizers: Sequence[Optimizer]) -> list[dict[int, dict[str, Tensor]]]:
@@ -145,6 +149,8 @@ def read_moments(folder: Path, optimizers: Sequence[Optimizer]) -> list[dict[int
     import torch
     from torch.distributed import checkpoint as folders
 
+    from lightning_gfn.sharding.folder_reader import FolderReader
+
     targets: dict[str, Any] = {}
     parameters = [[p for group in one.param_groups for p in group["params"]] for one in optimizers]
     for key, found in saved_tensors(folder).items():
@@ -156,5 +162,5 @@ def read_moments(folder: Path, optimizers: Sequence[Optimizer]) -> list[dict[int
             targets[key] = torch.empty_like(parameter, dtype=dtype, requires_grad=False) if alike else torch.empty(
                 found.size, dtype=dtype
             )  # fmt: skip
-    folders.load(targets, checkpoint_id=folder)
+    folders.load(targets, storage_reader=FolderReader(folder))
     return [by_parameter(targets, number) for number in range(len(optimizers))]

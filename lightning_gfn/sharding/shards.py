@@ -63,9 +63,9 @@ class Shards:
         gathering = getattr(root, method)
         setattr(root, method, lambda *given, **named: (plain if self.is_whole else gathering)(*given, **named))
 
-    def run(self, root: nn.Module, function: Callable[[], Found]) -> Found:
-        """What a function returns that runs parts of a module, such as its layers without the output layer."""
-        found: Found = getattr(root, RUN)(function)
+    def run(self, root: nn.Module | None, function: Callable[[], Found]) -> Found:
+        """What a function returns that runs parts of a module, such as its layers without the output layer; or none."""
+        found: Found = getattr(root, RUN)(function) if root is not None else function()
         return found
 
     def most(self, number: int) -> int:

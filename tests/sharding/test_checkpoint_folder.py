@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -90,6 +91,29 @@ def test_damage_is_found(folder: Path, damage: Callable[[Path], None], message: 
     damage(folder)
     with pytest.raises(CheckpointError, match=message):
         check_checkpoint(folder, fitting=True)
+
+
+class Harmful:
+    """Leaves a file behind where it is unpickled."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return (Path.touch, (self.path,))
+
+
+def test_nothing_in_a_folder_is_executed(folder: Path, tmp_path: Path) -> None:
+    trace = tmp_path / "trace"
+    (folder / ".metadata").write_bytes(pickle.dumps(Harmful(trace)))
+    for read in (read_folder, read_rest):
+        with pytest.raises(pickle.UnpicklingError, match="is no part of a list of tensors"):
+            read(folder)
+    with pytest.raises(CheckpointError, match="is damaged"):
+        check_checkpoint(folder, fitting=True)
+    assert not trace.exists()
+    pickle.loads((folder / ".metadata").read_bytes())
+    assert trace.exists(), "it would have been"
 
 
 def test_weights_alone_are_no_state_of_training(tmp_path: Path) -> None:
