@@ -172,12 +172,22 @@ def updates_of(module: L.LightningModule) -> int:
     return int(getattr(module, "updates_per_rollout", 1))
 
 
+class Idle(L.Callback):
+    """Counts training batches without anything to learn from."""
+
+    count = 0
+
+    def on_train_batch_end(self, trainer: L.Trainer, pl_module: Any, outputs: Any, *_: Any) -> None:
+        """Count."""
+        self.count += outputs["gradient_tokens"] == 0
+
+
 def trainer(**settings: Any) -> L.Trainer:
     """A trainer that only trains."""
     quiet = dict.fromkeys(("logger", "enable_checkpointing", "enable_progress_bar", "enable_model_summary"), False)
     return L.Trainer(
         **{"max_epochs": 1, "accelerator": "cpu", "use_distributed_sampler": False, "gradient_clip_val": CLIP,
-           "num_sanity_val_steps": 0, **quiet, **settings}
+           "num_sanity_val_steps": 0, "callbacks": [Idle()], **quiet, **settings}
     )  # fmt: skip
 
 
@@ -216,7 +226,7 @@ def report_of(module: Any) -> dict[str, Any]:
         "steps": module.trainer.global_step, "weights": weights(module),
         "part": sum(p.to_local().numel() for p in module.parameters()) / sum(p.numel() for p in module.parameters()),
         "norm": float(module.trainer.callback_metrics["train/grad_norm"]),
-        "idle": float(module.trainer.callback_metrics.get("train/minibatch_trajectories", 1.0) == 0.0),
+        "idle": module.trainer.callbacks[0].count,
     }  # fmt: skip
 
 
