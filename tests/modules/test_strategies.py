@@ -109,6 +109,13 @@ def test_a_single_number_is_refused_with_shards(make_policy, make_trainer) -> No
     assert not module.is_built
 
 
+def test_the_fused_pass_is_refused_with_shards(make_policy, make_trainer) -> None:
+    module = SFTModule(make_policy(scoring="fused"))
+    with pytest.raises(ValueError, match=r"model.policy.scoring fused .* set it to auto or hugging_face"):
+        make_trainer(1, strategy="fsdp2").fit(module, [[]])
+    assert not module.is_built
+
+
 def test_a_device_map_is_refused() -> None:
     with pytest.raises(ValueError, match=r"config.device_map is not supported.*set trainer.strategy to fsdp2"):
         CausalLM(config={**LLAMA, "device_map": "auto"})
