@@ -56,8 +56,10 @@ class LanguageModel(nn.Module):
             autocast, but float32 on processors without bfloat16 arithmetic, and with an adapter of a T5 model (its
             small updates are lost in a bfloat16 copy).
         decoder: ``fused`` decodes dense Llama, Mistral, Qwen2 and Qwen3 models from a working copy of the weights,
-            ``hugging_face`` any model through its own forward pass; ``auto`` takes ``fused`` where it is supported
-            and the copy is below 4 GiB.
+            ``continuous`` the same in slots that are refilled as rows finish (as many as ``budget`` allows), as CUDA
+            graphs on a GPU; ``hugging_face`` any model through its own forward pass; ``auto`` takes ``fused`` on a
+            processor and ``continuous`` on a GPU, where it is supported and the copy is below 4 GiB or a quarter of the
+            GPU's memory.
         scoring: ``fused`` scores and trains dense Llama, Mistral, Qwen2 and Qwen3 models by a pass of our own, which
             reads a shared prompt once and no padding; ``hugging_face`` any model by its own forward pass; ``auto``
             takes ``fused`` on a processor where it is supported, rows have at most 512 positions,
