@@ -227,7 +227,10 @@ class LanguagePolicy(LanguageModel, Policy):
         steps = steps.to(self.device)
         if self.budget.limits_scoring:  # so that an error names the row of the batch, not of a pass
             self.check(steps)
-        return in_passes(function, steps, self.budget)
+        shares_prompts = self.budget.limits_scoring and self.scoring.is_fused(
+            self.architecture, self.hugging_face, steps
+        )
+        return in_passes(function, steps, self.budget, shares_prompts=shares_prompts)
 
     def check(self, steps: StepBatch) -> None:
         """Refuse actions that q cannot produce.

@@ -47,14 +47,24 @@ class PassBudget:
     def _sampling_limit(self) -> str:
         return "max_tokens_per_pass" if self.max_sampling_tokens is None else "max_sampling_tokens"
 
-    def scoring_passes(self, contexts: Sequence[int], actions: Sequence[int]) -> list[list[int]]:
+    def scoring_passes(
+        self, contexts: Sequence[int], actions: Sequence[int], prompts: Sequence[int] | None = None
+    ) -> list[list[int]]:
         """Which rows each pass of scoring takes, shortest first.
 
         Args:
             contexts: tokens of each context.
             actions: tokens of each action.
+            prompts: which context each row has, for a pass that reads equal ones once: their rows stay together.
         """
-        order = sorted(range(len(contexts)), key=lambda n: (contexts[n] + actions[n], contexts[n]))
+        lengths = [context + action for context, action in zip(contexts, actions, strict=True)]
+        keys = [(length, context, 0) for length, context in zip(lengths, contexts, strict=True)]
+        if prompts is not None:
+            longest: dict[int, int] = {}
+            for prompt, length in zip(prompts, lengths, strict=True):
+                longest[prompt] = max(longest.get(prompt, 0), length)
+            keys = [(longest[prompt], prompt, length) for prompt, length in zip(prompts, lengths, strict=True)]
+        order = sorted(range(len(contexts)), key=keys.__getitem__)
         return self._cut(order, contexts, actions, "max_tokens_per_pass")
 
     def sampling_passes(self, contexts: Sequence[Sequence[int]], max_new_tokens: int) -> list[list[int]]:
