@@ -142,7 +142,8 @@ class LanguagePolicy(LanguageModel, Policy):
         def one_pass(rows: list[int]) -> SampledActions:
             decoder, context = decoders.make(model)
             chosen, tempered = [contexts[n] for n in rows], None if temperature_N is None else temperature_N[rows]
-            with context:
+            # Compiled layers would be compiled again for every state of a cache.
+            with context, torch.compiler.set_stance("force_eager"):
                 return generate(decoder, self.space, chosen, uniforms_NT1[rows], temperature_N=tempered, **settings)
 
         return sampled_in_passes(one_pass, self.budget.sampling_passes(contexts, self.max_new_tokens), self.pad_id)
