@@ -6,6 +6,7 @@ from benchmarks.frame.row import Row
 from benchmarks.rows import (
     answer_checks,
     fit_start,
+    gpu,
     grpo,
     lean,
     methods,
@@ -32,4 +33,5 @@ ROWS: list[Row] = [
     *lean.ROWS,
     *fit_start.ROWS,
     *vocabulary.ROWS,
+    *gpu.ROWS,
 ]

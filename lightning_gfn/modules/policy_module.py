@@ -15,10 +15,11 @@ from lightning_gfn.modules.settings import EvaluationSettings, OptimizerSettings
 from lightning_gfn.modules.text_check import check_texts
 from lightning_gfn.policies.heads import Head, LogZScalar
 from lightning_gfn.policies.language_model import LanguageModel
+from lightning_gfn.policies.models.repeated_layers import repeated_layers
 from lightning_gfn.rollouts.evaluation import sample_completions
 from lightning_gfn.rollouts.proofs.proof_evaluation import sample_proofs
 from lightning_gfn.rollouts.proofs.proving import Proving, check_data_prompt
-from lightning_gfn.rollouts.reference import with_reference_scores
+from lightning_gfn.rollouts.reference import with_reference_scores, with_target_scores
 from lightning_gfn.sharding.strategy import ShardedStrategy
 from lightning_gfn.types import EvalRecord, LossOutput, Problem
 
@@ -108,7 +109,7 @@ class PolicyModule(TrainedModule, EvaluatedModule):
         """Cut the weights of policy and head over the processes, if the strategy does so."""
         super().cut()
         if self.shards is not None and self.head is not None:
-            self.shards.cut(self.head, "read")
+            self.shards.cut(self.head, repeated_layers(self.head), "read")
 
     @property
     def needs_reference(self) -> bool:
@@ -163,7 +164,7 @@ class PolicyModule(TrainedModule, EvaluatedModule):
             records += self.records_at(problems, temperature)
         if settings.score_references:
             records = with_reference_scores(self.policy, records, max_rows=settings.max_rows, device=self.device)
-        return records
+        return with_target_scores(self.policy, records, max_rows=settings.max_rows, device=self.device)
 
     def records_at(self, problems: list[Problem], temperature: float) -> list[EvalRecord]:
         """Completions at one temperature: whole proofs of those problems that are theorems; in the order of problems.

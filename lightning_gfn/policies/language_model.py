@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from contextlib import AbstractContextManager, nullcontext
 from functools import partial
 from pathlib import Path
@@ -21,8 +21,9 @@ from lightning_gfn.policies.models.architectures import Architecture, DecoderOnl
 from lightning_gfn.policies.models.averaged_weights import AveragedWeights
 from lightning_gfn.policies.models.dropout import switch_off_dropout
 from lightning_gfn.policies.models.output_layer import output_layer_of
+from lightning_gfn.policies.models.repeated_layers import compile_layers, repeated_layers
 from lightning_gfn.policies.passes.equal_passes import in_equal_passes
-from lightning_gfn.policies.passes.in_passes import RowValues, in_passes
+from lightning_gfn.policies.passes.in_passes import RowFunction, in_passes
 from lightning_gfn.policies.passes.pass_budget import PassBudget
 from lightning_gfn.policies.teacher_forcing.scoring_pass import PassName, ScoringPass
 from lightning_gfn.policies.text import tokenizers
@@ -63,8 +64,10 @@ class LanguageModel(nn.Module):
             autocast, but float32 on processors without bfloat16 arithmetic, and with an adapter of a T5 model (its
             small updates are lost in a bfloat16 copy).
         decoder: ``fused`` decodes dense Llama, Mistral, Qwen2 and Qwen3 models from a working copy of the weights,
-            ``hugging_face`` any model through its own forward pass; ``auto`` takes ``fused`` where it is supported
-            and the copy is below 4 GiB.
+            ``continuous`` the same in slots that are refilled as rows finish (as many as ``budget`` allows), as CUDA
+            graphs on a GPU; ``hugging_face`` any model through its own forward pass; ``auto`` takes ``fused`` on a
+            processor and ``continuous`` on a GPU, where it is supported and the copy is below 4 GiB or a quarter of the
+            GPU's memory.
         scoring: ``fused`` scores and trains dense Llama, Mistral, Qwen2 and Qwen3 models by a pass of our own, which
             reads a shared prompt once and no padding; ``hugging_face`` any model by its own forward pass; ``auto``
             takes ``fused`` on a processor where it is supported, rows have at most 512 positions,
@@ -72,6 +75,8 @@ class LanguageModel(nn.Module):
         dropout: train with the dropout of the adapter and of the model's configuration; None does so in supervised
             fine-tuning alone. Elsewhere it makes the trained policy another one than the policy that sampled.
         gradient_checkpointing: recompute activations in the backward pass.
+        compile_layers: compile each layer of the model's own forward pass with ``torch.compile`` for scoring and
+            training; takes a minute once and pays on GPUs. The fused passes do not use it.
         attn_implementation: attention of the model (``sdpa``, ``eager``, ``flash_attention_2``); None for the default.
         max_logits: the most logits (prefixes times vocabulary) that scoring holds at a time.
         budget: rows and tokens of one pass of scoring, training or sampling; larger batches are cut. None for no limit.
@@ -103,6 +108,7 @@ class LanguageModel(nn.Module):
         scoring: PassName = "auto",
         dropout: bool | None = None,
         gradient_checkpointing: bool = False,
+        compile_layers: bool = False,
         attn_implementation: str | None = None,
         max_logits: int = 2**25,
         budget: PassBudget | None = None,
@@ -112,8 +118,7 @@ class LanguageModel(nn.Module):
             raise ValueError("give exactly one of pretrained (a name or folder) and config (a model from scratch)")
         if config is not None and "device_map" in config:
             raise ValueError(
-                "config.device_map is not supported, a model is trained on one device or cut over all of them: leave "
-                "it out and set trainer.strategy to fsdp2"
+                "config.device_map is not supported: set trainer.strategy to fsdp2, which cuts a model over all devices"
             )
         if config is not None and "model_type" not in config:
             raise ValueError("config.model_type is missing: name an architecture, for example 'llama'")
@@ -146,6 +151,7 @@ class LanguageModel(nn.Module):
         self.scoring = ScoringPass(scoring, copies, own_attention=attn_implementation is not None)
         self.dropout = dropout
         self.gradient_checkpointing, self.attn_implementation = gradient_checkpointing, attn_implementation
+        self.compile_layers = compile_layers
         self.max_logits = max_logits
         self.budget = budget if budget is not None else PassBudget()
         self.restored_tokenizer: PreTrainedTokenizerBase | None = None
@@ -195,6 +201,8 @@ class LanguageModel(nn.Module):
         self.set_action_space()
         if self.gradient_checkpointing:
             self.hugging_face.gradient_checkpointing_enable({"use_reentrant": False})
+        if self.compile_layers:
+            compile_layers(self.hugging_face)
 
     def set_dropout(self, asked: bool) -> None:
         """Train with dropout or without; ``dropout`` of the settings decides if it is given."""
@@ -290,12 +298,12 @@ class LanguageModel(nn.Module):
     def cut(self, shards: Shards) -> None:
         """Cut the weights of the built model, and of its reference, over the processes of a run."""
         self.shards = shards
-        shards.cut(self.hugging_face)
-        if self.reference is not None:
-            shards.cut(self.reference)
+        for model in (self.hugging_face, self.reference):
+            if model is not None:
+                shards.cut(model, repeated_layers(model))
 
     def in_passes(
-        self, function: Callable[[StepBatch, Tensor], RowValues], steps: StepBatch, *, of_model: bool = True
+        self, function: RowFunction, steps: StepBatch, *, of_model: bool = True, shares_prompts: bool = False
     ) -> dict[str, Tensor | None]:
         """The values of a function of rows in passes within the budget; see ``in_passes``.
 
@@ -303,10 +311,11 @@ class LanguageModel(nn.Module):
             function: runs the model or its reference.
             steps: contexts and actions.
             of_model: it runs the model that is trained, and not a head alone.
+            shares_prompts: it reads equal contexts once; nothing does where weights are cut.
         """
         shards = self.shards
         if shards is None or shards.is_whole:
-            return in_passes(function, steps, self.budget)
+            return in_passes(function, steps, self.budget, shares_prompts=shares_prompts)
         enter = partial(shards.run, self.hugging_face if of_model else None)
         return in_equal_passes(function, steps, self.budget, shards.most, enter)
 
@@ -321,6 +330,8 @@ class LanguageModel(nn.Module):
         if self.lora is None:
             self.reference = None
             self.reference = copy.deepcopy(self.hugging_face).requires_grad_(False).eval()
+            if self.compile_layers:  # a copy is not compiled
+                compile_layers(self.reference)
         elif not adapters.trained_adapter_is_zero(self.peft_model):
             raise RuntimeError(
                 "freeze_reference must be called before the adapter is trained or loaded from a checkpoint"
@@ -379,21 +390,11 @@ class LanguageModel(nn.Module):
         folder.mkdir(parents=True, exist_ok=True)
         end_ids = self.space.end_ids.tolist()
         export.with_end_tokens(self.tokenizer, end_ids).save_pretrained(folder)
-        base = None if self.pretrained is None else Path(self.pretrained).expanduser()
         of_shards = self.shards is not None
         if self.lora is None:
             weights = export.whole_weights(self.hugging_face) if of_shards else None
             self.hugging_face.save_pretrained(folder, state_dict=weights)
-        elif base is None or adapters.is_adapter_folder(base):
-            if of_shards:
-                self.hugging_face.save_pretrained(folder, state_dict=adapters.merged_weights(self.peft_model))
-                self.peft_model.unmerge_adapter()
-            else:
-                copy.deepcopy(self.peft_model).merge_and_unload().save_pretrained(folder)
         else:
-            config = self.peft_model.peft_config[adapters.TRAINED]
-            config.base_model_name_or_path = str(base.resolve()) if base.exists() else self.pretrained
-            weights = export.whole_weights(self.peft_model) if of_shards else None
-            self.peft_model.save_pretrained(str(folder), save_embedding_layers=False, state_dict=weights)
+            adapters.save_adapted(self.peft_model, folder, self.pretrained, of_shards=of_shards)
         export.write_generation_config(folder, self.hugging_face, end_ids)
         export.obey_umask(folder)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from types import MethodType
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -40,14 +40,15 @@ class Shards:
         self.is_whole = False
         self.states: dict[int, tuple[int, int]] = {}
 
-    def cut(self, root: nn.Module, method: str | None = None) -> None:
+    def cut(self, root: nn.Module, layers: Sequence[nn.Module] = (), method: str | None = None) -> None:
         """Cut a module, its layers one by one; the first process's values count.
 
         Args:
             root: entered by its forward pass and by ``run``.
+            layers: parts of it whose weights are gathered apart.
             method: a further method that it is entered by.
         """
-        for module in (*layers_of(root), root):
+        for module in (*layers, root):
             take_from_first(module, self.mesh)
             fully_shard(module, mesh=self.mesh)
         setattr(root, RUN, MethodType(run_function, root))
@@ -118,12 +119,6 @@ def no_views(found: Any) -> Any:
     if isinstance(found, Mapping):
         return {name: no_views(value) for name, value in found.items()}
     return found.clone() if isinstance(found, torch.Tensor) and found._is_view() else found
-
-
-def layers_of(root: nn.Module) -> list[nn.Module]:
-    """The layers of a model that transformers never splits."""
-    names = {name for module in root.modules() for name in getattr(module, "_no_split_modules", None) or ()}
-    return [module for module in root.modules() if module is not root and type(module).__name__ in names]
 
 
 @torch.no_grad()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -210,6 +211,28 @@ def merged_weights(model: PeftModel) -> dict[str, Tensor]:
     model.merge_adapter()
     weights = whole_weights(model.get_base_model())
     return {name.replace(".base_layer", ""): weight for name, weight in weights.items() if "lora_" not in name}
+
+
+def save_adapted(model: PeftModel, folder: Path, pretrained: str | None, *, of_shards: bool) -> None:
+    """Write an adapter on an unchanged, named base as an adapter, and anything else as a whole model.
+
+    Args:
+        model: adapted.
+        folder: where to.
+        pretrained: what the base was loaded from; None for a model from scratch.
+        of_shards: the weights were gathered from shards, and may be changed.
+    """
+    base = None if pretrained is None else Path(pretrained).expanduser()
+    if base is not None and not is_adapter_folder(base):
+        config = model.peft_config[TRAINED]
+        config.base_model_name_or_path = str(base.resolve()) if base.exists() else pretrained
+        weights = whole_weights(model) if of_shards else None
+        model.save_pretrained(str(folder), save_embedding_layers=False, state_dict=weights)
+    elif of_shards:
+        model.get_base_model().save_pretrained(folder, state_dict=merged_weights(model))
+        model.unmerge_adapter()
+    else:
+        copy.deepcopy(model).merge_and_unload().save_pretrained(folder)
 
 
 def has_adapters(model: nn.Module) -> bool:

@@ -9,13 +9,13 @@ import torch
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
-from lightning_gfn.policies.passes.in_passes import RowValues, joined, trimmed
+from lightning_gfn.policies.passes.in_passes import RowFunction, RowValues, joined, trimmed
 from lightning_gfn.policies.passes.pass_budget import PassBudget
 from lightning_gfn.types import StepBatch
 
 
 def in_equal_passes(
-    function: Callable[[StepBatch, Tensor], RowValues],
+    function: RowFunction,
     steps: StepBatch,
     budget: PassBudget,
     most: Callable[[int], int],

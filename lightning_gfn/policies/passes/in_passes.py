@@ -15,10 +15,16 @@ from lightning_gfn.types import SampledActions, Scores, StepBatch
 
 RowValues = Mapping[str, Tensor | None]
 """Tensors with one row a step, by names with their shape: ``_N…``, ``_NT…`` or ``_NT1…``."""
+RowFunction = Callable[[StepBatch, Tensor], RowValues]
+"""Steps and their indices in the batch (n,) to values by name."""
 
 
 def in_passes(
-    function: Callable[[StepBatch, Tensor], RowValues], steps: StepBatch, budget: PassBudget
+    function: RowFunction,
+    steps: StepBatch,
+    budget: PassBudget,
+    *,
+    shares_prompts: bool = False,
 ) -> dict[str, Tensor | None]:
     """The values of a function of rows, as one call with all rows gives them.
 
@@ -30,6 +36,7 @@ def in_passes(
         function: steps and their indices in the batch (n,) to values by name; rows must not depend on each other.
         steps: contexts and actions of N rows.
         budget: limits of a pass.
+        shares_prompts: the function reads equal contexts once, so that their rows should share a pass.
 
     Returns:
         values of all rows in order; beyond the width of their pass 0 or False.
@@ -37,7 +44,8 @@ def in_passes(
     rows_N = torch.arange(steps.num_steps, device=steps.action_ids_NT.device)
     if not budget.limits_scoring:
         return dict(function(steps, rows_N))
-    passes = budget.scoring_passes(steps.context_mask_NC.sum(1).tolist(), steps.lengths_N.tolist())
+    prompts = steps.context_ids_NC.unique(dim=0, return_inverse=True)[1].tolist() if shares_prompts else None
+    passes = budget.scoring_passes(steps.context_mask_NC.sum(1).tolist(), steps.lengths_N.tolist(), prompts)
     if len(passes) == 1:
         return dict(function(steps, rows_N))
     parts: list[RowValues] = []
