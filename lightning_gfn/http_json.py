@@ -52,6 +52,7 @@ class Endpoint:
             half. A ``Retry-After`` of the endpoint counts if it is longer.
         max_backoff_seconds: the longest wait.
         max_reply_bytes: a longer reply is refused.
+        retried_status: the statuses that say "later".
     """
 
     url: str
@@ -61,6 +62,7 @@ class Endpoint:
     backoff_seconds: float
     max_backoff_seconds: float
     max_reply_bytes: int = 2**20
+    retried_status: frozenset[int] = RETRIED_STATUS
 
     def ask(
         self,
@@ -109,7 +111,7 @@ class Endpoint:
                 return self._read_body(response, deadline)
         except HTTPError as error:
             with error:
-                retry_after = _retry_after(error) if error.code in RETRIED_STATUS else None
+                retry_after = _retry_after(error) if error.code in self.retried_status else None
                 raise EndpointError(
                     f"{url} answered {error.code} {error.reason}",
                     retry_after=retry_after,

@@ -7,11 +7,12 @@ import os
 from dataclasses import replace
 from typing import Any
 
-from lightning_gfn.http_json import Endpoint, EndpointError
+from lightning_gfn.http_json import RETRIED_STATUS, Endpoint, EndpointError
 from lightning_gfn.policies.vllm.settings import VllmSettings
 
 MAX_REPLY_BYTES = 2**30
 MAX_BACKOFF_SECONDS = 30.0
+COMPLETIONS = "/v1/completions"
 LOWEST_VERSION = "0.28"
 SERVE_ADAPTERS = "VLLM_ALLOW_RUNTIME_LORA_UPDATING=True vllm serve … --enable-lora --max-lora-rank RANK"
 SERVE_WEIGHTS = "VLLM_SERVER_DEV_MODE=1 vllm serve …"
@@ -44,6 +45,8 @@ class VllmServer:
             MAX_BACKOFF_SECONDS,
             MAX_REPLY_BYTES,
         )
+        # Here a 500 is a refusal of what was asked for, not a server that may come back.
+        self.control = replace(self.endpoint, retried_status=RETRIED_STATUS - {500})
 
     def refusal(self, what: str) -> VllmError:
         """An error that names the server."""
@@ -93,7 +96,7 @@ class VllmServer:
             UnknownModelError: if the server lost the adapter that was asked for.
             VllmError: if it refuses or does not answer.
         """
-        choices = self._ask("/v1/completions", body).get("choices")
+        choices = self._ask(COMPLETIONS, body).get("choices")
         if not isinstance(choices, list) or len(choices) != body["n"]:
             raise self.refusal(f"the reply does not hold the {body['n']} completions that were asked for")
         return sorted(choices, key=lambda choice: choice["index"])
@@ -129,10 +132,11 @@ class VllmServer:
 
     def _ask(self, path: str, body: dict[str, Any] | None, *, as_text: bool = False) -> dict[str, Any]:
         try:
-            return self.endpoint.ask(path, body, _ignore if as_text else _read_object)
+            endpoint = self.endpoint if path == COMPLETIONS else self.control
+            return endpoint.ask(path, body, _ignore if as_text else _read_object)
         except EndpointError as error:
             said = _said(error)
-            if error.status == 404 and path == "/v1/completions":
+            if error.status == 404 and path == COMPLETIONS:
                 raise UnknownModelError(f"policy.vllm.url {self.url}: {said}") from None
             route = path.partition("?")[0]
             raise self.refusal(f"{route}: {said}{_remedy(said, route)}") from None
@@ -140,7 +144,7 @@ class VllmServer:
     def _status(self, path: str, body: dict[str, Any] | None) -> int:
         """The status of an answer; 200 for a success."""
         try:
-            self.endpoint.ask(path, body, _ignore)
+            self.control.ask(path, body, _ignore)
         except EndpointError as error:
             if error.status is None:
                 raise self.refusal(f"{path}: {error}") from None

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import shutil
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -98,10 +99,25 @@ class PushedWeights:
             unfinished = self.folder / f"unfinished-{self.version}"
             shutil.rmtree(unfinished, ignore_errors=True)
             chosen = {} if self.adapter is None else {"selected_adapters": [adapters.TRAINED], **WITHOUT_EMBEDDINGS}
-            model.save_pretrained(str(unfinished), **chosen)
+            with without_progress_bar():
+                model.save_pretrained(str(unfinished), **chosen)
             export.obey_umask(unfinished)
             unfinished.rename(folder)
         return folder
+
+
+@contextmanager
+def without_progress_bar() -> Iterator[None]:
+    """Inside, transformers draws no bars: one a push would be too many."""
+    from transformers.utils import logging
+
+    was_enabled = logging.is_progress_bar_enabled()
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        if was_enabled:
+            logging.enable_progress_bar()
 
 
 def fingerprint(model: nn.Module, weights: Sequence[Tensor]) -> str:
