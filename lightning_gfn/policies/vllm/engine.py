@@ -177,7 +177,9 @@ class VllmEngine:
             found = list(pool.map(one, groups))
         finally:
             pool.shutdown(cancel_futures=True)
-        rows = {n: row for group, drawn in zip(groups, found, strict=True) for n, row in zip(group.rows, drawn, strict=True)}
+        rows = {
+            n: row for group, drawn in zip(groups, found, strict=True) for n, row in zip(group.rows, drawn, strict=True)
+        }
         return [rows[n] for n in range(len(rows))]
 
     def _compare(

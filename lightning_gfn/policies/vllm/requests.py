@@ -35,9 +35,7 @@ class Group:
     rows: tuple[int, ...]
 
 
-def groups_of(
-    contexts: Sequence[Sequence[int]], uniforms_NT1: Tensor, temperature_N: Tensor | None
-) -> list[Group]:
+def groups_of(contexts: Sequence[Sequence[int]], uniforms_NT1: Tensor, temperature_N: Tensor | None) -> list[Group]:
     """Which rows share a request, in the order of their first row.
 
     Args:

@@ -49,8 +49,9 @@ def test_an_adapter_that_is_too_wide_names_the_flag(make_policy, draw, server) -
 def test_weights_of_another_shape_are_refused(make_policy, draw, server, tmp_path) -> None:
     """Like another vocabulary: the server cannot take them, says so, and serves others again."""
     torch.manual_seed(0)
-    other = CausalLM(config={"model_type": "llama", "hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 1,
-                             "num_attention_heads": 2, "max_position_embeddings": 64}, max_prompt_tokens=8, max_new_tokens=3)  # fmt: skip
+    config = {"model_type": "llama", "hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 1,
+              "num_attention_heads": 2, "max_position_embeddings": 64}  # fmt: skip
+    other = CausalLM(config=config, max_prompt_tokens=8, max_new_tokens=3)
     other.build(())
     other.save_pretrained(tmp_path / "other")
     policy = make_policy()
