@@ -101,6 +101,16 @@ def test_a_run_trains_on_samples_of_the_server(run, write_run, process, workspac
         assert max(map(abs, logged(workspace / "run", "train/importance_log_mean"))) < 1e-4
 
 
+def test_a_trained_model_is_tested_and_a_run_tried_out_through_the_server(run, write_run, process, workspace) -> None:
+    write_run("vargrad", adapted=True)
+    assert run("fit", "--dry_run") == 0
+    assert run("fit", "--trainer.max_steps", "1") == 0
+    process.start_anew(process.folder, max_model_len=512)
+    assert run("test") == 0
+    assert process.counts()["/v1/load_lora_adapter"] - 1 == 1
+    assert logged(workspace / "run", "test/pass_at_1")
+
+
 def test_a_server_behind_shows_in_the_metrics(run, write_run, process, workspace) -> None:
     """The test above can fail: it does when updates reach the server one push late."""
     write_run("grpo", adapted=True)
@@ -117,6 +127,7 @@ def test_no_server_is_one_line(run, write_run, workspace, capsys) -> None:
     assert "policy.vllm.url http://127.0.0.1:9: no vLLM server answers there" in error and "Traceback" not in error
 
 
+@pytest.mark.slow
 @pytest.mark.ddp
 def test_two_processes_push_each_version_once(run_apart, write_run, process, workspace) -> None:
     write_run("vargrad", adapted=True)

@@ -21,6 +21,7 @@ class ServerProcess:
     """
 
     def __init__(self, folder: str, port: int = 0) -> None:
+        self.folder = folder
         self.process = subprocess.Popen(
             [sys.executable, str(SCRIPT), folder, str(port)], stdout=subprocess.PIPE, text=True
         )

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
+
 import pytest
 import torch
 from vllm_process import ServerProcess
@@ -94,6 +96,31 @@ def test_a_server_that_dies_is_one_line(draw, model_folder, tmp_path) -> None:
     with pytest.raises(VllmError) as refused:
         draw(policy, ["x"])
     assert "\n" not in str(refused.value) and process.url in str(refused.value)
+
+
+@pytest.mark.slow
+def test_a_run_outlives_a_restart_of_the_server(draw, model_folder, tmp_path) -> None:
+    """Killed, and back at the same address some tries later: it has lost the weights and gets them again."""
+    process = ServerProcess(model_folder)
+    settings = VllmSettings(url=process.url, folder=str(tmp_path), max_retries=20, backoff_seconds=1.0)
+    policy = CausalLM(
+        pretrained=model_folder, lora=LoraSettings(rank=2), max_prompt_tokens=8, max_new_tokens=3, vllm=settings
+    )
+    try:
+        policy.build(())
+        with torch.no_grad():
+            for parameter in policy.parameters():
+                if parameter.requires_grad:
+                    parameter += 0.1
+        _, before = draw(policy, ["x", "yy"])
+        process.close()
+        with ThreadPoolExecutor(1) as pool:
+            restarted = pool.submit(ServerProcess, model_folder, process.port)
+            _, after = draw(policy, ["x", "yy"])
+            process = restarted.result()
+        assert torch.equal(before.behaviour_log_pf_NT, after.behaviour_log_pf_NT)
+    finally:
+        process.close()
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
 
@@ -29,7 +31,7 @@ def pushes(server, adapted: bool) -> int:
 
 def mismatch(policy, contexts, sampled) -> float:
     own = policy.score(steps_of(contexts, sampled))
-    return float((sampled.behaviour_log_pf_NT - own.log_pf_NT)[sampled.action_mask_NT].abs().max())
+    return float((sampled.behaviour_log_pf_NT - own.log_pf_NT.detach())[sampled.action_mask_NT].abs().max())
 
 
 @pytest.mark.parametrize("adapted", [False, True])
@@ -71,6 +73,29 @@ def test_ranks_with_equal_weights_push_once(make_policy, draw, move, server, ada
             assert mismatch(policy, contexts, sampled) < 1e-5
             move(policy, update)
         assert server.counts()[PUSHES[adapted]] == before + update + 1
+
+
+@pytest.mark.parametrize("adapted", [False, True])
+def test_ranks_that_come_at_once_push_once(make_policy, draw, server, monkeypatch, adapted) -> None:
+    """Both find that the server lacks the weights before either pushes."""
+    ranks = [make_policy(adapted=adapted) for _ in range(2)]
+    before = server.counts().get(PUSHES[adapted], 0)
+    both = threading.Barrier(2, timeout=60)
+    for policy in ranks:
+        weights, looks = policy.engine.weights, iter([True])
+
+        def look(are_served=weights.are_served, looks=looks) -> bool:
+            found = are_served()
+            if next(looks, False):
+                assert not found
+                both.wait()
+            return found
+
+        monkeypatch.setattr(weights, "are_served", look)
+    with ThreadPoolExecutor(2) as pool:
+        for contexts, sampled in pool.map(lambda policy: draw(policy, TEXTS), ranks):
+            assert mismatch(ranks[0], contexts, sampled) < 1e-5
+    assert server.counts()[PUSHES[adapted]] == before + 1
 
 
 @pytest.mark.parametrize("adapted", [False, True])
