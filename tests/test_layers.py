@@ -74,6 +74,7 @@ OWNERS: dict[str, set[str]] = {
     "trl": set(),
     "scipy": set(),
     "packaging": {"commands"},
+    "vllm": {"policies"},
 }
 ROOMS: dict[str, list[set[str]]] = {
     "policies": [

@@ -57,7 +57,8 @@ class FakeVllm:
         self.adapted: Any = None
         self.adapters: dict[str, str] = {}
         self.version: str | None = None
-        self.paused = False
+        self.paused = self.updating = False
+        self.group: dict[str, Any] | None = None
         self.pushed: list[Any] = []
         self.prefixes: dict[tuple[str, tuple[int, ...]], Tensor] = {}
 
@@ -202,7 +203,12 @@ class FakeVllm:
                 self.most_at_once = 0
                 self.start(body.pop("model"), **body)
             self.flags.update(body)
-            return {"counts": dict(self.counts), "most_at_once": self.most_at_once, "adapters": self.adapters}
+            return {
+                "counts": dict(self.counts),
+                "most_at_once": self.most_at_once,
+                "adapters": self.adapters,
+                "group": self.group,
+            }
         if self.flags["fault"] == "busy" and self.counts[route] % 2:
             raise Refused(503, "Service Unavailable")
         if route == "/v1/models":
@@ -249,7 +255,37 @@ def update_weight_version(server: FakeVllm, body: dict[str, Any], query: str) ->
     return {"success": True}
 
 
+def init_weight_transfer_engine(server: FakeVllm, body: dict[str, Any], query: str) -> dict[str, Any]:
+    server.group = body["init_info"]
+    return {"message": "Weight transfer initialized"}
+
+
+def start_weight_update(server: FakeVllm, body: dict[str, Any], query: str) -> dict[str, Any]:
+    if server.group is None:
+        raise Refused(500, "no weight transfer engine")
+    server.updating = True
+    return {"message": "Weight update started"}
+
+
+def update_weights(server: FakeVllm, body: dict[str, Any], query: str) -> dict[str, Any]:
+    """What the trainer's stand-in broadcasts lies in a folder."""
+    if not server.updating:
+        raise Refused(500, "no weight update was started")
+    server.reload(body["update_info"]["path"])
+    return {"message": "Weights updated"}
+
+
+def finish_weight_update(server: FakeVllm, body: dict[str, Any], query: str) -> dict[str, Any]:
+    server.updating = False
+    return {"message": "Weight update finished"}
+
+
 WEIGHT_ROUTES = {
+    "/get_world_size": lambda server, body, query: {"world_size": 2},
+    "/init_weight_transfer_engine": init_weight_transfer_engine,
+    "/start_weight_update": start_weight_update,
+    "/update_weights": update_weights,
+    "/finish_weight_update": finish_weight_update,
     "/pause": pause,
     "/resume": resume,
     "/collective_rpc": collective_rpc,

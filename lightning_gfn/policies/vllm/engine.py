@@ -13,6 +13,7 @@ from torch import Tensor
 from lightning_gfn.policies.action_space import ActionSpace
 from lightning_gfn.policies.padding import pad_contexts
 from lightning_gfn.policies.sampling.truncation import check_behaviour
+from lightning_gfn.policies.vllm.nccl import check_package
 from lightning_gfn.policies.vllm.replies import Completion, ReplyError, assemble, read_completion
 from lightning_gfn.policies.vllm.requests import Group, groups_of, request_of, sampling_fields
 from lightning_gfn.policies.vllm.server import (
@@ -46,9 +47,16 @@ class VllmEngine:
     Args:
         settings: which server.
         is_adapted: the policy trains an adapter.
+
+    Raises:
+        ValueError: if weights cannot be pushed as the settings say.
     """
 
     def __init__(self, settings: VllmSettings, *, is_adapted: bool) -> None:
+        if settings.transfer == "nccl":
+            if is_adapted:
+                raise ValueError("vllm.transfer: nccl is for whole weights, an adapter takes the folder: leave it out")
+            check_package()
         self.settings, self.is_adapted = settings, is_adapted
         self.server = VllmServer(settings)
         self.weights = PushedWeights(settings, self.server)

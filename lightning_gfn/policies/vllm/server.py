@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
 
@@ -116,17 +118,52 @@ class VllmServer:
         if name in {model["id"] for model in self.models()}:
             self._ask("/v1/unload_lora_adapter", {"lora_name": name}, as_text=True)
 
-    def reload(self, path: str, version: str) -> None:
-        """Replace the weights by those of a folder, when all running requests are done, and forget cached prefixes."""
+    def reload(self, path: str) -> None:
+        """Replace the weights by those of a folder; inside ``replacing``."""
+        body = {"method": "reload_weights", "kwargs": {"weights_path": path}}
+        self._ask("/collective_rpc", body, as_text=True)
+
+    @contextmanager
+    def replacing(self, version: str) -> Iterator[None]:
+        """Inside, no request runs and the weights may be replaced; afterwards no prefix of the old ones is cached.
+
+        Args:
+            version: what the new weights are called, unless replacing them fails.
+        """
         self._ask("/pause?mode=wait", {})
         try:
-            body = {"method": "reload_weights", "kwargs": {"weights_path": path}}
-            self._ask("/collective_rpc", body, as_text=True)
+            yield
             if not self._ask("/reset_prefix_cache", {}).get("success", True):
                 raise self.refusal("the prefix cache could not be reset: is another client using the server?")
             self._ask("/update_weight_version", {"new_version": version})
         finally:
             self._ask("/resume", {})
+
+    # ---------------------------------------------------------------- the client that vLLM's trainer side drives
+
+    def num_workers(self) -> int:
+        """Processes that hold the weights."""
+        return int(self._ask("/get_world_size", None)["world_size"])
+
+    def init_weight_transfer_engine(self, init_info: dict[str, Any]) -> None:
+        """Let the workers join a group."""
+        self._ask("/init_weight_transfer_engine", {"init_info": init_info})
+
+    def start_weight_update(self) -> None:
+        """Prepare the workers."""
+        self._ask("/start_weight_update", {})
+
+    def update_weights(self, update_info: dict[str, Any]) -> None:
+        """Let the workers receive; returns when they have."""
+        self._ask("/update_weights", {"update_info": update_info})
+
+    def finish_weight_update(self, weight_version: str | None = None) -> None:
+        """Let the workers use what they received."""
+        self._ask("/finish_weight_update", {} if weight_version is None else {"weight_version": weight_version})
+
+    def shutdown_weight_transfer_engine(self) -> None:
+        """Let the workers leave the group."""
+        self._ask("/shutdown_weight_transfer_engine", {})
 
     # ---------------------------------------------------------------- asking
 
@@ -185,6 +222,8 @@ def _remedy(said: str, route: str) -> str:
             "; an adapter needs a server started with --enable-lora, --max-lora-rank of at least lora.rank, and the "
             "same path to vllm.folder"
         )
+    if route == "/init_weight_transfer_engine":
+        return """; start it with --weight-transfer-config '{"backend": "nccl"}'"""
     if route == "/collective_rpc":
         return "; the server needs a model of the policy's architecture and the same path to vllm.folder"
     if "allowed token ids" in said.lower() or "logit bias" in said.lower():

@@ -7,6 +7,7 @@ import os
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 
 @dataclass(frozen=True)
@@ -18,6 +19,9 @@ class VllmSettings:
     Args:
         url: of the server, without ``/v1``.
         folder: for the weights on their way; None for one in the temporary folder, for a server on the same machine.
+        transfer: how whole weights get there: through the ``folder``, or broadcast to the server's GPUs (``nccl``; one
+            training process, beside which the package vllm is installed). Adapters always take the folder.
+        nccl_address: of this machine, as the server reaches it; None asks the system.
         key_variable: environment variable with the server's key; None if it asks for none.
         concurrency: requests at a time; a request holds all samples of one context.
         timeout_seconds: for one request.
@@ -32,6 +36,8 @@ class VllmSettings:
 
     url: str = "http://localhost:8000"
     folder: str | None = None
+    transfer: Literal["folder", "nccl"] = "folder"
+    nccl_address: str | None = None
     key_variable: str | None = None
     concurrency: int = 64
     timeout_seconds: float = 600.0
@@ -44,6 +50,8 @@ class VllmSettings:
             raise ValueError(f"vllm.url is {self.url!r}, expected an address that begins with http:// or https://")
         if self.url.rstrip("/").endswith("/v1"):
             raise ValueError(f"vllm.url is {self.url!r}: leave out /v1")
+        if self.transfer not in ("folder", "nccl"):
+            raise ValueError(f"vllm.transfer is {self.transfer!r}, expected folder or nccl")
         for name, least in (("concurrency", 1), ("max_retries", 0)):
             if getattr(self, name) < least:
                 raise ValueError(f"vllm.{name} is {getattr(self, name)}, expected at least {least}")

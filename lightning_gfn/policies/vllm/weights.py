@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from lightning_gfn.policies.models import adapters, export
 from lightning_gfn.policies.models.weight_state import WeightState, adapter_state
+from lightning_gfn.policies.vllm.nccl import Broadcast
 from lightning_gfn.policies.vllm.server import VllmServer
 from lightning_gfn.policies.vllm.settings import VllmSettings
 
@@ -42,6 +43,7 @@ class PushedWeights:
 
     def __init__(self, settings: VllmSettings, server: VllmServer) -> None:
         self.folder, self.server = settings.path, server
+        self.broadcast = Broadcast(server, settings.nccl_address) if settings.transfer == "nccl" else None
         self.state: WeightState | None = None
         self.version = ""
         self.adapter: str | None = None
@@ -79,11 +81,15 @@ class PushedWeights:
         with FileLock(self.folder / "push.lock"):
             if self.are_served():
                 return
-            folder = str(self._written(model))
             if self.adapter is not None:
-                self.server.load_adapter(self.adapter, folder)
+                self.server.load_adapter(self.adapter, str(self._written(model)))
+            elif self.broadcast is not None:
+                with self.server.replacing(self.version):
+                    self.broadcast.send(model)
             else:
-                self.server.reload(folder, self.version)
+                folder = str(self._written(model))
+                with self.server.replacing(self.version):
+                    self.server.reload(folder)
             for other in self._other_versions():
                 if self.adapter is not None:
                     self.server.unload_adapter(f"{ADAPTER}{other.name}")
