@@ -148,7 +148,8 @@ class LanguagePolicy(LanguageModel, Policy):
             decoder, context = decoders.make(model)
             chosen, tempered = [contexts[n] for n in rows], None if temperature_N is None else temperature_N[rows]
             # Compiled layers would be compiled again for every state of a cache.
-            with context, torch.compiler.set_stance("force_eager"):
+            eager = torch.compiler.set_stance("force_eager") if self.compile_layers else nullcontext()
+            with context, eager:
                 return generate(decoder, self.space, chosen, uniforms_NT1[rows], temperature_N=tempered, **settings)
 
         return sampled_in_passes(one_pass, self.budget.sampling_passes(contexts, self.max_new_tokens), self.pad_id)
