@@ -81,7 +81,10 @@ class DecoderFactory:
         from lightning_gfn.policies.fused import llama_layers, t5_weights
 
         seq2seq = model.config.is_encoder_decoder
-        reason = (t5_weights if seq2seq else llama_layers).unsupported_reason(model)
+        if seq2seq:
+            reason = t5_weights.unsupported_reason(model)
+        else:
+            reason = llama_layers.unsupported_reason(DecoderOnly().backbone(model))
         if reason is not None and (self.decoder == "fused" or self.sampling_dtype is not None):
             raise ValueError(
                 f"the fused decoder cannot run this model: {reason}; set decoder: hugging_face without sampling_dtype"
@@ -98,7 +101,7 @@ class DecoderFactory:
 
         outer = (weight for name, weight in model.named_parameters() if ".layers." not in name)
         state = WeightState(dtype, outer, adapter_state(model))
-        layers = self.copies.of(model, dtype)
+        layers = self.copies.of(DecoderOnly().backbone(model), dtype)
         if isinstance(self.weights, FusedWeights) and self.state is not None and self.state.equals(state):
             self.weights.use_layers(layers)
         else:

@@ -259,7 +259,7 @@ class LanguagePolicy(LanguageModel, Policy):
             needed = max(map(architecture.positions_needed, *lengths))
             if needed > limit:
                 raise ValueError(f"context and action need {needed} positions, the model has {limit} positions")
-        reading = self.scoring.read(architecture, model, steps, self.pad_id)
+        reading = self.scoring.read(architecture, architecture.backbone(model), steps, self.pad_id)
         return prefix_states(reading, self.space, steps.lengths_N, with_last=with_last)
 
     def _candidates(self, steps: StepBatch, candidates_NT1K: Tensor | None, top_k: int) -> CandidateScores:

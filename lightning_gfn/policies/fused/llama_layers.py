@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -11,24 +11,16 @@ from torch.nn import functional
 
 from lightning_gfn.policies.fused.working_linear import Source, WorkingLinear, interleave_halves, wider
 
-if TYPE_CHECKING:
-    from transformers import PreTrainedModel
-
-SUPPORTED = {
-    "llama": "LlamaForCausalLM",
-    "mistral": "MistralForCausalLM",
-    "qwen2": "Qwen2ForCausalLM",
-    "qwen3": "Qwen3ForCausalLM",
-}
+SUPPORTED = ("LlamaModel", "MistralModel", "Qwen2Model", "Qwen3Model")
 ROPE_TYPES = ("default", "linear", "llama3", "yarn")
 """Rotary embeddings whose frequencies do not depend on the length of the sequence."""
 
 
-def unsupported_model(model: PreTrainedModel) -> str | None:
-    """Why the fused decoder cannot run this model; None if it can."""
-    config = model.config
-    if SUPPORTED.get(config.model_type) != type(model).__name__:
-        return f"{type(model).__name__} is not one of {', '.join(SUPPORTED.values())}"
+def unsupported_model(backbone: Any) -> str | None:
+    """Why no pass of ours can run this model; None if one can."""
+    if type(backbone).__name__ not in SUPPORTED:
+        return f"{type(backbone).__name__} is not one of {', '.join(SUPPORTED)}"
+    config = backbone.config
     if getattr(config, "hidden_act", None) != "silu":
         return f"hidden_act={config.hidden_act!r} is not 'silu'"
     layer_types = getattr(config, "layer_types", None)
@@ -36,19 +28,23 @@ def unsupported_model(model: PreTrainedModel) -> str | None:
         return "it has sliding-window layers"
     if layer_types is None and getattr(config, "sliding_window", None) is not None:
         return f"sliding_window={config.sliding_window}"
-    rope_type = getattr(model.base_model.rotary_emb, "rope_type", None)
+    rope_type = getattr(backbone.rotary_emb, "rope_type", None)
     if rope_type not in ROPE_TYPES:
         return f"rope_type={rope_type!r} is not one of {ROPE_TYPES}"
-    if (model.base_model.layers[0].self_attn.head_dim) % 2:
+    if backbone.layers[0].self_attn.head_dim % 2:
         return "its head width is odd"
     return None
 
 
-def unsupported_reason(model: PreTrainedModel) -> str | None:
-    """Why this pass cannot run the model; None if it can."""
-    if (reason := unsupported_model(model)) is not None:
+def unsupported_reason(backbone: Any) -> str | None:
+    """Why no pass of ours can run this model as it is now; None if one can.
+
+    Args:
+        backbone: the model without its output layer.
+    """
+    if (reason := unsupported_model(backbone)) is not None:
         return reason
-    for name, module in model.base_model.layers.named_modules():
+    for name, module in backbone.layers.named_modules():
         if module._forward_hooks or module._forward_pre_hooks:
             return f"a forward hook is registered on layers.{name}"
         if (reason := unsupported_layer(module)) is not None:
@@ -139,14 +135,13 @@ class LlamaLayers:
     """Working copies of all layers of one model.
 
     Args:
-        model: a model for which ``unsupported_reason`` is None.
+        backbone: of a model for which ``unsupported_reason`` is None.
         dtype: that products are computed in.
     """
 
-    def __init__(self, model: PreTrainedModel, dtype: torch.dtype) -> None:
-        backbone: Any = model.base_model
-        config = model.config
-        self.model, self.dtype = model, dtype
+    def __init__(self, backbone: Any, dtype: torch.dtype) -> None:
+        config = backbone.config
+        self.backbone, self.dtype = backbone, dtype
         self.shape = Shape(
             num_heads=config.num_attention_heads,
             num_kv_heads=config.num_key_value_heads,
@@ -187,11 +182,10 @@ class LlamaLayers:
 
     def rotations(self, num_positions: int) -> Tensor:
         """Complex rotation factors by position, (positions, 1, D / 2)."""
-        backbone: Any = self.model.base_model
-        device = backbone.norm.weight.device
+        device = self.backbone.norm.weight.device
         positions, wide = torch.arange(num_positions, device=device)[None], wider(self.dtype)
         like = torch.zeros(1, dtype=wide, device=device)
-        cos, sin = backbone.rotary_emb(like, position_ids=positions)
+        cos, sin = self.backbone.rotary_emb(like, position_ids=positions)
         half = self.shape.head_width // 2
         return torch.complex(cos[0, :, :half].to(wide), sin[0, :, :half].to(wide))[:, None]
 

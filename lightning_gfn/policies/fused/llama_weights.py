@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
@@ -35,7 +35,7 @@ class FusedWeights:
 
     def __init__(self, model: PreTrainedModel, layers: LlamaLayers) -> None:
         self.use_layers(layers)
-        backbone: Any = model.base_model
+        backbone = layers.backbone
         self.embedding_VH = effective_weight(backbone.embed_tokens).to(self.dtype)
         head = model.get_output_embeddings()
         self.head_HV = join_transposed([effective_weight(head)], torch.float32, backbone.norm.weight.detach())

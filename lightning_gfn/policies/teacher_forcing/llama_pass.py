@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import torch
 from torch.utils.checkpoint import checkpoint
 
@@ -22,7 +20,7 @@ def read_packed(layers: LlamaLayers, steps: StepBatch) -> ForwardPass:
         layers: working copies, with their active adapters.
         steps: contexts and actions, on the device of the model.
     """
-    backbone: Any = layers.model.base_model
+    backbone = layers.backbone
     packing = pack(steps)
     with torch.autocast(packing.ids_S.device.type, enabled=False):
         rotation_S1D = layers.rotations(packing.num_positions)[packing.position_S]

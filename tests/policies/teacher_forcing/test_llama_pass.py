@@ -87,13 +87,13 @@ def compare(
 @pytest.mark.parametrize("name", list(CONFIGS))
 def test_states_and_gradients_are_those_of_transformers(name: str, lora: LoraSettings | None) -> None:
     model, whole = make(name, lora)
-    assert unsupported_reason(model) is None
+    assert unsupported_reason(model.base_model) is None
     steps = rows()
     own = DecoderOnly().read(DecoderOnly().backbone(model), steps, pad_id=0)
     # The norms of transformers are computed in float32 whatever the type.
     compare(
         with_gradients(own, steps, whole),
-        with_gradients(read_packed(LlamaLayers(model, torch.float64), steps), steps, whole),
+        with_gradients(read_packed(LlamaLayers(model.base_model, torch.float64), steps), steps, whole),
         5e-5,
     )
 
@@ -101,10 +101,10 @@ def test_states_and_gradients_are_those_of_transformers(name: str, lora: LoraSet
 def test_frozen_parts_get_no_gradient_and_change_nothing() -> None:
     model, whole = make("llama biases tied")
     steps = rows()
-    _, wanted = with_gradients(read_packed(LlamaLayers(model, torch.float64), steps), steps, whole)
+    _, wanted = with_gradients(read_packed(LlamaLayers(model.base_model, torch.float64), steps), steps, whole)
     for name, parameter in whole.named_parameters():
         parameter.requires_grad_("norm" in name or name.endswith("v_proj.bias") or "layers.1.mlp.up" in name)
-    _, found = with_gradients(read_packed(LlamaLayers(model, torch.float64), steps), steps, whole)
+    _, found = with_gradients(read_packed(LlamaLayers(model.base_model, torch.float64), steps), steps, whole)
     assert 0 < len(found) < len(wanted)
     for name, gradient in found.items():
         torch.testing.assert_close(gradient, wanted[name])
@@ -120,7 +120,7 @@ def test_gradients_of_a_layer_are_finite_differences(name: str, lora: LoraSettin
     trained = [p for p in layer.parameters() if p.requires_grad]
 
     def output(x: torch.Tensor, *parameters: torch.Tensor) -> torch.Tensor:
-        fused = LlamaLayers(model, torch.float64)
+        fused = LlamaLayers(model.base_model, torch.float64)
         rotation = fused.rotations(packing.num_positions)[packing.position_S]
         return run_layer(x, rotation, packing.blocks, fused.layers[0], fused.shape)
 
@@ -129,7 +129,7 @@ def test_gradients_of_a_layer_are_finite_differences(name: str, lora: LoraSettin
 
 def test_the_reference_is_the_model_without_its_trained_adapter() -> None:
     model, whole = make("llama", LoraSettings(rank=3))
-    steps, fused = rows(), LlamaLayers(model, torch.float64)
+    steps, fused = rows(), LlamaLayers(model.base_model, torch.float64)
     with torch.no_grad():
         with without_trained_adapter(whole):
             found, wanted = read_packed(fused, steps), DecoderOnly().read(model.base_model, steps, pad_id=0)
@@ -141,10 +141,12 @@ def test_the_reference_is_the_model_without_its_trained_adapter() -> None:
 def test_checkpointing_recomputes_the_same_gradients() -> None:
     model, whole = make("llama", LoraSettings(rank=3))
     steps = rows()
-    plain = with_gradients(read_packed(LlamaLayers(model, torch.float64), steps), steps, whole)
+    plain = with_gradients(read_packed(LlamaLayers(model.base_model, torch.float64), steps), steps, whole)
     model.train()
     model.gradient_checkpointing_enable({"use_reentrant": False})
-    compare(plain, with_gradients(read_packed(LlamaLayers(model, torch.float64), steps), steps, whole), 1e-12)
+    compare(
+        plain, with_gradients(read_packed(LlamaLayers(model.base_model, torch.float64), steps), steps, whole), 1e-12
+    )
 
 
 @pytest.mark.parametrize("name", ["llama", "qwen3"])
@@ -152,8 +154,8 @@ def test_checkpointing_recomputes_the_same_gradients() -> None:
 def test_bfloat16_is_a_rounding_of_float32(name: str, lora: LoraSettings | None) -> None:
     steps = rows()
     model, whole = make(name, lora, torch.float32)
-    exact = with_gradients(read_packed(LlamaLayers(model, torch.float32), steps), steps, whole)
-    rounded = with_gradients(read_packed(LlamaLayers(model, torch.bfloat16), steps), steps, whole)
+    exact = with_gradients(read_packed(LlamaLayers(model.base_model, torch.float32), steps), steps, whole)
+    rounded = with_gradients(read_packed(LlamaLayers(model.base_model, torch.bfloat16), steps), steps, whole)
     assert exact[1].keys() == rounded[1].keys()
     for one, other in [(exact[0], rounded[0]), *((exact[1][n], rounded[1][n]) for n in exact[1])]:
         assert (one - other).norm() < 0.1 * one.norm()
@@ -164,7 +166,7 @@ def test_memory_that_held_nan_does_no_harm(monkeypatch: pytest.MonkeyPatch) -> N
     """Matrix units read a few numbers beyond a row, times 0: what lies there must be finite."""
     model, _ = make("llama", LoraSettings(rank=3), torch.float32, intermediate_size=80)
     steps = pad_steps(*random_rows(0, contexts=30, rows=90, longest=33), "cpu")
-    fused, new_empty = LlamaLayers(model, torch.bfloat16), torch.Tensor.new_empty
+    fused, new_empty = LlamaLayers(model.base_model, torch.bfloat16), torch.Tensor.new_empty
     monkeypatch.setattr(torch.Tensor, "new_empty", lambda *given, **how: new_empty(*given, **how).fill_(torch.nan))
     assert torch.isfinite(read_packed(fused, steps).hidden_SH).all()
 
@@ -180,12 +182,12 @@ def test_memory_that_held_nan_does_no_harm(monkeypatch: pytest.MonkeyPatch) -> N
 def test_what_it_does_not_know_it_says(change: Any, reason: str) -> None:
     model, _ = make("llama")
     change(model.train())
-    assert reason in str(unsupported_reason(model))
+    assert reason in str(unsupported_reason(model.base_model))
 
 
 def test_dropout_of_an_adapter_in_training_is_not_known() -> None:
     model, whole = make("llama", LoraSettings(rank=3, dropout=0.1))
     whole.train()
-    assert "dropout 0.1" in str(unsupported_reason(model))
+    assert "dropout 0.1" in str(unsupported_reason(model.base_model))
     whole.eval()
-    assert unsupported_reason(model) is None
+    assert unsupported_reason(model.base_model) is None

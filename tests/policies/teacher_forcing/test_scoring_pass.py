@@ -43,7 +43,7 @@ def test_scores_and_gradients_do_not_depend_on_the_pass(make_policy: Any, kit: A
 def test_the_working_copy_follows_the_weights_and_is_kept(make_policy: Any, kit: Any, lora: Any) -> None:
     policy = make_policy("llama", lora=lora, scoring="fused")
     steps = batch(policy, kit)
-    optimizer = torch.optim.AdamW([p for p in policy.parameters() if p.requires_grad], lr=0.05)
+    optimizer = torch.optim.AdamW([p for p in policy.parameters() if p.requires_grad], lr=0.02)
     for _ in range(3):
         scores = policy.score(steps)
         (known,) = policy.scoring.copies.known.values()
@@ -82,7 +82,7 @@ def fused(policy: Any, kit: Any) -> bool:
 
 
 @pytest.mark.parametrize(
-    ("name", "reason"), [("gpt2", "GPT2LMHeadModel"), ("mistral_window", "sliding"), ("t5", "encoder")]
+    ("name", "reason"), [("gpt2", "GPT2Model"), ("mistral_window", "sliding"), ("t5", "EncoderDecoderBackbone")]
 )
 def test_asked_for_it_says_why_it_cannot(make_policy: Any, kit: Any, name: str, reason: str) -> None:
     policy = make_policy(name, scoring="fused")
