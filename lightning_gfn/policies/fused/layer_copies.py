@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 
-from lightning_gfn.policies.fused.llama_layers import LlamaLayers
+from lightning_gfn.policies.fused.layers import DenseLayers
 from lightning_gfn.policies.models.weight_state import WeightState
 from lightning_gfn.policies.numerics.processor import asked_dtype, cpu_has_bfloat16
 from lightning_gfn.policies.numerics.wide_linear import NARROW
@@ -19,7 +19,7 @@ class _Copy:
 
     base: WeightState
     adapters: WeightState
-    layers: LlamaLayers
+    layers: DenseLayers
 
 
 class LayerCopies:
@@ -28,7 +28,7 @@ class LayerCopies:
     def __init__(self) -> None:
         self.known: dict[tuple[int, torch.dtype], _Copy] = {}
 
-    def of(self, backbone: Any, dtype: torch.dtype) -> LlamaLayers:
+    def of(self, backbone: Any, dtype: torch.dtype) -> DenseLayers:
         """The up-to-date working copy; one that is out of date is not changed, since a graph may hold it.
 
         Args:
@@ -45,7 +45,7 @@ class LayerCopies:
         copy = self.known.get(key)
         if copy is None or copy.layers.backbone is not backbone or not copy.base.equals(base):
             self.known.pop(key, None)
-            copy = self.known[key] = _Copy(base, adapters, LlamaLayers(backbone, dtype))
+            copy = self.known[key] = _Copy(base, adapters, DenseLayers(backbone, dtype))
         elif not copy.adapters.equals(adapters):
             copy.layers, copy.adapters = copy.layers.with_present_adapters(), adapters
         return copy.layers

@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from lightning_gfn.policies.fused.layers import AttentionForm
 from lightning_gfn.policies.numerics.processor import cached_rows, narrow_products
 from lightning_gfn.policies.teacher_forcing.packing import Block
 
@@ -22,10 +23,12 @@ class _BlockHeads:
         block: the block.
         num_heads: J · G.
         num_kv_heads: J.
+        form: how the layer attends.
     """
 
-    def __init__(self, block: Block, num_heads: int, num_kv_heads: int) -> None:
+    def __init__(self, block: Block, num_heads: int, num_kv_heads: int, form: AttentionForm) -> None:
         self.block, self.num_kv_heads, self.group = block, num_kv_heads, num_heads // num_kv_heads
+        self.cap, self.factor = form.cap, form.scale if form.cap is None else form.scale / form.cap
         self.batch, samples, length = block.shape
         self.queries = samples * length
         self.num_queries = self.group * self.queries
@@ -74,9 +77,16 @@ class _BlockHeads:
         for rows in cached_rows(self.batch, group_bytes, self.block.mask_BQL.device):
             yield rows, slice(rows.start * self.num_kv_heads, rows.stop * self.num_kv_heads)
 
+    def product(self, left_XQD: Tensor, right_XDL: Tensor, out: Tensor | None = None) -> Tensor:
+        """factor · left right, of each head."""
+        out = left_XQD.new_empty(*left_XQD.shape[:2], right_XDL.shape[2]) if out is None else out
+        return out.baddbmm_(left_XQD, right_XDL, beta=0, alpha=self.factor)
+
     def softmax(self, query_XQD: Tensor, key_XLD: Tensor, mask_BQL: Tensor) -> Tensor:
-        """softmax(Q Kᵀ), (B · J, G · K · T, L), in the type of the queries."""
-        scores = torch.bmm(query_XQD, key_XLD.transpose(1, 2))
+        """softmax(c · tanh(factor · Q Kᵀ)), (B · J, G · K · T, L), in the type of the queries."""
+        scores = self.product(query_XQD, key_XLD.transpose(1, 2))
+        if self.cap is not None:
+            scores.tanh_().mul_(self.cap)
         by_head = scores.view(-1, self.num_kv_heads * self.group, self.queries, scores.shape[2])
         by_head[..., scores.shape[2] - mask_BQL.shape[2] :] += mask_BQL[:, None]
         return torch.softmax(scores, -1, out=scores)
@@ -117,8 +127,11 @@ class _BlockHeads:
             torch.bmm(p[heads].transpose(1, 2), grad[heads], out=of_value[heads])
             grad_p = torch.bmm(grad[heads], value[heads].transpose(1, 2))
             grad_scores = torch.ops.aten._softmax_backward_data(grad_p, p[heads], -1, p.dtype)
-            torch.bmm(grad_scores.transpose(1, 2), query[heads], out=of_key[heads])
-            torch.bmm(grad_scores, key[heads], out=of_query[heads])
+            if self.cap is not None:
+                bounded = self.product(query[heads], key[heads].transpose(1, 2)).tanh_()
+                grad_scores = torch.ops.aten.tanh_backward(grad_scores, bounded).mul_(self.cap)
+            self.product(grad_scores.transpose(1, 2), query[heads], out=of_key[heads])
+            self.product(grad_scores, key[heads], out=of_query[heads])
         self.scatter_keys(grad_v, of_value)
         self.scatter_keys(grad_key, of_key)
         self.scatter(grad_query, of_query)
@@ -128,16 +141,18 @@ class _PackedAttention(torch.autograd.Function):
     """softmax(Q Kᵀ) V of every block; the softmax is kept in the type of the values."""
 
     @staticmethod
-    def forward(ctx: Any, qk_SGD: Tensor, v_SJD: Tensor, blocks: list[Block], keep: bool) -> Tensor:
+    def forward(
+        ctx: Any, qk_SGD: Tensor, v_SJD: Tensor, blocks: list[Block], form: AttentionForm, keep: bool
+    ) -> Tensor:
         num_heads = qk_SGD.shape[1] - v_SJD.shape[1]
         query_SHD, key_SJD = qk_SGD.split((num_heads, v_SJD.shape[1]), dim=1)
         out_SHD = v_SJD.new_empty(v_SJD.shape[0], num_heads, v_SJD.shape[2])
         kept = []
         for block in blocks:
-            p = _BlockHeads(block, num_heads, v_SJD.shape[1]).forward(query_SHD, key_SJD, v_SJD, out_SHD)
+            p = _BlockHeads(block, num_heads, v_SJD.shape[1], form).forward(query_SHD, key_SJD, v_SJD, out_SHD)
             if keep:
                 kept.append(p)
-        ctx.blocks, ctx.num_heads = blocks, num_heads
+        ctx.blocks, ctx.num_heads, ctx.form = blocks, num_heads, form
         ctx.save_for_backward(qk_SGD, v_SJD, *kept)
         return out_SHD
 
@@ -150,22 +165,23 @@ class _PackedAttention(torch.autograd.Function):
         inputs = (*qk_SGD.to(v_SJD.dtype).split(parts, dim=1), v_SJD)
         outputs = (*grad_qk.split(parts, dim=1), grad_v)
         for block, p in zip(ctx.blocks, kept, strict=True):  # contexts come first: what follows adds to theirs
-            _BlockHeads(block, ctx.num_heads, v_SJD.shape[1]).backward(p, inputs, grad_SHD, outputs)
-        return grad_qk, grad_v, None, None
+            _BlockHeads(block, ctx.num_heads, v_SJD.shape[1], ctx.form).backward(p, inputs, grad_SHD, outputs)
+        return grad_qk, grad_v, None, None, None
 
 
-def packed_attention(qk_SGD: Tensor, v_SJD: Tensor, blocks: list[Block]) -> Tensor:
+def packed_attention(qk_SGD: Tensor, v_SJD: Tensor, blocks: list[Block], form: AttentionForm) -> Tensor:
     """Mix the values that each packed position may see.
 
-        o_i = Σ_j softmax_j(q_i · k_j) v_j        (j: the context of i's row, and its tokens up to i)
+        o_i = Σ_j softmax_j(scale · q_i · k_j) v_j        (j: the context of i's row, and its tokens up to i)
 
     Args:
-        qk_SGD: queries, scaled, then keys, float32 or wider.
+        qk_SGD: queries, then keys, float32 or wider.
         v_SJD: values, in the type that products are computed in.
         blocks: what attends to what; contexts first.
+        form: how the layer attends.
 
     Returns:
         (S, heads, D), in the type of the values.
     """
     keep = torch.is_grad_enabled() and (qk_SGD.requires_grad or v_SJD.requires_grad)
-    return _PackedAttention.apply(qk_SGD, v_SJD, blocks, keep)
+    return _PackedAttention.apply(qk_SGD, v_SJD, blocks, form, keep)

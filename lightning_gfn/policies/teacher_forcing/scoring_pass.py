@@ -5,11 +5,12 @@ from __future__ import annotations
 from typing import Any, Literal
 
 from lightning_gfn.policies.decoder_factory import MAX_WORKING_COPY_BYTES
+from lightning_gfn.policies.fused.families import unsupported_reason
 from lightning_gfn.policies.fused.layer_copies import LayerCopies, compute_dtype
-from lightning_gfn.policies.fused.llama_layers import copy_bytes, unsupported_reason
+from lightning_gfn.policies.fused.layers import copy_bytes
 from lightning_gfn.policies.models.architectures import Architecture
 from lightning_gfn.policies.models.forward_pass import ForwardPass
-from lightning_gfn.policies.teacher_forcing.llama_pass import read_packed
+from lightning_gfn.policies.teacher_forcing.packed_pass import read_packed
 from lightning_gfn.types import StepBatch
 
 PassName = Literal["auto", "hugging_face", "fused"]
