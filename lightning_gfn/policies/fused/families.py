@@ -37,6 +37,7 @@ class Family:
         norm_offset: added to the weights of all norms.
         activation: field of the configuration that names act.
         cap: field of the configuration that bounds attention scores; None if nothing does.
+        head_width: attribute of attention.
     """
 
     attention: str = "self_attn"
@@ -55,6 +56,7 @@ class Family:
     norm_offset: float = 0.0
     activation: str = "hidden_act"
     cap: str | None = None
+    head_width: str = "head_dim"
 
 
 LLAMA = Family()
@@ -91,13 +93,35 @@ FAMILIES = {
     ),
 }
 """By the class of the model without its output layer."""
+T5_STACKS = ("T5Stack", "MT5Stack")
 ROPE_TYPES = ("default", "linear", "llama3", "yarn")
 """Rotary embeddings whose frequencies do not depend on the length of the sequence."""
 
 
 def family_of(backbone: Any) -> Family:
-    """The family of a model for which ``unsupported_reason`` is None."""
-    return FAMILIES[type(backbone).__name__]
+    """The family of a model for which ``unsupported_reason`` is None, or of the encoder or decoder of one."""
+    name = type(backbone).__name__
+    return t5_family(backbone) if name in T5_STACKS else FAMILIES[name]
+
+
+def t5_family(stack: Any) -> Family:
+    """An encoder, or a decoder without its cross-attention, of the T5 kind."""
+    network = f"layer.{len(stack.block[0].layer) - 1}"
+    names = ("wi_0", "wi_1") if stack.config.is_gated_act else ("wi",)
+    return Family(
+        attention="layer.0.SelfAttention",
+        qkv=("layer.0.SelfAttention.q", "layer.0.SelfAttention.k", "layer.0.SelfAttention.v"),
+        out="layer.0.SelfAttention.o",
+        up=tuple(f"{network}.DenseReluDense.{name}" for name in names),
+        down=f"{network}.DenseReluDense.wo",
+        attention_norm="layer.0.layer_norm",
+        mlp_norm=f"{network}.layer_norm",
+        layers="block",
+        rotary=None,
+        final_norm="final_layer_norm",
+        activation="dense_act_fn",
+        head_width="key_value_proj_dim",
+    )
 
 
 def part(module: Any, name: str) -> Any:
@@ -105,15 +129,26 @@ def part(module: Any, name: str) -> Any:
     return attrgetter(name)(module)
 
 
-def unsupported_model(backbone: Any) -> str | None:
+def stacks_of(backbone: Any) -> list[Any]:
+    """The model without its output layer, or its encoder and its decoder."""
+    return [backbone.encoder, backbone.decoder] if hasattr(backbone, "encoder") else [backbone]
+
+
+def unsupported_model(stack: Any) -> str | None:
     """What about the architecture no pass of ours knows; None if nothing."""
-    name = type(backbone).__name__
-    if name not in FAMILIES:
-        return f"{name} is not one of {', '.join(FAMILIES)}"
-    family, config = FAMILIES[name], backbone.config
+    name = type(stack).__name__
+    if name not in (*FAMILIES, *T5_STACKS):
+        return f"{name} is not one of {', '.join((*FAMILIES, *T5_STACKS))}"
+    family, config = family_of(stack), stack.config
     activation = getattr(config, family.activation)
     if activation not in ACTIVATIONS:
         return f"{family.activation}={activation!r} is not one of {', '.join(ACTIVATIONS)}"
+    return None if name in T5_STACKS else unsupported_attention(stack, family)
+
+
+def unsupported_attention(backbone: Any, family: Family) -> str | None:
+    """What about the attention of a decoder-only model no pass of ours knows; None if nothing."""
+    config = backbone.config
     attentions = [part(layer, family.attention) for layer in part(backbone, family.layers)]
     if not all(getattr(attention, "is_causal", True) for attention in attentions):
         return "its tokens see later ones"
@@ -134,17 +169,18 @@ def unsupported_reason(backbone: Any) -> str | None:
     Args:
         backbone: the model without its output layer.
     """
-    if (reason := unsupported_model(backbone)) is not None:
-        return reason
-    layers = family_of(backbone).layers
-    for name, module in part(backbone, layers).named_modules():
-        if module._forward_hooks or module._forward_pre_hooks:
-            return f"a forward hook is registered on {layers}.{name}"
-        if (reason := unsupported_layer(module)) is not None:
-            return f"{layers}.{name} {reason}"
-    for name, module in backbone.named_children():
-        if (reason := active_dropout(module)) is not None:
-            return f"{name} {reason}"
+    for stack in stacks_of(backbone):
+        if (reason := unsupported_model(stack)) is not None:
+            return reason
+        layers = family_of(stack).layers
+        for name, module in part(stack, layers).named_modules():
+            if module._forward_hooks or module._forward_pre_hooks:
+                return f"a forward hook is registered on {layers}.{name}"
+            if (reason := unsupported_layer(name, module)) is not None:
+                return f"{layers}.{name} {reason}"
+        for name, module in stack.named_children():
+            if (reason := active_dropout(module)) is not None:
+                return f"{name} {reason}"
     return None
 
 
@@ -154,12 +190,13 @@ def active_dropout(module: Any) -> str | None:
         return None
     if isinstance(module, nn.modules.dropout._DropoutNd) and module.p > 0:
         return f"has dropout {module.p}"
-    if rate := getattr(module, "attention_dropout", 0.0):
-        return f"has attention dropout {rate}"
+    for name in ("attention_dropout", "dropout"):
+        if isinstance(rate := getattr(module, name, None), float) and rate > 0:
+            return f"has attention dropout {rate}"
     return None
 
 
-def unsupported_layer(module: Any) -> str | None:
+def unsupported_layer(name: str, module: Any) -> str | None:
     """What about one module no pass of ours knows; None if nothing."""
     if (reason := active_dropout(module)) is not None:
         return reason
@@ -171,7 +208,9 @@ def unsupported_layer(module: Any) -> str | None:
         source = Source(module)
         if source.active() not in (source.adapters(), source.adapters_of_reference()):
             return f"has adapters of which only {', '.join(source.active())} are active"
-    elif module._parameters and "Norm" not in type(module).__name__ and not is_linear(module):
+    elif not (module._parameters and not name.endswith("relative_attention_bias")):
+        return None
+    elif "Norm" not in type(module).__name__ and not is_linear(module):
         return f"is a {type(module).__name__}"
     if any(type(p.data) is not Tensor for p in module._parameters.values() if p is not None):
         return "has weights that are split over devices"

@@ -114,7 +114,7 @@ class DenseLayers:
         self.backbone, self.dtype = backbone, dtype
         self.final_norm = norm_of(part(backbone, family.final_norm), family.norm_offset)
         layers = part(backbone, family.layers)
-        width = self.head_width = int(part(layers[0], family.attention).head_dim)
+        width = self.head_width = int(getattr(part(layers[0], family.attention), family.head_width))
         self.layers = [self.copy_layer(layer) for layer in layers]
         inputs, (out, qkv) = self.layers[0].qkv.norm, (self.layers[0].out, self.layers[0].qkv)
         assert inputs is not None

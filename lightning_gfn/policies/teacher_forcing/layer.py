@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from lightning_gfn.policies.fused.layers import LayerWeights, Shape, norm_heads
+from lightning_gfn.policies.fused.seq2seq_layers import CrossWeights
 from lightning_gfn.policies.fused.working_linear import WorkingLinear, wider
-from lightning_gfn.policies.teacher_forcing.attention import packed_attention
+from lightning_gfn.policies.teacher_forcing.attention import Scene, cross_attention, packed_attention
 from lightning_gfn.policies.teacher_forcing.feed_forward import activate, activation_gradient
 from lightning_gfn.policies.teacher_forcing.layer_norms import PostNorm, add_and_normalise, add_norm_gradient
-from lightning_gfn.policies.teacher_forcing.packing import Block
 
 
 class _Projections(torch.autograd.Function):
@@ -98,6 +99,25 @@ class _OutputAndMLP(torch.autograd.Function):
         return grad_x, grad_mixed, None, None, *of_out, *of_up, *of_down, *of_posts
 
 
+class _Outputs(torch.autograd.Function):
+    """Outputs (M, O) of layers side by side, of inputs as they are."""
+
+    @staticmethod
+    def forward(ctx: Any, x_MI: Tensor, linear: WorkingLinear, *parameters: Tensor) -> Tensor:
+        inputs_MK = with_room(linear, x_MI)
+        out_MO = linear.forward(inputs_MK)
+        ctx.linear = linear
+        ctx.save_for_backward(inputs_MK)
+        return out_MO
+
+    @staticmethod
+    def backward(ctx: Any, *grad_outputs: Any) -> tuple[Tensor | None, ...]:
+        (grad_MO,) = grad_outputs
+        (inputs_MK,) = ctx.saved_tensors
+        grad_x, grad_MR = ctx.linear.input_gradient(grad_MO)
+        return grad_x, None, *ctx.linear.gradients(grad_MO, grad_MR, inputs_MK, ctx.needs_input_grad[2:])
+
+
 class Needed:
     """Which parameters want a gradient, taken part by part.
 
@@ -128,28 +148,67 @@ def with_room(linear: WorkingLinear, x_MI: Tensor) -> Tensor:
     return inputs_MK
 
 
-def run_layer(
-    x_SH: Tensor, rotation_S1D: Tensor | None, blocks: list[Block], weights: LayerWeights, shape: Shape
+def attention_outputs(
+    x_SH: Tensor, rotation_S1D: Tensor | None, scene: Scene, weights: LayerWeights, shape: Shape
 ) -> Tensor:
-    """Run one layer over the residual stream; see ``Family``.
-
-    Args:
-        x_SH: residual stream, float32 or wider.
-        rotation_S1D: complex factors of each position's pairs; None if nothing is rotated.
-        blocks: what attends to what.
-        weights: of the layer.
-        shape: of the model.
-
-    Returns:
-        the residual stream behind the layer.
-    """
+    """Mixed values of one layer's attention to packed positions, (S, heads · D); arguments as in ``run_layer``."""
     early = rotation_S1D if weights.qk_norms is None else None
     qk_SGD, v_SJD = _Projections.apply(x_SH, early, weights.qkv, shape, *weights.qkv.parameters)
     if weights.qk_norms is not None:
         qk_SGD = norm_heads(qk_SGD, weights.qk_norms, shape)
         if rotation_S1D is not None:
             qk_SGD = torch.view_as_real(as_complex(qk_SGD) * rotation_S1D).flatten(2)
-    mixed_SA = packed_attention(qk_SGD, v_SJD, blocks, weights.form).flatten(1)
+    return packed_attention(qk_SGD, v_SJD, scene).flatten(1)
+
+
+def add_output_and_mlp(x_SH: Tensor, mixed_SA: Tensor, weights: LayerWeights, shape: Shape) -> Tensor:
+    """The residual stream behind the output projection of attention and the feed-forward network."""
     parameters = [parameter for linear in weights.linears()[1:] for parameter in linear.parameters]
     posts = [norm.weight_I for norm in weights.post_norms if norm is not None]
     return _OutputAndMLP.apply(x_SH, mixed_SA, weights, shape, *parameters, *posts)
+
+
+def run_layer(x_SH: Tensor, rotation_S1D: Tensor | None, scene: Scene, weights: LayerWeights, shape: Shape) -> Tensor:
+    """Run one layer over the residual stream; see ``Family``.
+
+    Args:
+        x_SH: residual stream, float32 or wider.
+        rotation_S1D: complex factors of each position's pairs; None if nothing is rotated.
+        scene: what attends to what.
+        weights: of the layer.
+        shape: of the model.
+
+    Returns:
+        the residual stream behind the layer.
+    """
+    mixed_SA = attention_outputs(x_SH, rotation_S1D, scene, weights, shape)
+    return add_output_and_mlp(x_SH, mixed_SA, weights, shape)
+
+
+def run_decoder_layer(
+    x_SH: Tensor,
+    states_EH: Tensor,
+    scenes: tuple[Scene, Scene],
+    weights: tuple[LayerWeights, CrossWeights],
+    shape: Shape,
+) -> Tensor:
+    """Run one decoder layer of an encoder-decoder model over the residual stream.
+
+    Args:
+        x_SH: residual stream, float32 or wider.
+        states_EH: states of contexts, in the type that products are computed in.
+        scenes: of attention to actions, and to contexts.
+        weights: of the layer, and of its cross-attention.
+        shape: of the model.
+
+    Returns:
+        the residual stream behind the layer.
+    """
+    own, cross = weights
+    mixed_SA = attention_outputs(x_SH, None, scenes[0], own, shape)
+    x_SH = x_SH + _Outputs.apply(mixed_SA, own.out, *own.out.parameters)
+    query_SHD, _ = _Projections.apply(x_SH, None, cross.query, shape, *cross.query.parameters)
+    states_EGD = _Outputs.apply(states_EH, cross.key_value, *cross.key_value.parameters)
+    key_EHD, v_EHD = states_EGD.unflatten(1, (-1, shape.head_width)).chunk(2, dim=1)
+    mixed_SA = cross_attention(query_SHD, key_EHD.to(query_SHD.dtype), v_EHD.contiguous(), scenes[1]).flatten(1)
+    return add_output_and_mlp(x_SH, mixed_SA, replace(own, out=cross.out), shape)

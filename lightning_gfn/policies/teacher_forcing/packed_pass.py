@@ -7,6 +7,7 @@ from torch.utils.checkpoint import checkpoint
 
 from lightning_gfn.policies.fused.layers import DenseLayers
 from lightning_gfn.policies.models.forward_pass import ForwardPass
+from lightning_gfn.policies.teacher_forcing.attention import Scene
 from lightning_gfn.policies.teacher_forcing.layer import run_layer
 from lightning_gfn.policies.teacher_forcing.packing import pack
 from lightning_gfn.policies.teacher_forcing.windows import within_window
@@ -27,12 +28,13 @@ def read_packed(layers: DenseLayers, steps: StepBatch) -> ForwardPass:
             name: None if table is None else table[packing.position_S]
             for name, table in layers.rotations(packing.num_positions).items()
         }
-        blocks = {window: within_window(packing, window) for window in {layer.form.window for layer in layers.layers}}
+        forms = {weights.form for weights in layers.layers}
+        scenes = {form: Scene(within_window(packing, form.window), form) for form in forms}
         x_SH = layers.embed(packing.ids_S, packing.position_S)
         again = backbone.gradient_checkpointing and backbone.training and torch.is_grad_enabled()
         for weights in layers.active():
             form = weights.form
-            arguments = (x_SH, rotations[form.rotation], blocks[form.window], weights, layers.shape)
+            arguments = (x_SH, rotations[form.rotation], scenes[form], weights, layers.shape)
             x_SH = checkpoint(run_layer, *arguments, use_reentrant=False) if again else run_layer(*arguments)
         hidden_SH = layers.final_norm(x_SH)
     return ForwardPass(

@@ -1,16 +1,17 @@
-"""Which teacher-forced pass scores actions: the fused one of Llama-like models, or the model's own."""
+"""Which teacher-forced pass scores actions: the fused one of dense models, or the model's own."""
 
 from __future__ import annotations
 
 from typing import Any, Literal
 
 from lightning_gfn.policies.decoder_factory import MAX_WORKING_COPY_BYTES
-from lightning_gfn.policies.fused.families import unsupported_reason
+from lightning_gfn.policies.fused.families import stacks_of, unsupported_reason
 from lightning_gfn.policies.fused.layer_copies import LayerCopies, compute_dtype
 from lightning_gfn.policies.fused.layers import copy_bytes
 from lightning_gfn.policies.models.architectures import Architecture
 from lightning_gfn.policies.models.forward_pass import ForwardPass
 from lightning_gfn.policies.teacher_forcing.packed_pass import read_packed
+from lightning_gfn.policies.teacher_forcing.seq2seq_pass import read_seq2seq
 from lightning_gfn.types import StepBatch
 
 PassName = Literal["auto", "hugging_face", "fused"]
@@ -51,7 +52,9 @@ class ScoringPass:
             ValueError: if the fused pass is asked for and cannot run this model.
         """
         if self.is_fused(architecture, backbone, steps):
-            return read_packed(self.copies.of(backbone, compute_dtype(backbone)), steps)
+            *before, last = stacks_of(backbone)
+            layers = self.copies.of(backbone, compute_dtype(last))
+            return read_seq2seq(layers, steps) if before else read_packed(layers, steps)
         return architecture.read(backbone, steps, pad_id=pad_id)
 
     def is_fused(self, architecture: Architecture, backbone: Any, steps: StepBatch) -> bool:
@@ -67,11 +70,12 @@ class ScoringPass:
             if reason is not None:
                 raise ValueError(f"the fused scoring pass cannot run this model: {reason}; set scoring: hugging_face")
             return True
+        last = stacks_of(backbone)[-1]
         widths = steps.context_ids_NC.shape[1], steps.action_ids_NT.shape[1]
         return (
             reason is None
             and not self.own_attention
-            and backbone.device.type == "cpu"
+            and last.device.type == "cpu"
             and architecture.positions_needed(*widths) <= MAX_POSITIONS
-            and copy_bytes(backbone, compute_dtype(backbone)) <= MAX_WORKING_COPY_BYTES
+            and copy_bytes(backbone, compute_dtype(last)) <= MAX_WORKING_COPY_BYTES
         )

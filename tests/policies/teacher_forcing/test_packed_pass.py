@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 import torch
 from packed_rows import random_rows
+from readings import compare, outputs, with_gradients
 from transformers import (
     AutoModelForCausalLM,
     Gemma2Config,
@@ -28,10 +29,10 @@ from lightning_gfn.policies.fused.layers import DenseLayers
 from lightning_gfn.policies.fused.working_linear import WorkingLinear
 from lightning_gfn.policies.models.adapters import LoraSettings, attach_lora, without_trained_adapter
 from lightning_gfn.policies.models.architectures import DecoderOnly
-from lightning_gfn.policies.models.forward_pass import ForwardPass
 from lightning_gfn.policies.numerics.processor import cpu_has_bfloat16
 from lightning_gfn.policies.padding import pad_steps
 from lightning_gfn.policies.teacher_forcing import layer
+from lightning_gfn.policies.teacher_forcing.attention import Scene
 from lightning_gfn.policies.teacher_forcing.feed_forward import activation_gradient
 from lightning_gfn.policies.teacher_forcing.layer_norms import add_norm_gradient
 from lightning_gfn.policies.teacher_forcing.packed_pass import read_packed
@@ -87,29 +88,6 @@ def make(name: str, lora: LoraSettings | None = None, dtype: torch.dtype = torch
         else:
             torch.nn.init.uniform_(parameter.data, 0.5, 1.5)
     return model.to(dtype), whole.to(dtype)
-
-
-def outputs(reading: ForwardPass, steps: StepBatch) -> torch.Tensor:
-    """Hidden states at every prefix that exists, then means over contexts."""
-    exists = torch.arange(reading.flat_NT1.shape[1]) <= steps.lengths_N[:, None]
-    return torch.cat([reading.hidden_SH[reading.flat_NT1][exists].double(), reading.pooled_NH().double()])
-
-
-def with_gradients(reading: ForwardPass, steps: StepBatch, whole: Any) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
-    whole.zero_grad()
-    found = outputs(reading, steps)
-    weights = torch.randn(found.shape, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
-    (found * weights).sum().backward()
-    return found.detach(), {n: p.grad.double() for n, p in whole.named_parameters() if p.grad is not None}
-
-
-def compare(
-    one: tuple[torch.Tensor, dict[str, torch.Tensor]], other: tuple[torch.Tensor, dict[str, torch.Tensor]], bound: float
-) -> None:
-    assert (one[0] - other[0]).abs().max() < bound * one[0].abs().max()
-    assert one[1].keys() == other[1].keys() and one[1]
-    for name, gradient in one[1].items():
-        assert (gradient - other[1][name]).abs().max() < bound * gradient.abs().max(), name
 
 
 @pytest.mark.parametrize("lora", [None, LoraSettings(rank=3, alpha=3.0)], ids=["full", "lora"])
@@ -209,7 +187,7 @@ def test_gradients_of_a_layer_are_finite_differences(name: str, lora: LoraSettin
         fused = DenseLayers(model.base_model, torch.float64)
         rotation = fused.rotations(packing.num_positions)[None]
         rotation = None if rotation is None else rotation[packing.position_S]
-        return layer.run_layer(x, rotation, packing.blocks, fused.layers[0], fused.shape)
+        return layer.run_layer(x, rotation, Scene(packing.blocks, fused.layers[0].form), fused.layers[0], fused.shape)
 
     assert torch.autograd.gradcheck(output, (x_SH, *trained), fast_mode=True, atol=1e-6)
 

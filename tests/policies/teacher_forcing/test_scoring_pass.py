@@ -20,7 +20,9 @@ def batch(policy: Any, kit: Any) -> StepBatch:
 
 
 @pytest.mark.parametrize("lora", [None, LoraSettings(rank=3)], ids=["full", "lora"])
-@pytest.mark.parametrize("model", ["llama", "mistral_window", "gemma", "gemma2_soft_cap", "gemma3_text", "gpt2"])
+@pytest.mark.parametrize(
+    "model", ["llama", "mistral_window", "gemma", "gemma2_soft_cap", "gemma3_text", "gpt2", "t5", "byt5", "mt5"]
+)
 def test_scores_and_gradients_do_not_depend_on_the_pass(make_policy: Any, kit: Any, model: str, lora: Any) -> None:
     found = []
     for name in ("fused", "hugging_face"):
@@ -82,7 +84,7 @@ def fused(policy: Any, kit: Any) -> bool:
     return bool(policy.scoring.copies.known)
 
 
-@pytest.mark.parametrize(("name", "reason"), [("cohere_logit_scale", "CohereModel"), ("t5", "EncoderDecoderBackbone")])
+@pytest.mark.parametrize(("name", "reason"), [("cohere_logit_scale", "CohereModel"), ("bart", "BartEncoder")])
 def test_asked_for_it_says_why_it_cannot(make_policy: Any, kit: Any, name: str, reason: str) -> None:
     policy = make_policy(name, scoring="fused")
     with pytest.raises(ValueError, match=rf"{reason}.*scoring: hugging_face"):
