@@ -11,6 +11,8 @@ from lightning_gfn.policies.models.adapters import LoraSettings
 from lightning_gfn.policies.padding import pad_steps
 from lightning_gfn.types import StepBatch
 
+MODELS = ["llama", "mistral_window", "gemma", "gemma2_soft_cap", "gemma3_text", "gpt2", "t5", "byt5", "mt5"]
+
 
 def batch(policy: Any, kit: Any) -> StepBatch:
     contexts = [policy.encode_prompt(text) for text in kit.TEXTS] * 2
@@ -20,9 +22,7 @@ def batch(policy: Any, kit: Any) -> StepBatch:
 
 
 @pytest.mark.parametrize("lora", [None, LoraSettings(rank=3)], ids=["full", "lora"])
-@pytest.mark.parametrize(
-    "model", ["llama", "mistral_window", "gemma", "gemma2_soft_cap", "gemma3_text", "gpt2", "t5", "byt5", "mt5"]
-)
+@pytest.mark.parametrize("model", MODELS)
 def test_scores_and_gradients_do_not_depend_on_the_pass(make_policy: Any, kit: Any, model: str, lora: Any) -> None:
     found = []
     for name in ("fused", "hugging_face"):
