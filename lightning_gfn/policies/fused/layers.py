@@ -58,7 +58,9 @@ class LayerWeights:
         """All four."""
         return self.qkv, self.out, self.up, self.down
 
-    def with_linears(self, qkv: WorkingLinear, out: WorkingLinear, up: WorkingLinear, down: WorkingLinear) -> Any:
+    def with_linears(
+        self, qkv: WorkingLinear, out: WorkingLinear, up: WorkingLinear, down: WorkingLinear
+    ) -> LayerWeights:
         """The same layer with other projections."""
         return replace(self, qkv=qkv, out=out, up=up, down=down)
 
@@ -139,6 +141,7 @@ class DenseLayers:
     def copy_layer(self, layer: Any) -> LayerWeights:
         """Working copies of one layer."""
         family, attention = self.family, part(layer, self.family.attention)
+        normed = hasattr(attention, "q_norm")
 
         def linear(names: tuple[str, ...], norm: str | None = None, turned: int = 0) -> WorkingLinear:
             """Layers side by side, the rows of the first ones ``turned``."""
@@ -146,19 +149,15 @@ class DenseLayers:
             sources = [Source(part(layer, name), width) for name, width in zip(names, widths, strict=True)]
             return WorkingLinear(sources, None if norm is None else self.norm(layer, norm), self.dtype)
 
-        post_norms = family.post_norms
+        norms = [self.norm(layer, name) for name in family.post_norms or ()]
         return LayerWeights(
             form=self.form_of(attention),
             qkv=linear(family.qkv, family.attention_norm, turned=0 if family.rotary is None else 2),
             out=linear((family.out,)),
             up=linear(family.up, family.mlp_norm),
             down=linear((family.down,)),
-            qk_norms=(self.norm(attention, "q_norm"), self.norm(attention, "k_norm"))
-            if hasattr(attention, "q_norm")
-            else None,
-            post_norms=(None, None)
-            if post_norms is None
-            else (self.norm(layer, post_norms[0]), self.norm(layer, post_norms[1])),
+            qk_norms=(self.norm(attention, "q_norm"), self.norm(attention, "k_norm")) if normed else None,
+            post_norms=(norms[0], norms[1]) if norms else (None, None),
         )
 
     def norm(self, module: Any, name: str) -> Norm:

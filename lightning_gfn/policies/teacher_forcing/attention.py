@@ -120,20 +120,22 @@ class _BlockHeads:
         inputs: tuple[Tensor, Tensor, Tensor],
         grad_SHD: Tensor,
         outputs: tuple[Tensor, Tensor, Tensor],
-    ) -> Tensor | None:
-        """Write the gradients of the block's own positions, and add those of its contexts; returns that of the bias.
+        *,
+        of_bias: Tensor | None = None,
+    ) -> None:
+        """Write the gradients of the block's own positions, and add those of its contexts.
 
         Args:
             p: the softmax.
             inputs: queries, keys and values, in the type of the values.
             grad_SHD: gradient of the output.
             outputs: gradients of queries, keys and values.
+            of_bias: gradient of the bias, to be added to; None if it is not wanted.
         """
         (query_SHD, key_SJD, v_SJD), (grad_query, grad_key, grad_v) = inputs, outputs
         grad, query = self.gather(grad_SHD), self.gather(query_SHD)
         key, value = self.gather_keys(key_SJD), self.gather_keys(v_SJD)
         of_query, of_key, of_value = torch.empty_like(query), torch.empty_like(key), torch.empty_like(value)
-        of_bias = None if self.bias_HQL is None else torch.zeros_like(self.bias_HQL)
         for _, heads in self.parts():
             torch.bmm(p[heads].transpose(1, 2), grad[heads], out=of_value[heads])
             grad_p = torch.bmm(grad[heads], value[heads].transpose(1, 2))
@@ -148,7 +150,6 @@ class _BlockHeads:
         self.scatter_keys(grad_v, of_value)
         self.scatter_keys(grad_key, of_key)
         self.scatter(grad_query, of_query)
-        return of_bias
 
 
 @dataclass(frozen=True)
@@ -183,9 +184,13 @@ class _PackedAttention(torch.autograd.Function):
         query_SHD, key_SJD = qk_SGD.split((num_heads, v_SJD.shape[1]), dim=1)
         out_SHD = v_SJD.new_empty(v_SJD.shape[0], num_heads, v_SJD.shape[2])
         ctx.heads = scene.heads(num_heads, v_SJD.shape[1], biases)
-        kept = [heads.forward(query_SHD, key_SJD, v_SJD, out_SHD) for heads in ctx.heads]
+        kept = []
+        for heads in ctx.heads:
+            p = heads.forward(query_SHD, key_SJD, v_SJD, out_SHD)
+            if keep:
+                kept.append(p)
         ctx.num_heads = num_heads
-        ctx.save_for_backward(qk_SGD, v_SJD, *(kept if keep else ()))
+        ctx.save_for_backward(qk_SGD, v_SJD, *kept)
         return out_SHD
 
     @staticmethod
@@ -196,9 +201,14 @@ class _PackedAttention(torch.autograd.Function):
         grad_qk, grad_v = torch.empty_like(qk_SGD), torch.empty_like(v_SJD)
         inputs = (*qk_SGD.to(v_SJD.dtype).split(parts, dim=1), v_SJD)
         outputs = (*grad_qk.split(parts, dim=1), grad_v)
-        # Contexts come first: what follows adds to theirs.
-        of_biases = [h.backward(p, inputs, grad_SHD, outputs) for h, p in zip(ctx.heads, kept, strict=True)]
-        return grad_qk, grad_v, None, None, *(bias for bias in of_biases if bias is not None)
+        of_biases: list[Tensor | None] = [None] * len(ctx.heads)
+        if any(wanted := ctx.needs_input_grad[4:]):
+            of_biases = [torch.zeros_like(heads.bias_HQL) for heads in ctx.heads]
+        for heads, p, of_bias in zip(
+            ctx.heads, kept, of_biases, strict=True
+        ):  # contexts first: the rest adds to theirs
+            heads.backward(p, inputs, grad_SHD, outputs, of_bias=of_bias)
+        return grad_qk, grad_v, None, None, *of_biases[: len(wanted)]
 
 
 class _CrossAttention(torch.autograd.Function):
@@ -208,8 +218,12 @@ class _CrossAttention(torch.autograd.Function):
     def forward(ctx: Any, query_SHD: Tensor, key_EHD: Tensor, v_EHD: Tensor, scene: Scene, keep: bool) -> Tensor:
         out_SHD = v_EHD.new_empty(query_SHD.shape)
         ctx.heads = scene.heads(query_SHD.shape[1], v_EHD.shape[1], ())
-        kept = [heads.forward(query_SHD, key_EHD, v_EHD, out_SHD) for heads in ctx.heads]
-        ctx.save_for_backward(query_SHD, key_EHD, v_EHD, *(kept if keep else ()))
+        kept = []
+        for heads in ctx.heads:
+            p = heads.forward(query_SHD, key_EHD, v_EHD, out_SHD)
+            if keep:
+                kept.append(p)
+        ctx.save_for_backward(query_SHD, key_EHD, v_EHD, *kept)
         return out_SHD
 
     @staticmethod
