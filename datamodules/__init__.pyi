@@ -9,6 +9,7 @@ from .leandojo import LeanDojoBenchmark4 as LeanDojoBenchmark4
 from .math import Math as Math
 from .metamath import MetaMath as MetaMath
 from .preference import PreferenceDataModule as PreferenceDataModule
+from .random_integers import RandomIntegers as RandomIntegers
 from .samples import SampledSolutions as SampledSolutions
 from .step_labels import (
     PRM800K as PRM800K,

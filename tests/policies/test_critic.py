@@ -27,10 +27,9 @@ T5 = {"model_type": "t5", "d_model": 16, "d_kv": 8, "d_ff": 32, "num_layers": 1,
 
 def policy(lora: LoraSettings | None = None, kind: type[LanguagePolicy] = CausalLM, **settings: Any) -> Any:
     torch.manual_seed(0)
-    made = kind(
-        config=CONFIG if kind is CausalLM else T5, tokenizer=TokenizerSettings(kind="byte"), max_prompt_tokens=8, max_new_tokens=4, lora=lora,
-        **settings,
-    )  # fmt: skip
+    config = CONFIG if kind is CausalLM else T5
+    sizes = {"max_prompt_tokens": 8, "max_new_tokens": 4}
+    made = kind(config=config, tokenizer=TokenizerSettings(kind="byte"), lora=lora, **sizes, **settings)
     made.build(())
     return made
 

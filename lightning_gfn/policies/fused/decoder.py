@@ -9,7 +9,7 @@ from torch.nn import functional
 from lightning_gfn.policies.fused.decoder_weights import FusedWeights
 from lightning_gfn.policies.fused.layers import AttentionForm, LayerWeights, norm_heads
 from lightning_gfn.policies.fused.norms import Norm
-from lightning_gfn.policies.fused.operations import Normaliser, linear_
+from lightning_gfn.policies.fused.operations import Normaliser
 from lightning_gfn.policies.fused.working_linear import WorkingLinear
 from lightning_gfn.policies.sampling.generation import Decoder
 from lightning_gfn.policies.sampling.kv_cache import decoding_mask, left_positions, move_rows_
@@ -247,10 +247,7 @@ class FusedDecoder(Decoder):
 
     def logits(self, x_MH: Tensor) -> Tensor:
         """Final norm and output layer, float32; the next call overwrites the result."""
-        weights = self.weights
-        linear_(self.logits_NV, self.buffers.normalise_wide(x_MH), weights.head_HV, weights.head_bias_V)
-        if weights.cap is not None:
-            self.logits_NV.div_(weights.cap).tanh_().mul_(weights.cap)
+        self.weights.write_logits(self.logits_NV, self.buffers.normalise_wide(x_MH))
         return self.logits_NV
 
 

@@ -11,6 +11,7 @@ from torch.nn import functional
 from lightning_gfn.policies.fused.families import part
 from lightning_gfn.policies.fused.layers import DenseLayers
 from lightning_gfn.policies.fused.norms import Norm
+from lightning_gfn.policies.fused.operations import linear_
 from lightning_gfn.policies.models.adapters import effective_weight
 from lightning_gfn.policies.models.output_layer import OutputLayer
 
@@ -58,6 +59,12 @@ class FusedWeights:
         """Input of the first layer."""
         x_MH = functional.embedding(ids_M, self.embedding_VH)
         return x_MH if self.position_LH is None else x_MH.add_(functional.embedding(position_M, self.position_LH))
+
+    def write_logits(self, out_MV: Tensor, normed_MH: Tensor) -> None:
+        """Write logits, float32, of states behind the final norm without its weights."""
+        linear_(out_MV, normed_MH, self.head_HV, self.head_bias_V)
+        if self.cap is not None:
+            out_MV.div_(self.cap).tanh_().mul_(self.cap)
 
 
 def output_matrix(model: PreTrainedModel, norm: Norm, scale: float) -> tuple[Tensor, Tensor | None]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -58,19 +59,18 @@ class LayerWeights:
         """All four."""
         return self.qkv, self.out, self.up, self.down
 
-    def with_linears(
-        self, qkv: WorkingLinear, out: WorkingLinear, up: WorkingLinear, down: WorkingLinear
-    ) -> LayerWeights:
+    def with_linears(self, change: Callable[[WorkingLinear], WorkingLinear]) -> LayerWeights:
         """The same layer with other projections."""
+        qkv, out, up, down = map(change, self.linears())
         return replace(self, qkv=qkv, out=out, up=up, down=down)
 
     def with_present_adapters(self) -> LayerWeights:
         """The same layer with adapters as they are now."""
-        return self.with_linears(*(linear.with_present_adapters() for linear in self.linears()))
+        return self.with_linears(WorkingLinear.with_present_adapters)
 
     def without_trained(self) -> LayerWeights:
         """The same layer without its trained adapters."""
-        return self.with_linears(*(linear.without_trained() for linear in self.linears()))
+        return self.with_linears(WorkingLinear.without_trained)
 
 
 @dataclass(frozen=True)

@@ -192,7 +192,8 @@ class LanguageRewardNetwork(LanguageModel, RewardNetwork, TextModel):
             hidden_NSH = reading.hidden_SH[reading.flat_NT1.gather(1, ends_BS[index])]
             return {"score_NS": self.output(hidden_NSH).squeeze(-1)}
 
-        score_BS = in_passes(one_pass, batch, self.budget)["score_NS"]
+        shares_prompts = self.budget.limits_scoring and self.scoring.is_fused(self.architecture, backbone, batch)
+        score_BS = in_passes(one_pass, batch, self.budget, shares_prompts=shares_prompts)["score_NS"]
         assert score_BS is not None
         tokens = sum(len(context) + len(solution) for context, solution, _ in encoded)
         return torch.where(mask_BS, score_BS, 0.0), mask_BS, tokens

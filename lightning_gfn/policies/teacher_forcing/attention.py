@@ -204,9 +204,8 @@ class _PackedAttention(torch.autograd.Function):
         of_biases: list[Tensor | None] = [None] * len(ctx.heads)
         if any(wanted := ctx.needs_input_grad[4:]):
             of_biases = [torch.zeros_like(heads.bias_HQL) for heads in ctx.heads]
-        for heads, p, of_bias in zip(
-            ctx.heads, kept, of_biases, strict=True
-        ):  # contexts first: the rest adds to theirs
+        # Contexts come first: what follows adds to theirs.
+        for heads, p, of_bias in zip(ctx.heads, kept, of_biases, strict=True):
             heads.backward(p, inputs, grad_SHD, outputs, of_bias=of_bias)
         return grad_qk, grad_v, None, None, *of_biases[: len(wanted)]
 
