@@ -2,6 +2,7 @@ from .aqua import Aqua as Aqua
 from .feedback_conditioned import FeedbackConditioned as FeedbackConditioned
 from .files.problem_file import ProblemFile as ProblemFile
 from .gsm8k import GSM8K as GSM8K
+from .inference.random_integers import RandomIntegers as RandomIntegers
 from .lean_feedback import LeanFeedbackTactics as LeanFeedbackTactics
 from .lean_synthetic import LeanSynthetic as LeanSynthetic
 from .lean_text import LeanText as LeanText
@@ -9,7 +10,6 @@ from .leandojo import LeanDojoBenchmark4 as LeanDojoBenchmark4
 from .math import Math as Math
 from .metamath import MetaMath as MetaMath
 from .preference import PreferenceDataModule as PreferenceDataModule
-from .random_integers import RandomIntegers as RandomIntegers
 from .samples import SampledSolutions as SampledSolutions
 from .step_labels import (
     PRM800K as PRM800K,

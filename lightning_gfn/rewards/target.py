@@ -76,7 +76,7 @@ class TargetWeight(Reward):
         if problem.target is None:
             raise ValueError(
                 f"problem {problem.id!r} has no target distribution, which TargetWeight needs: use data that "
-                "enumerate one (datamodules.random_integers) or another reward"
+                "enumerate one (datamodules.inference.random_integers) or another reward"
             )
         return problem.target
 

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from datamodules.random_integers import RandomIntegers
+from datamodules.inference.random_integers import RandomIntegers
 
 CASES: dict[str, tuple[dict[str, Any], Any]] = {
     "uniform": ({}, stats.randint(0, 101)),
