@@ -83,7 +83,7 @@ class Shape:
         head_width: D.
         epsilon: added to mean squares.
         centred: norms subtract means.
-        activation: of the feed-forward network.
+        activation_name: of the feed-forward network, one of ``ACTIVATIONS``.
         is_gated: the network multiplies act(gate) and up.
     """
 
@@ -92,8 +92,13 @@ class Shape:
     head_width: int
     epsilon: float
     centred: bool
-    activation: Activation
+    activation_name: str
     is_gated: bool
+
+    @property
+    def activation(self) -> Activation:
+        """The activation of the feed-forward network."""
+        return ACTIVATIONS[self.activation_name]
 
 
 def norm_heads(qk_SGD: Tensor, norms: tuple[Norm, Norm], shape: Shape) -> Tensor:
@@ -127,7 +132,7 @@ class DenseLayers:
             head_width=width,
             epsilon=inputs.epsilon,
             centred=inputs.centred,
-            activation=ACTIVATIONS[getattr(backbone.config, family.activation)],
+            activation_name=getattr(backbone.config, family.activation),
             is_gated=len(family.up) == 2,
         )
 
