@@ -44,7 +44,7 @@ class FusedWeights:
         family, norm = layers.family, layers.final_norm
         embedding = part(layers.backbone, family.embedding)
         weight_VH, scale = effective_weight(embedding), getattr(embedding, "embed_scale", None)
-        self.embedding_VH = (weight_VH if scale is None else weight_VH * scale).to(self.dtype)
+        self.embedding_VH: Tensor = (weight_VH if scale is None else weight_VH * scale).to(self.dtype)
         self.position_LH: Tensor | None = None
         if family.positions is not None:
             self.position_LH = effective_weight(part(layers.backbone, family.positions)).to(self.dtype)
