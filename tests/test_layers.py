@@ -25,6 +25,7 @@ GROUND = {
     "installation",
     "pretrained",
     "finite",
+    "http_json",
     "whole_files",
 }
 L1 = {"objectives", "metrics", "policies", "environments", "rewards", "feedback", "buffers", "theorem_generation"}
@@ -52,6 +53,7 @@ ALLOWED: dict[str, set[str]] = {
     "installation": set(),
     "stop_requests": set(),
     "finite": set(),
+    "http_json": set(),
     "whole_files": set(),
     "cli": {"lightning_cli", "commands", "installation", "stop_requests"},
     "__main__": {"cli"},
@@ -72,6 +74,7 @@ OWNERS: dict[str, set[str]] = {
     "trl": set(),
     "scipy": set(),
     "packaging": {"commands"},
+    "vllm": {"policies"},
 }
 ROOMS: dict[str, list[set[str]]] = {
     "policies": [
@@ -79,7 +82,7 @@ ROOMS: dict[str, list[set[str]]] = {
         {"models", "text", "padding", "heads", "passes"},
         {"action_space"},
         {"scoring", "sampling"},
-        {"fused"},
+        {"fused", "vllm"},
         {"decoder_factory"},
         {"teacher_forcing"},
         {"language_model"},

@@ -26,6 +26,8 @@ from lightning_gfn.policies.teacher_forcing.scoring_pass import PassName, Scorin
 from lightning_gfn.policies.text import tokenizers
 from lightning_gfn.policies.text.prompt_lengths import Overlong
 from lightning_gfn.policies.text.tokenizers import TextCodec, TokenizerSettings
+from lightning_gfn.policies.vllm.engine import VllmEngine
+from lightning_gfn.policies.vllm.settings import VllmSettings
 
 if TYPE_CHECKING:
     from peft import PeftModel
@@ -73,6 +75,7 @@ class LanguageModel(nn.Module):
         attn_implementation: attention of the model (``sdpa``, ``eager``, ``flash_attention_2``); None for the default.
         max_logits: the most logits (prefixes times vocabulary) that scoring holds at a time.
         budget: rows and tokens of one pass of scoring, training or sampling; larger batches are cut. None for no limit.
+        vllm: a vLLM server that samples in the place of ``decoder``; None samples here.
 
     Raises:
         ValueError: if settings contradict each other.
@@ -105,6 +108,7 @@ class LanguageModel(nn.Module):
         attn_implementation: str | None = None,
         max_logits: int = 2**25,
         budget: PassBudget | None = None,
+        vllm: VllmSettings | None = None,
     ) -> None:
         super().__init__()
         if (pretrained is None) == (config is None):
@@ -143,6 +147,13 @@ class LanguageModel(nn.Module):
         self.compile_layers = compile_layers
         self.max_logits = max_logits
         self.budget = budget if budget is not None else PassBudget()
+        self.engine: VllmEngine | None = None
+        if vllm is not None:
+            if not self.architecture.served_by_vllm:
+                raise ValueError(f"vllm serves decoder-only models, {type(self).__name__} has another: leave vllm out")
+            if previous_adapter == "freeze" and lora is not None:
+                raise ValueError("vllm samples with one adapter: set previous_adapter to merge")
+            self.engine = VllmEngine(vllm, is_adapted=lora is not None)
         self.restored_tokenizer: PreTrainedTokenizerBase | None = None
         self.model: nn.Module | None = None
         self.reference: nn.Module | None = None
@@ -158,7 +169,10 @@ class LanguageModel(nn.Module):
 
         Raises:
             ValueError: if tokenizer, model and settings do not fit each other.
+            VllmError: if the server cannot serve this policy.
         """
+        if self.engine is not None:
+            self.engine.check(self.architecture.positions_needed(self.max_prompt_tokens, self.max_new_tokens))
         dtype = getattr(torch, self.dtype_name)
         if self.pretrained is not None:
             how = self.previous_adapter if self.lora is not None else "merge"

@@ -23,6 +23,7 @@ from lightning_gfn.policies.sampling.generation import check_arguments, generate
 from lightning_gfn.policies.scoring.candidates import candidate_scores
 from lightning_gfn.policies.scoring.score_actions import PrefixStates, check_actions, prefix_states, score_actions
 from lightning_gfn.policies.text.prompt_lengths import cut_prompt
+from lightning_gfn.policies.vllm.engine import VllmEngine
 from lightning_gfn.types import CandidateScores, SampledActions, Scores, StepBatch
 
 if TYPE_CHECKING:
@@ -94,7 +95,7 @@ class LanguagePolicy(LanguageModel, Policy):
         top_k: int | None = None,
         top_p: float | None = None,
     ) -> SampledActions:
-        """Continue each context by inverse-CDF sampling; dropout is off and no graph is kept.
+        """Continue each context by inverse-CDF sampling, or through ``vllm``; dropout is off and no graph is kept.
 
         Args:
             contexts: N token id sequences, none empty; equal ones share one prefill.
@@ -109,12 +110,16 @@ class LanguagePolicy(LanguageModel, Policy):
         Raises:
             ValueError: if arguments do not fit each other or the model.
             NotFiniteError: if the model's logits are not finite; says what of its weights.
+            VllmError: if the server that samples fails.
         """
         if not contexts:
             raise ValueError("contexts is empty: sample at least one row")
         self.check_positions(max(map(len, contexts)))
         check_arguments(len(contexts), self.max_new_tokens, uniforms_NT1, temperature_N)
 
+        if self.engine is not None:
+            behaviour = {"temperature_N": temperature_N, "top_k": top_k, "top_p": top_p}
+            return self._sample_elsewhere(self.engine, contexts, uniforms_NT1, behaviour)
         with torch.no_grad(), evaluation_mode(self.hugging_face):
             try:
                 return self._draw(
@@ -143,10 +148,26 @@ class LanguagePolicy(LanguageModel, Policy):
             decoder, context = decoders.make(model)
             chosen, tempered = [contexts[n] for n in rows], None if temperature_N is None else temperature_N[rows]
             # Compiled layers would be compiled again for every state of a cache.
-            with context, torch.compiler.set_stance("force_eager"):
+            eager = torch.compiler.set_stance("force_eager") if self.compile_layers else nullcontext()
+            with context, eager:
                 return generate(decoder, self.space, chosen, uniforms_NT1[rows], temperature_N=tempered, **settings)
 
         return sampled_in_passes(one_pass, self.budget.sampling_passes(contexts, self.max_new_tokens), self.pad_id)
+
+    def _sample_elsewhere(
+        self, engine: VllmEngine, contexts: Sequence[Sequence[int]], uniforms_NT1: Tensor, behaviour: dict[str, Any]
+    ) -> SampledActions:
+        with no_dropout_and_gradient(self.hugging_face):
+            return engine.sample(
+                self.peft_model if self.lora is not None else self.hugging_face,
+                self.space,
+                contexts,
+                uniforms_NT1,
+                pad_id=self.pad_id,
+                device=self.device,
+                score=self.score,
+                **behaviour,
+            )
 
     def score(
         self,
