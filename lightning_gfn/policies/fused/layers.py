@@ -13,7 +13,8 @@ from torch.nn import functional
 from lightning_gfn.policies.fused.activations import ACTIVATIONS, Activation
 from lightning_gfn.policies.fused.families import family_of, part
 from lightning_gfn.policies.fused.norms import Norm, norm_of
-from lightning_gfn.policies.fused.working_linear import Source, WorkingLinear, interleave_halves, wider
+from lightning_gfn.policies.fused.working_linear import Source, WorkingLinear, interleave_halves
+from lightning_gfn.policies.numerics.outer_sum import wider
 
 
 @dataclass(frozen=True)

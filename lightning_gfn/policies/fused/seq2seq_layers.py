@@ -10,7 +10,8 @@ from torch import Tensor
 
 from lightning_gfn.policies.fused.layers import DenseLayers, LayerWeights
 from lightning_gfn.policies.fused.norms import norm_of
-from lightning_gfn.policies.fused.working_linear import Source, WorkingLinear, wider
+from lightning_gfn.policies.fused.working_linear import Source, WorkingLinear
+from lightning_gfn.policies.numerics.outer_sum import wider
 
 
 @dataclass(frozen=True)

@@ -12,12 +12,8 @@ from torch import Tensor, nn
 from lightning_gfn.policies.fused.norms import Norm
 from lightning_gfn.policies.fused.operations import add_linear_, linear_
 from lightning_gfn.policies.models.adapters import TRAINED
+from lightning_gfn.policies.numerics.outer_sum import outer_sum, wider
 from lightning_gfn.policies.numerics.processor import cached_rows
-
-ROWS = 1024
-"""Positions whose outer products are summed at a time: long narrow sums are slow, and rounded once a part."""
-NARROW_SIDE = 128
-"""Below this many columns, the processor is slow at tall results and fast at wide ones."""
 
 
 def interleave_halves(weight_A: Tensor, head_width: int) -> Tensor:
@@ -362,22 +358,3 @@ class _NormGradient:
             self.weight_I += (grad_OI * weight_OI).sum(0)
         if self.bias_I is not None and sum_O is not None:
             self.bias_I += sum_O @ weight_OI.to(sum_O.dtype)
-
-
-def wider(dtype: torch.dtype) -> torch.dtype:
-    """Float32, or float64 if that is the type."""
-    return torch.promote_types(dtype, torch.float32)
-
-
-def outer_sum(left_MA: Tensor, right_MB: Tensor) -> Tensor:
-    """Σ_m left_m right_mᵀ, float32 or wider."""
-    if right_MB.shape[1] < min(NARROW_SIDE, left_MA.shape[1]):
-        return outer_sum(right_MB, left_MA).t()
-    if left_MA.dtype == wider(left_MA.dtype):
-        return left_MA.t() @ right_MB
-    total = None
-    for left, right in zip(left_MA.split(ROWS), right_MB.split(ROWS), strict=True):
-        part = left.t() @ right
-        total = part.float() if total is None else total.add_(part)
-    assert total is not None
-    return total

@@ -11,7 +11,8 @@ from torch import Tensor
 
 from lightning_gfn.policies.fused.layers import LayerWeights, Shape, norm_heads
 from lightning_gfn.policies.fused.seq2seq_layers import CrossWeights
-from lightning_gfn.policies.fused.working_linear import WorkingLinear, wider
+from lightning_gfn.policies.fused.working_linear import WorkingLinear
+from lightning_gfn.policies.numerics.outer_sum import wider
 from lightning_gfn.policies.teacher_forcing.attention import Scene, cross_attention, packed_attention
 from lightning_gfn.policies.teacher_forcing.feed_forward import activate, activation_gradient
 from lightning_gfn.policies.teacher_forcing.layer_norms import PostNorm, add_and_normalise, add_norm_gradient

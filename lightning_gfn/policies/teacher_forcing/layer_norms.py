@@ -7,7 +7,7 @@ from torch import Tensor
 
 from lightning_gfn.policies.fused.layers import Shape
 from lightning_gfn.policies.fused.norms import Norm
-from lightning_gfn.policies.fused.working_linear import wider
+from lightning_gfn.policies.numerics.outer_sum import wider
 from lightning_gfn.policies.numerics.processor import cached_rows
 
 
