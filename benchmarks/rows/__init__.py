@@ -5,6 +5,7 @@ from __future__ import annotations
 from benchmarks.frame.row import Row
 from benchmarks.rows import (
     answer_checks,
+    families,
     fit_start,
     gpu,
     grpo,
@@ -23,6 +24,7 @@ ROWS: list[Row] = [
     *grpo.ROWS,
     *smollm2_steps.ROWS,
     *training_pass.ROWS,
+    *families.ROWS,
     *subtb.ROWS,
     *methods.ROWS,
     *sampling.ROWS,

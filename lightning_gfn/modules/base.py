@@ -97,6 +97,8 @@ class TrainedModule(L.LightningModule, MethodModule):
     def setup(self, stage: str) -> None:
         """Refuse a strategy that would run into an error only after the model is loaded."""
         check_strategy(self.trainer.strategy)
+        if isinstance(self.trainer.strategy, ShardedStrategy):
+            self.check_shards()
 
     def transfer_batch_to_device(self, batch: Any, device: torch.device, dataloader_idx: int) -> Any:
         """Batches are text; they stay where they are."""
@@ -123,6 +125,19 @@ class TrainedModule(L.LightningModule, MethodModule):
         assert self.device_mesh is not None
         self.shards = Shards(self.device_mesh["data_parallel"])
         model.cut(self.shards)
+
+    def check_shards(self) -> None:
+        """Refuse what cannot be cut over processes.
+
+        Raises:
+            ValueError: names the setting.
+        """
+        model = self.trained_model
+        if isinstance(model, LanguageModel) and model.scoring.name == "fused":
+            raise ValueError(
+                f"model.{self.model_name}.scoring fused reads whole weights, which trainer.strategy fsdp2 does not "
+                "hold in training: set it to auto or hugging_face"
+            )
 
     def whole_weights(self) -> AbstractContextManager[None]:
         """Inside, every process holds all weights; all of them must enter together."""

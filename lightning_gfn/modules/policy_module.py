@@ -14,13 +14,11 @@ from lightning_gfn.modules.base import TrainedModule
 from lightning_gfn.modules.settings import EvaluationSettings, OptimizerSettings
 from lightning_gfn.modules.text_check import check_texts
 from lightning_gfn.policies.heads import Head, LogZScalar
-from lightning_gfn.policies.language_model import LanguageModel
 from lightning_gfn.policies.models.repeated_layers import repeated_layers
 from lightning_gfn.rollouts.evaluation import sample_completions
 from lightning_gfn.rollouts.proofs.proof_evaluation import sample_proofs
 from lightning_gfn.rollouts.proofs.proving import Proving, check_data_prompt
 from lightning_gfn.rollouts.reference import with_reference_scores, with_target_scores
-from lightning_gfn.sharding.strategy import ShardedStrategy
 from lightning_gfn.types import EvalRecord, LossOutput, Problem
 
 
@@ -65,26 +63,16 @@ class PolicyModule(TrainedModule, EvaluatedModule):
             ValueError: names both settings.
         """
         super().setup(stage)
-        if isinstance(self.trainer.strategy, ShardedStrategy):
-            self.check_shards()
         if self.proving is not None:
             check_data_prompt(self.proving, getattr(self.trainer, "datamodule", None))
 
     def check_shards(self) -> None:
-        """Refuse what cannot be cut over processes.
-
-        Raises:
-            ValueError: names the setting.
-        """
+        """See ``TrainedModule.check_shards``."""
+        super().check_shards()
         if isinstance(self.head, LogZScalar):
             raise ValueError(
                 "model.head LogZScalar is a single number, which trainer.strategy fsdp2 cannot cut: use "
                 "lightning_gfn.policies.heads.LogZHead, or set trainer.strategy to ddp"
-            )
-        if isinstance(self.policy, LanguageModel) and self.policy.scoring.name == "fused":
-            raise ValueError(
-                "model.policy.scoring fused reads whole weights, which trainer.strategy fsdp2 does not hold in "
-                "training: set it to auto or hugging_face"
             )
 
     def configure_model(self) -> None:

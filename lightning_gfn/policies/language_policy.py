@@ -249,9 +249,8 @@ class LanguagePolicy(LanguageModel, Policy):
         steps = steps.to(self.device)
         if self.budget.limits_scoring:  # so that an error names the row of the batch, not of a pass
             self.check(steps)
-        shares_prompts = self.budget.limits_scoring and self.scoring.is_fused(
-            self.architecture, self.hugging_face, steps
-        )
+        backbone = self.architecture.backbone(self.hugging_face)
+        shares_prompts = self.budget.limits_scoring and self.scoring.is_fused(self.architecture, backbone, steps)
         return self.in_passes(function, steps, of_model=of_model, shares_prompts=shares_prompts)
 
     def check(self, steps: StepBatch) -> None:
@@ -296,7 +295,7 @@ class LanguagePolicy(LanguageModel, Policy):
             needed = max(map(architecture.positions_needed, *lengths))
             if needed > limit:
                 raise ValueError(f"context and action need {needed} positions, the model has {limit} positions")
-        reading = self.scoring.read(architecture, model, steps, self.pad_id)
+        reading = self.scoring.read(architecture, architecture.backbone(model), steps, self.pad_id)
         return prefix_states(reading, self.space, steps.lengths_N, with_last=with_last)
 
     def _candidates(self, steps: StepBatch, candidates_NT1K: Tensor | None, top_k: int) -> CandidateScores:

@@ -12,7 +12,7 @@ from torch.distributed.tensor import DTensor
 
 from lightning_gfn.finite import own_part
 from lightning_gfn.policies.causal_lm import CausalLM
-from lightning_gfn.policies.fused.llama_layers import unsupported_reason
+from lightning_gfn.policies.fused.families import unsupported_reason
 from lightning_gfn.policies.models.weight_state import PROBES, WeightState
 from lightning_gfn.policies.padding import pad_steps
 from lightning_gfn.policies.text.tokenizers import TokenizerSettings
@@ -77,10 +77,10 @@ def test_weights_are_whole_inside_alone(mesh: DeviceMesh) -> None:
     policy, shards = cut_policy(mesh)
     model = policy.hugging_face
     assert all(isinstance(parameter, DTensor) for parameter in model.parameters())
-    assert unsupported_reason(model) is not None
+    assert unsupported_reason(model.base_model) is not None
     with shards.whole(), shards.whole():
         assert not any(isinstance(parameter, DTensor) for parameter in model.parameters())
-        assert unsupported_reason(model) is None, "the fused decoder and pass run there"
+        assert unsupported_reason(model.base_model) is None, "the fused decoder and pass run there"
     assert all(isinstance(parameter, DTensor) for parameter in model.parameters())
 
 
