@@ -26,6 +26,7 @@ GROUND = {
     "pretrained",
     "finite",
     "whole_files",
+    "ray_cluster",
 }
 L1 = {"objectives", "metrics", "policies", "environments", "rewards", "feedback", "buffers", "theorem_generation"}
 L2 = {"rollouts"}
@@ -53,6 +54,7 @@ ALLOWED: dict[str, set[str]] = {
     "stop_requests": set(),
     "finite": set(),
     "whole_files": set(),
+    "ray_cluster": set(),
     "cli": {"lightning_cli", "commands", "installation", "stop_requests"},
     "__main__": {"cli"},
     "stage_worker": {"cli", "studies", "stop_requests"},
@@ -72,6 +74,7 @@ OWNERS: dict[str, set[str]] = {
     "trl": set(),
     "scipy": set(),
     "packaging": {"commands"},
+    "ray": {"ray_cluster"},
 }
 ROOMS: dict[str, list[set[str]]] = {
     "policies": [
@@ -88,7 +91,7 @@ ROOMS: dict[str, list[set[str]]] = {
         {"causal_lm", "seq2seq_lm"},
         {"reward_models"},
     ],
-    "rollouts": [{"*"}, {"proofs"}, {"search", "make_sampler"}],
+    "rollouts": [{"*"}, {"proofs"}, {"search", "make_sampler"}, {"asynchronous"}],
 }
 """Inside a package: a file or folder imports those of the lines above it alone; ``*`` are the files not named."""
 LIGHT = {"cli", "installation", "commands", "studies", *GROUND}
