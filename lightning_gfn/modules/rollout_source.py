@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from lightning_gfn.modules.rollout import RolloutModule
 
 
-class Waiting:
+class _Waiting:
     """Measures how long the trainer waits for samples and rewards."""
 
     def __init__(self) -> None:
@@ -71,7 +71,7 @@ class InStep(RolloutSource):
     """Samples when the batch is needed, with the present weights."""
 
     def __init__(self) -> None:
-        self.waiting = Waiting()
+        self.waiting = _Waiting()
 
     def next(self, module: RolloutModule, problems: list[Problem]) -> tuple[RolloutBatch, dict[str, float]]:
         """Sample and reward now."""
@@ -108,7 +108,7 @@ class FromActors(RolloutSource):
     def __init__(self, settings: AsynchronousSettings) -> None:
         self.settings = settings
         self.pool: ActorPool | None = None
-        self.waiting = Waiting()
+        self.waiting = _Waiting()
         self.parts = b""
         self.foreseen: dict[int, _Foreseen] = {}
         self.offered: int | None = None

@@ -29,7 +29,9 @@ class PackedTensor:
 
     def tensor(self) -> Tensor:
         """A copy that may be written to."""
-        return torch.from_numpy(self.data.copy()).view(self.dtype).reshape(self.shape)
+        made = torch.empty(self.shape, dtype=self.dtype)
+        made.reshape(-1).view(torch.uint8).numpy()[:] = self.data
+        return made
 
 
 PackedState = dict[str, PackedTensor]
