@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import threading
 from typing import Any
@@ -48,6 +49,11 @@ def connect(ray: Any, address: str | None = None) -> None:
     finally:
         if former is not None:  # Ray takes SIGTERM for itself, and a run would end without saving
             signal.signal(signal.SIGTERM, former)
+
+
+def is_own(address: str | None) -> bool:
+    """True if nothing names a cluster, so that each process has a Ray of its own."""
+    return address is None and "RAY_ADDRESS" not in os.environ
 
 
 def last_line(error: BaseException) -> str:

@@ -127,8 +127,9 @@ class FromActors(RolloutSource):
         data = getattr(module.trainer, "datamodule", None)
         if data is not None:
             foreseeable(data.train_dataloader())
-        ray = self.connected(module)
-        check_resources(ray, self.settings, module.trainer.world_size)
+        ray, trainer = self.connected(), module.trainer
+        own = ray_cluster.is_own(self.settings.address)
+        check_resources(ray, self.settings, trainer.num_devices if own else trainer.world_size)
         self.warn_of_idle_actors(module)
         try:
             self.parts = ray.cloudpickle.dumps((module.policy, module.collector))
@@ -138,18 +139,15 @@ class FromActors(RolloutSource):
                 "their path, or set model.asynchronous to null"
             ) from error
 
-    def connected(self, module: RolloutModule) -> Any:
-        """The package ``ray``; the processes of one machine share the Ray that the first one started.
+    def connected(self) -> Any:
+        """The package ``ray``, in a cluster; without one, every process of the trainer starts a Ray of its own.
 
         Raises:
             ValueError: there is no cluster.
         """
         try:
-            ray, strategy = ray_cluster.load_ray(), module.trainer.strategy
-            if module.trainer.is_global_zero:
-                ray_cluster.connect(ray, self.settings.address)
-            found = ray.get_runtime_context().gcs_address if ray.is_initialized() else None
-            ray_cluster.connect(ray, strategy.broadcast(found))
+            ray = ray_cluster.load_ray()
+            ray_cluster.connect(ray, self.settings.address)
         except ray_cluster.RayUnavailable as error:
             raise ValueError(f"model.asynchronous: {error}, or set model.asynchronous to null") from error
         return ray

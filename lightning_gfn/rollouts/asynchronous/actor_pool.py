@@ -218,7 +218,7 @@ def check_resources(ray: Any, settings: AsynchronousSettings, world_size: int) -
     Args:
         ray: the package, connected.
         settings: of the samplers.
-        world_size: processes of the trainer, each of which starts its own.
+        world_size: processes of the trainer on the cluster's machines, each of which starts its own.
 
     Raises:
         ValueError: names the resource.

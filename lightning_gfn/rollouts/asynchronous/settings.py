@@ -20,8 +20,8 @@ class AsynchronousSettings:
         max_staleness: optimiser steps that the sampling weights may lie behind those that the batch trains.
         reproducible: sample with the weights of the moment in which the bound first allows the batch, so that a run
             does not depend on who was faster. False takes the newest ones when the batch is begun.
-        address: of a Ray cluster (``auto``, ``host:port``); None takes ``RAY_ADDRESS``, and starts Ray on this machine
-            where that is not set.
+        address: of a Ray cluster (``auto``, ``host:port``); None takes ``RAY_ADDRESS``; where that is not set, each
+            process of the trainer starts Ray on its machine.
         num_cpus: that Ray reserves for each actor; also its number of threads.
         num_gpus: that Ray reserves for each actor, which samples on its GPU; 0 samples on the processor.
         resources: further Ray resources of each actor, by name.
