@@ -34,6 +34,8 @@ class Problem:
         solutions: reference completions, each a text that follows ``prompt``; the first one is the SFT target.
         solution_set: every correct completion, mapped to the label of its solution path, where the data can enumerate
             them (coverage is reported then); None otherwise.
+        target: log weight (nats, up to a common constant) of every completion that a target distribution gives mass,
+            where the data can enumerate them; the distance from it is reported then. None otherwise.
         answer_style: how a final answer is written in a completion: a named style or a pattern of one's own.
         metadata: further columns of the row (level, type, …); user reward functions receive them.
         theorem: what is to be proved, if the problem is a theorem; an attempt then has one step for each tactic, its
@@ -45,6 +47,7 @@ class Problem:
     answer: str | None = None
     solutions: tuple[str, ...] = ()
     solution_set: Mapping[str, str] | None = None
+    target: Mapping[str, float] | None = None
     answer_style: AnswerStyle = "metamath"
     metadata: Mapping[str, Any] = field(default_factory=dict)
     theorem: Theorem | None = None
@@ -367,6 +370,8 @@ class EvalRecord:
             nats; empty where references were not scored. They do not depend on the sampling temperature, so only the
             records of the first temperature carry them.
         reference_actions: actions of each of them: its tokens, and its stop unless the maximum length forces it.
+        target_log_probs: log q(completion, stop | prompt) of each completion of the problem's target at temperature 1,
+            nats; like references, only the records of the first temperature carry them.
         episodes: the attempts tactic by tactic, where the problem is a theorem.
     """
 
@@ -380,4 +385,5 @@ class EvalRecord:
     truncated: tuple[bool, ...]
     reference_log_probs: tuple[float, ...] = ()
     reference_actions: tuple[int, ...] = ()
+    target_log_probs: tuple[float, ...] = ()
     episodes: tuple[Episode, ...] = ()

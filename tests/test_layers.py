@@ -25,6 +25,7 @@ GROUND = {
     "installation",
     "pretrained",
     "finite",
+    "http_json",
     "whole_files",
     "ray_cluster",
 }
@@ -53,6 +54,7 @@ ALLOWED: dict[str, set[str]] = {
     "installation": set(),
     "stop_requests": set(),
     "finite": set(),
+    "http_json": set(),
     "whole_files": set(),
     "ray_cluster": set(),
     "cli": {"lightning_cli", "commands", "installation", "stop_requests"},
@@ -75,6 +77,7 @@ OWNERS: dict[str, set[str]] = {
     "scipy": set(),
     "packaging": {"commands"},
     "ray": {"ray_cluster"},
+    "vllm": {"policies"},
 }
 ROOMS: dict[str, list[set[str]]] = {
     "policies": [
@@ -82,7 +85,7 @@ ROOMS: dict[str, list[set[str]]] = {
         {"models", "text", "padding", "heads", "passes"},
         {"action_space"},
         {"scoring", "sampling"},
-        {"fused"},
+        {"fused", "vllm"},
         {"decoder_factory"},
         {"teacher_forcing"},
         {"language_model"},

@@ -57,8 +57,21 @@ def no_peak_memory() -> str | None:
     return None
 
 
+def device_bytes(way: Way) -> float:
+    """Largest memory of tensors on the CUDA device during the turn."""
+    import torch
+
+    way.before()
+    gc.collect()
+    torch.cuda.empty_cache()
+    torch.cuda.reset_peak_memory_stats()
+    way.run()
+    return float(torch.cuda.max_memory_allocated())
+
+
 METERS: dict[MeterName, Callable[[Way], float]] = {
     "cpu_seconds": by_clock(time.process_time),
     "wall_seconds": by_clock(time.perf_counter),
     "added_bytes": added_bytes,
+    "device_bytes": device_bytes,
 }

@@ -99,7 +99,7 @@ def short_cost(values: Sequence[float] | None, row: dict[str, Any]) -> str:
     if not values:
         return "–"
     median = statistics.median(values)
-    if row["meter"] == "added_bytes":
+    if row["meter"] in ("added_bytes", "device_bytes"):
         return f"{figure(median / 2**20)} MiB"
     if "amount" in row:
         return f"{figure(row['amount'] / median)} {row['unit']}/s"

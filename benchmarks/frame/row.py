@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
-MeterName = Literal["cpu_seconds", "wall_seconds", "added_bytes"]
+MeterName = Literal["cpu_seconds", "wall_seconds", "added_bytes", "device_bytes"]
 
 
 @dataclass(frozen=True)

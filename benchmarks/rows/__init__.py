@@ -7,6 +7,7 @@ from benchmarks.rows import (
     answer_checks,
     asynchronous,
     fit_start,
+    gpu,
     grpo,
     lean,
     methods,
@@ -34,4 +35,5 @@ ROWS: list[Row] = [
     *asynchronous.ROWS,
     *fit_start.ROWS,
     *vocabulary.ROWS,
+    *gpu.ROWS,
 ]

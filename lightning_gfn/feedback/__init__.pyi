@@ -5,7 +5,6 @@ from .by_rule import (
     VerifierFeedback as VerifierFeedback,
 )
 from .cache import Reply as Reply, ReplyCache as ReplyCache
-from .endpoint import BudgetSpent as BudgetSpent, Endpoint as Endpoint, EndpointError as EndpointError
 from .http_chat import ChatFeedback as ChatFeedback
 from .lean_messages import LeanFeedback as LeanFeedback
 from .self_written import SelfFeedback as SelfFeedback

@@ -12,8 +12,9 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 from lightning_gfn.feedback.cache import ReplyCache
-from lightning_gfn.feedback.endpoint import BudgetSpent, Endpoint, EndpointError
+from lightning_gfn.feedback.endpoint import ask_chat
 from lightning_gfn.feedback.messages import DEFAULT_REQUEST, check_request, fill_request
+from lightning_gfn.http_json import BudgetSpent, Endpoint, EndpointError
 from lightning_gfn.interfaces import Policy
 from lightning_gfn.prompts.math_feedback import check_strength
 from lightning_gfn.teacher_interfaces import FeedbackSource
@@ -133,7 +134,7 @@ class ChatFeedback(FeedbackSource):
             if reply is not None:
                 self._count(counts, "cached", 1)
                 return reply.text
-            reply = endpoint.ask(body, lambda: self._claim_call(counts))
+            reply = ask_chat(endpoint, body, lambda: self._claim_call(counts))
             self._count(counts, "tokens", reply.tokens)
             self.cache.put(key, reply)
             return reply.text

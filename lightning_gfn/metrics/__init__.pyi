@@ -18,3 +18,4 @@ from .proofs import (
     TacticVariety as TacticVariety,
 )
 from .references import ReferenceNll as ReferenceNll
+from .target import TargetDistance as TargetDistance

@@ -17,7 +17,7 @@ from lightning_gfn.policies.heads import Head
 from lightning_gfn.rollouts.evaluation import sample_completions
 from lightning_gfn.rollouts.proofs.proof_evaluation import sample_proofs
 from lightning_gfn.rollouts.proofs.proving import Proving, check_data_prompt
-from lightning_gfn.rollouts.reference import with_reference_scores
+from lightning_gfn.rollouts.reference import with_reference_scores, with_target_scores
 from lightning_gfn.types import EvalRecord, LossOutput, Problem
 
 
@@ -135,7 +135,7 @@ class PolicyModule(TrainedModule, EvaluatedModule):
             records += self.records_at(problems, temperature)
         if settings.score_references:
             records = with_reference_scores(self.policy, records, max_rows=settings.max_rows, device=self.device)
-        return records
+        return with_target_scores(self.policy, records, max_rows=settings.max_rows, device=self.device)
 
     def records_at(self, problems: list[Problem], temperature: float) -> list[EvalRecord]:
         """Completions at one temperature: whole proofs of those problems that are theorems; in the order of problems.

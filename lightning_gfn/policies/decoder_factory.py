@@ -13,6 +13,7 @@ from lightning_gfn.policies.models.architectures import DecoderOnly, keeps_recur
 from lightning_gfn.policies.models.encoder_decoder import EncoderDecoder
 from lightning_gfn.policies.models.output_layer import output_layer_of
 from lightning_gfn.policies.models.weight_state import WeightState, adapter_state
+from lightning_gfn.policies.sampling.continuous import SlotDecoder
 from lightning_gfn.policies.sampling.generation import Decoder
 
 if TYPE_CHECKING:
@@ -22,16 +23,18 @@ if TYPE_CHECKING:
     from lightning_gfn.policies.fused.t5_weights import FusedT5Weights
 
 DTypeName = Literal["float32", "bfloat16"]
-DecoderName = Literal["auto", "hugging_face", "fused"]
+DecoderName = Literal["auto", "hugging_face", "fused", "continuous"]
 MAX_WORKING_COPY_BYTES = 4 * 2**30
-"""``auto`` makes no working copy of the weights larger than this."""
+"""``auto`` makes no working copy of the weights larger than this in the memory of a processor,"""
+MAX_WORKING_COPY_SHARE = 0.25
+"""nor larger than this part of an accelerator's."""
 
 
 class DecoderFactory:
     """Makes decoders for one model and keeps its working copy up to date.
 
     Args:
-        decoder: ``fused``, ``hugging_face`` or ``auto``.
+        decoder: ``fused``, ``continuous``, ``hugging_face`` or ``auto``.
         dtype: of the model's weights.
         sampling_dtype: of the working copy; None to choose.
         copies: working copies of layers, shared with the scoring pass.
@@ -70,6 +73,24 @@ class DecoderFactory:
         )
         return decoder, nullcontext()
 
+    def make_slots(self, model: PreTrainedModel) -> SlotDecoder | None:
+        """A decoder in slots for one batch; None if rows are decoded in step.
+
+        Raises:
+            ValueError: if it is asked for and cannot run this model.
+        """
+        if self.decoder == "hugging_face" or (self.decoder != "continuous" and model.device.type != "cuda"):
+            return None
+        from lightning_gfn.policies.fused.llama_weights import FusedWeights
+        from lightning_gfn.policies.fused.slot_decoder import FusedSlotDecoder
+
+        weights = self.fused_weights(model)
+        if isinstance(weights, FusedWeights):
+            return FusedSlotDecoder(weights)
+        if self.decoder == "continuous":
+            raise ValueError("decoder: continuous runs decoder-only models; set decoder: fused or auto")
+        return None
+
     def fused_weights(self, model: PreTrainedModel) -> FusedWeights | FusedT5Weights | None:
         """The up-to-date working copy; None if the model decodes through its own forward pass.
 
@@ -82,12 +103,12 @@ class DecoderFactory:
 
         seq2seq = model.config.is_encoder_decoder
         reason = (t5_weights if seq2seq else llama_layers).unsupported_reason(model)
-        if reason is not None and (self.decoder == "fused" or self.sampling_dtype is not None):
+        if reason is not None and (self.decoder != "auto" or self.sampling_dtype is not None):
             raise ValueError(
                 f"the fused decoder cannot run this model: {reason}; set decoder: hugging_face without sampling_dtype"
             )
         dtype = self.copy_dtype(model)
-        too_large = llama_layers.copy_bytes(model, dtype) > MAX_WORKING_COPY_BYTES
+        too_large = llama_layers.copy_bytes(model, dtype) > max_working_copy_bytes(model.device)
         if reason is not None or (self.decoder == "auto" and too_large):
             return None
         return self.t5_weights(model, dtype) if seq2seq else self.llama_weights(model, dtype)
@@ -128,6 +149,13 @@ class DecoderFactory:
         if model.config.is_encoder_decoder and has_adapters(model):
             return torch.float32
         return compute_dtype(model)
+
+
+def max_working_copy_bytes(device: torch.device) -> float:
+    """The largest working copy that ``auto`` makes on a device."""
+    if device.type != "cuda":
+        return MAX_WORKING_COPY_BYTES
+    return MAX_WORKING_COPY_SHARE * torch.cuda.get_device_properties(device).total_memory
 
 
 def fused_decoder(weights: FusedWeights | FusedT5Weights) -> Decoder:

@@ -20,11 +20,14 @@ from lightning_gfn.policies.models.architectures import Architecture, DecoderOnl
 from lightning_gfn.policies.models.averaged_weights import AveragedWeights
 from lightning_gfn.policies.models.dropout import switch_off_dropout
 from lightning_gfn.policies.models.output_layer import output_layer_of
+from lightning_gfn.policies.models.repeated_layers import compile_layers
 from lightning_gfn.policies.passes.pass_budget import PassBudget
 from lightning_gfn.policies.teacher_forcing.scoring_pass import PassName, ScoringPass
 from lightning_gfn.policies.text import tokenizers
 from lightning_gfn.policies.text.prompt_lengths import Overlong
 from lightning_gfn.policies.text.tokenizers import TextCodec, TokenizerSettings
+from lightning_gfn.policies.vllm.engine import VllmEngine
+from lightning_gfn.policies.vllm.settings import VllmSettings
 
 if TYPE_CHECKING:
     from peft import PeftModel
@@ -56,8 +59,10 @@ class LanguageModel(nn.Module):
             autocast, but float32 on processors without bfloat16 arithmetic, and with an adapter of a T5 model (its
             small updates are lost in a bfloat16 copy).
         decoder: ``fused`` decodes dense Llama, Mistral, Qwen2 and Qwen3 models from a working copy of the weights,
-            ``hugging_face`` any model through its own forward pass; ``auto`` takes ``fused`` where it is supported
-            and the copy is below 4 GiB.
+            ``continuous`` the same in slots that are refilled as rows finish (as many as ``budget`` allows), as CUDA
+            graphs on a GPU; ``hugging_face`` any model through its own forward pass; ``auto`` takes ``fused`` on a
+            processor and ``continuous`` on a GPU, where it is supported and the copy is below 4 GiB or a quarter of the
+            GPU's memory.
         scoring: ``fused`` scores and trains dense Llama, Mistral, Qwen2 and Qwen3 models by a pass of our own, which
             reads a shared prompt once and no padding; ``hugging_face`` any model by its own forward pass; ``auto``
             takes ``fused`` on a processor where it is supported, rows have at most 512 positions,
@@ -65,9 +70,12 @@ class LanguageModel(nn.Module):
         dropout: train with the dropout of the adapter and of the model's configuration; None does so in supervised
             fine-tuning alone. Elsewhere it makes the trained policy another one than the policy that sampled.
         gradient_checkpointing: recompute activations in the backward pass.
+        compile_layers: compile each layer of the model's own forward pass with ``torch.compile`` for scoring and
+            training; takes a minute once and pays on GPUs. The fused passes do not use it.
         attn_implementation: attention of the model (``sdpa``, ``eager``, ``flash_attention_2``); None for the default.
         max_logits: the most logits (prefixes times vocabulary) that scoring holds at a time.
         budget: rows and tokens of one pass of scoring, training or sampling; larger batches are cut. None for no limit.
+        vllm: a vLLM server that samples in the place of ``decoder``; None samples here.
 
     Raises:
         ValueError: if settings contradict each other.
@@ -96,9 +104,11 @@ class LanguageModel(nn.Module):
         scoring: PassName = "auto",
         dropout: bool | None = None,
         gradient_checkpointing: bool = False,
+        compile_layers: bool = False,
         attn_implementation: str | None = None,
         max_logits: int = 2**25,
         budget: PassBudget | None = None,
+        vllm: VllmSettings | None = None,
     ) -> None:
         super().__init__()
         if (pretrained is None) == (config is None):
@@ -134,8 +144,16 @@ class LanguageModel(nn.Module):
         self.scoring = ScoringPass(scoring, copies, own_attention=attn_implementation is not None)
         self.dropout = dropout
         self.gradient_checkpointing, self.attn_implementation = gradient_checkpointing, attn_implementation
+        self.compile_layers = compile_layers
         self.max_logits = max_logits
         self.budget = budget if budget is not None else PassBudget()
+        self.engine: VllmEngine | None = None
+        if vllm is not None:
+            if not self.architecture.served_by_vllm:
+                raise ValueError(f"vllm serves decoder-only models, {type(self).__name__} has another: leave vllm out")
+            if previous_adapter == "freeze" and lora is not None:
+                raise ValueError("vllm samples with one adapter: set previous_adapter to merge")
+            self.engine = VllmEngine(vllm, is_adapted=lora is not None)
         self.restored_tokenizer: PreTrainedTokenizerBase | None = None
         self.model: nn.Module | None = None
         self.reference: nn.Module | None = None
@@ -151,7 +169,10 @@ class LanguageModel(nn.Module):
 
         Raises:
             ValueError: if tokenizer, model and settings do not fit each other.
+            VllmError: if the server cannot serve this policy.
         """
+        if self.engine is not None:
+            self.engine.check(self.architecture.positions_needed(self.max_prompt_tokens, self.max_new_tokens))
         dtype = getattr(torch, self.dtype_name)
         if self.pretrained is not None:
             how = self.previous_adapter if self.lora is not None else "merge"
@@ -182,6 +203,8 @@ class LanguageModel(nn.Module):
         self.set_action_space()
         if self.gradient_checkpointing:
             self.hugging_face.gradient_checkpointing_enable({"use_reentrant": False})
+        if self.compile_layers:
+            compile_layers(self.hugging_face)
 
     def set_dropout(self, asked: bool) -> None:
         """Train with dropout or without; ``dropout`` of the settings decides if it is given."""
@@ -283,6 +306,8 @@ class LanguageModel(nn.Module):
         if self.lora is None:
             self.reference = None
             self.reference = copy.deepcopy(self.hugging_face).requires_grad_(False).eval()
+            if self.compile_layers:  # a copy is not compiled
+                compile_layers(self.reference)
         elif not adapters.trained_adapter_is_zero(self.peft_model):
             raise RuntimeError(
                 "freeze_reference must be called before the adapter is trained or loaded from a checkpoint"

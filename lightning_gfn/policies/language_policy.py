@@ -5,22 +5,25 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
 
 from lightning_gfn.finite import NotFiniteError, state_of_weights
 from lightning_gfn.interfaces import Policy
+from lightning_gfn.policies.decoder_factory import DecoderFactory
 from lightning_gfn.policies.language_model import LanguageModel
 from lightning_gfn.policies.models.architectures import max_positions
 from lightning_gfn.policies.models.evaluation_mode import evaluation_mode, no_dropout_and_gradient
 from lightning_gfn.policies.models.output_layer import output_layer_of
 from lightning_gfn.policies.passes.in_passes import RowValues, in_passes, sampled_in_passes
+from lightning_gfn.policies.sampling.continuous import generate_in_slots
 from lightning_gfn.policies.sampling.generation import check_arguments, generate
 from lightning_gfn.policies.scoring.candidates import candidate_scores
 from lightning_gfn.policies.scoring.score_actions import PrefixStates, check_actions, prefix_states, score_actions
 from lightning_gfn.policies.text.prompt_lengths import cut_prompt
+from lightning_gfn.policies.vllm.engine import VllmEngine
 from lightning_gfn.types import CandidateScores, SampledActions, Scores, StepBatch
 
 if TYPE_CHECKING:
@@ -92,7 +95,7 @@ class LanguagePolicy(LanguageModel, Policy):
         top_k: int | None = None,
         top_p: float | None = None,
     ) -> SampledActions:
-        """Continue each context by inverse-CDF sampling; dropout is off and no graph is kept.
+        """Continue each context by inverse-CDF sampling, or through ``vllm``; dropout is off and no graph is kept.
 
         Args:
             contexts: N token id sequences, none empty; equal ones share one prefill.
@@ -107,33 +110,63 @@ class LanguagePolicy(LanguageModel, Policy):
         Raises:
             ValueError: if arguments do not fit each other or the model.
             NotFiniteError: if the model's logits are not finite; says what of its weights.
+            VllmError: if the server that samples fails.
         """
         if not contexts:
             raise ValueError("contexts is empty: sample at least one row")
         self.check_positions(max(map(len, contexts)))
         check_arguments(len(contexts), self.max_new_tokens, uniforms_NT1, temperature_N)
 
-        def one_pass(rows: list[int]) -> SampledActions:
-            decoder, context = self.decoders.make(self.hugging_face)
-            with context:
-                return generate(
-                    decoder,
-                    self.space,
-                    [contexts[n] for n in rows],
-                    uniforms_NT1[rows],
-                    pad_id=self.pad_id,
-                    device=self.device,
-                    temperature_N=temperature_N[rows] if temperature_N is not None else None,
-                    top_k=top_k,
-                    top_p=top_p,
-                )
-
+        if self.engine is not None:
+            behaviour = {"temperature_N": temperature_N, "top_k": top_k, "top_p": top_p}
+            return self._sample_elsewhere(self.engine, contexts, uniforms_NT1, behaviour)
         with torch.no_grad(), evaluation_mode(self.hugging_face):
             try:
-                passes = self.budget.sampling_passes(contexts, self.max_new_tokens)
-                return sampled_in_passes(one_pass, passes, self.pad_id)
+                return self._draw(
+                    self.decoders, self.hugging_face, contexts, uniforms_NT1, temperature_N, top_k=top_k, top_p=top_p
+                )
             except NotFiniteError as error:
                 raise NotFiniteError(f"{error}: {state_of_weights(self.hugging_face)}") from None
+
+    def _draw(
+        self,
+        decoders: DecoderFactory,
+        model: PreTrainedModel,
+        contexts: Sequence[Sequence[int]],
+        uniforms_NT1: Tensor,
+        temperature_N: Tensor | None = None,
+        **truncation: Any,
+    ) -> SampledActions:
+        settings: dict[str, Any] = {"pad_id": self.pad_id, "device": self.device, **truncation}
+        if (slots := decoders.make_slots(model)) is not None:
+            settings |= {"temperature_N": temperature_N, "vocab_size": self.vocab_size}
+            num_slots = self.budget.sampling_slots(contexts, self.max_new_tokens)
+            with torch.autocast(self.device.type, enabled=False):
+                return generate_in_slots(slots, self.space, contexts, uniforms_NT1, num_slots=num_slots, **settings)
+
+        def one_pass(rows: list[int]) -> SampledActions:
+            decoder, context = decoders.make(model)
+            chosen, tempered = [contexts[n] for n in rows], None if temperature_N is None else temperature_N[rows]
+            # Compiled layers would be compiled again for every state of a cache.
+            with context, torch.compiler.set_stance("force_eager"):
+                return generate(decoder, self.space, chosen, uniforms_NT1[rows], temperature_N=tempered, **settings)
+
+        return sampled_in_passes(one_pass, self.budget.sampling_passes(contexts, self.max_new_tokens), self.pad_id)
+
+    def _sample_elsewhere(
+        self, engine: VllmEngine, contexts: Sequence[Sequence[int]], uniforms_NT1: Tensor, behaviour: dict[str, Any]
+    ) -> SampledActions:
+        with no_dropout_and_gradient(self.hugging_face):
+            return engine.sample(
+                self.peft_model if self.lora is not None else self.hugging_face,
+                self.space,
+                contexts,
+                uniforms_NT1,
+                pad_id=self.pad_id,
+                device=self.device,
+                score=self.score,
+                **behaviour,
+            )
 
     def score(
         self,
@@ -215,7 +248,10 @@ class LanguagePolicy(LanguageModel, Policy):
         steps = steps.to(self.device)
         if self.budget.limits_scoring:  # so that an error names the row of the batch, not of a pass
             self.check(steps)
-        return in_passes(function, steps, self.budget)
+        shares_prompts = self.budget.limits_scoring and self.scoring.is_fused(
+            self.architecture, self.hugging_face, steps
+        )
+        return in_passes(function, steps, self.budget, shares_prompts=shares_prompts)
 
     def check(self, steps: StepBatch) -> None:
         """Refuse actions that q cannot produce.

@@ -9,10 +9,8 @@ import torch
 from lightning_gfn.policies.language_policy import LanguagePolicy
 from lightning_gfn.policies.models.averaged_weights import AveragedWeights
 from lightning_gfn.policies.models.evaluation_mode import evaluation_mode, no_dropout_and_gradient
-from lightning_gfn.policies.passes.in_passes import sampled_in_passes
-from lightning_gfn.policies.sampling.generation import generate
 from lightning_gfn.teacher_interfaces import TeachingPolicy
-from lightning_gfn.types import CandidateScores, SampledActions, StepBatch
+from lightning_gfn.types import CandidateScores, StepBatch
 
 
 class TeachingLM(LanguagePolicy, TeachingPolicy):
@@ -77,23 +75,9 @@ class TeachingLM(LanguagePolicy, TeachingPolicy):
         distinct = list(dict.fromkeys(tuple(context) for context in contexts))
         uniforms = torch.zeros(len(distinct), self.max_new_tokens + 1, device=self.device)
 
-        def one_pass(rows: list[int]) -> SampledActions:
-            # Decoders of its own: those of the policy keep a copy of the present weights.
-            decoder, context = self.reference_decoders.make(model)
-            with context:
-                return generate(
-                    decoder,
-                    self.space,
-                    [distinct[n] for n in rows],
-                    uniforms[rows],
-                    pad_id=self.pad_id,
-                    device=self.device,
-                    top_k=1,
-                )
-
         with frozen, torch.no_grad(), evaluation_mode(model):
-            passes = self.budget.sampling_passes(distinct, self.max_new_tokens)
-            sampled = sampled_in_passes(one_pass, passes, self.pad_id)
+            # Decoders of its own: those of the policy keep a copy of the present weights.
+            sampled = self._draw(self.reference_decoders, model, distinct, uniforms, top_k=1)
         rows = zip(sampled.action_ids_NT.tolist(), sampled.action_mask_NT.sum(1).tolist(), strict=True)
         written = dict(zip(distinct, (ids[:length] for ids, length in rows), strict=True))
         return [written[tuple(context)] for context in contexts]

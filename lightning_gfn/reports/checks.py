@@ -7,6 +7,8 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 MOST_COUNT = 10**9
+MOST_NATS = 700.0
+"""exp of more is no number."""
 
 
 def is_number(value: Any) -> bool:
@@ -29,6 +31,14 @@ def is_text(value: Any) -> bool:
 def is_temperatures(value: Any) -> bool:
     """One temperature or more, all different."""
     return isinstance(value, list) and bool(value) and all(map(is_number, value)) and len(set(value)) == len(value)
+
+
+def is_target(value: Any) -> bool:
+    """Two numbers by completion, a weight and a probability in nats, which are no large positive numbers."""
+    return isinstance(value, dict) and all(
+        isinstance(pair, list) and len(pair) == 2 and all(is_number(x) and x < MOST_NATS for x in pair)
+        for pair in value.values()
+    )
 
 
 Check = tuple[Callable[[Any], bool], str]
@@ -80,6 +90,8 @@ def fault_of_row(row: Mapping[str, Any], temperatures: list[float]) -> str | Non
     for name, value in row["metrics"].items():
         if value is not None and not is_number(value):
             return f"metric {name!r} is {shown(value)}, expected a number or null"
+    if not is_target(row.get("target", {})):
+        return f"field 'target' is {shown(row['target'])}, expected two numbers for each completion"
     if "num_samples" not in row:
         return None
     total, correct = row["num_samples"], row.get("num_correct")

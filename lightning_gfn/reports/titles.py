@@ -21,6 +21,17 @@ SPOKEN = {
     "distinct_equation_sets": "distinct sets of equations",
     "embedding_distance": "cosine distance of embedded correct samples",
     "reference_nll": "NLL of the known solutions (nats per action)",
+    "target_mass": "share of valid completions (exact)",
+    "total_variation": "total variation from the target (exact)",
+    "total_variation_valid": "total variation from the target, valid completions (exact)",
+    "kl_to_target": "KL of valid completions to the target (exact, nats)",
+    "kl_from_target": "KL from the target (exact, nats)",
+    "elbo_gap": "log Z − ELBO (exact, nats)",
+    "eubo_gap": "EUBO − log Z (exact, nats)",
+    "log_z": "log Z of the target (exact)",
+    "log_z_estimate": "log Z estimated from samples",
+    "log_q_slope": "slope of log q against log R (1 is exact)",
+    "log_q_spread": "spread of log q − log R (nats, 0 is exact)",
     "reference_nll_worst": "NLL of the least likely known solution (nats per action)",
 }
 AXES = {

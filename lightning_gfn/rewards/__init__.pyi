@@ -5,4 +5,5 @@ from .likelihood import ReferenceLikelihood as ReferenceLikelihood
 from .noisy import NoisyAnswerMatch as NoisyAnswerMatch
 from .proof import ProofReward as ProofReward, ProofSuccess as ProofSuccess
 from .schedules import Constant as Constant, Cosine as Cosine, Linear as Linear, Schedule as Schedule
+from .target import TargetWeight as TargetWeight
 from .weighted_sum import SumReward as SumReward, WeightedReward as WeightedReward

@@ -46,7 +46,8 @@ def sample_completions(
             they are NaN.
 
     Returns:
-        One record a problem, in order. ``log_probs`` are at temperature 1; an entropy is the mean over the completion's
+        One record a problem, in order. Where a problem has a target distribution and no answer, completions with mass
+        are right. ``log_probs`` are at temperature 1; an entropy is the mean over the completion's
         actions, its stop included unless the maximum length forced it.
 
     Raises:
@@ -85,7 +86,7 @@ def sample_completions(
     ]
     verdicts = iter(are_equivalent(pairs))
     return [
-        _record(problem, temperature, found, [next(verdicts) for _ in found])
+        _record(problem, temperature, found, [_is_right(problem, completion, next(verdicts)) for completion in found])
         for problem, found in zip(problems, drawn, strict=True)
     ]
 
@@ -145,6 +146,11 @@ def _mean_entropy(
     assert entropy_NT1 is not None, "Policy.score(entropy=True) returned no entropies"
     chosen_NT1 = torch.nn.functional.pad(mask, (0, 1)).scatter(1, mask.sum(1, keepdim=True), ~forced_N[:, None])
     return torch.where(chosen_NT1, entropy_NT1, 0.0).sum(1) / chosen_NT1.sum(1).clamp_min(1)
+
+
+def _is_right(problem: Problem, completion: Completion, verdict: bool) -> bool:
+    """The verdict on the answer; where there is none to check but a target, whether that gives the completion mass."""
+    return completion.text in problem.target if problem.answer is None and problem.target is not None else verdict
 
 
 def _record(problem: Problem, temperature: float, found: Sequence[Completion], correct: Sequence[bool]) -> EvalRecord:

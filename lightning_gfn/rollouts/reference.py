@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 
 import torch
@@ -62,25 +62,72 @@ def with_reference_scores(
     Returns:
         The records in order; one whose problem has no reference solution or is a theorem stays as it is.
     """
+    scored = list(records)
+    for index, scores in _scored_texts(policy, records, lambda problem: problem.solutions, max_rows, device):
+        log_probs, actions = zip(*scores, strict=True)
+        scored[index] = replace(records[index], reference_log_probs=log_probs, reference_actions=actions)
+    return scored
+
+
+@torch.no_grad()
+def with_target_scores(
+    policy: Policy, records: Sequence[EvalRecord], *, max_rows: int, device: torch.device | str
+) -> list[EvalRecord]:
+    """The records with the probability of every completion that their problem's target gives mass.
+
+    Args:
+        policy: scores at temperature 1.
+        records: of any problems; each problem is scored once, and its first record carries the result.
+        max_rows: completions scored at once.
+        device: of the policy.
+
+    Returns:
+        The records in order; one whose problem has no target stays as it is.
+
+    Raises:
+        ValueError: a completion of a target is no action of the policy; names the problem and the completion.
+    """
+    texts = {record.problem.id: record.problem for record in records if record.problem.target is not None}
+    for problem in texts.values():
+        check_target(policy, problem)
+    scored = list(records)
+    for index, scores in _scored_texts(policy, records, lambda problem: problem.target or (), max_rows, device):
+        scored[index] = replace(records[index], target_log_probs=tuple(log_prob for log_prob, _ in scores))
+    return scored
+
+
+def check_target(policy: Policy, problem: Problem) -> None:
+    """Refuse a target with completions that the policy cannot produce.
+
+    Raises:
+        ValueError: names the problem, the completion and what to change.
+    """
+    for text in problem.target or ():
+        if not policy.can_produce(policy.encode_completion(text)):
+            raise ValueError(
+                f"problem {problem.id!r}: the policy cannot produce {text!r} of its target: look at "
+                "policy.allowed_tokens, min_new_tokens and max_new_tokens"
+            )
+
+
+def _scored_texts(
+    policy: Policy,
+    records: Sequence[EvalRecord],
+    texts_of: Callable[[Problem], Iterable[str]],
+    max_rows: int,
+    device: torch.device | str,
+) -> Iterator[tuple[int, list[tuple[float, int]]]]:
+    """Log-probability and number of actions of the texts of each problem, with the index of its first record."""
     first = {record.problem.id: index for index, record in reversed(list(enumerate(records)))}
-    problems = [records[index].problem for index in sorted(first.values())]
-    problems = [problem for problem in problems if problem.theorem is None]
-    rows = [(p, text) for p, problem in enumerate(problems) for text in problem.solutions]
+    chosen = [index for index in sorted(first.values()) if records[index].problem.theorem is None]
+    problems = [records[index].problem for index in chosen]
+    rows = [(p, text) for p, problem in enumerate(problems) for text in texts_of(problem)]
     found: list[list[tuple[float, int]]] = [[] for _ in problems]
     for start in range(0, len(rows), max_rows):
         chunk = rows[start : start + max_rows]
         for (p, _), score in zip(chunk, _scores(policy, problems, chunk, device), strict=True):
             found[p].append(score)
-    scored = list(records)
-    for problem, scores in zip(problems, found, strict=True):
-        if scores:
-            position = first[problem.id]
-            scored[position] = replace(
-                records[position],
-                reference_log_probs=tuple(log_prob for log_prob, _ in scores),
-                reference_actions=tuple(actions for _, actions in scores),
-            )
-    return scored
+    return ((index, scores) for index, scores in zip(chosen, found, strict=True) if scores)
 
 
 def _scores(

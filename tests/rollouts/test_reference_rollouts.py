@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import math
 from collections import Counter
 from dataclasses import replace
 
@@ -7,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from lightning_gfn.rollouts.reference import reference_rollouts, with_reference_scores
+from lightning_gfn.rollouts.reference import reference_rollouts, with_reference_scores, with_target_scores
 from lightning_gfn.types import EvalRecord, Problem, Scores
 
 
@@ -65,6 +66,23 @@ def test_reference_scores_equal_a_written_loop(make_policy, problems, max_rows) 
                 total += float(policy.log_q(previous, i)[token])
                 previous = token
             assert found == pytest.approx(total, abs=1e-4)
+
+
+@pytest.mark.parametrize("max_rows", [2, 100])
+def test_target_scores_are_the_whole_distribution(make_policy, problems, max_rows) -> None:
+    """Every completion of a policy over few tokens is scored: their probabilities add up to 1."""
+    policy = make_policy(max_new_tokens=2)
+    letters = [policy.decode([token]) for token in range(policy.vocab_size) if token != policy.stop_id]
+    letters = [text for text in letters if policy.encode_completion(text) and len(policy.encode_completion(text)) == 1]
+    everything = dict.fromkeys(("", *letters, *(a + b for a in letters for b in letters)), 0.0)
+    aimed = [replace(problems[0], target=everything), problems[1]]
+    scored = with_target_scores(policy, records_of(aimed, 1.0), max_rows=max_rows, device="cpu")
+    assert sum(map(math.exp, scored[0].target_log_probs)) == pytest.approx(1.0, abs=1e-5)
+    assert scored[1].target_log_probs == ()
+    with pytest.raises(ValueError, match="cannot produce 'abc' of its target"):
+        with_target_scores(
+            policy, records_of([replace(problems[0], target={"abc": 0.0})], 1.0), max_rows=9, device="cpu"
+        )
 
 
 def test_a_forgotten_stop_would_be_noticed(make_policy, problems, monkeypatch) -> None:

@@ -22,7 +22,9 @@ if TYPE_CHECKING:
 
     from lightning_gfn.module_interfaces import EvaluatedModule
 
-HEADLINE = re.compile(r"solve_rate|pass_at_\d+|maj_at_\d+|distinct_correct_rouge_[\d.]+|coverage")
+HEADLINE = re.compile(
+    r"solve_rate|pass_at_\d+|maj_at_\d+|distinct_correct_rouge_[\d.]+|coverage|target_mass|total_variation|kl_to_target"
+)
 NOT_DECODING = ("max_rows", "score_references")
 PLAIN = (str, int, float, bool, type(None))
 LEVEL = 0.95
@@ -58,7 +60,8 @@ def problem_row(record: EvalRecord, *, keep_completions: bool) -> ResultRow:
     """Make the row that is kept of one problem at one temperature; ``metrics`` is filled by the metrics.
 
     ``metadata`` holds the problem's columns that are a text, a number, a truth value or nothing: strata of reports.
-    Attempts at a theorem also have their outcome and their number of tactics.
+    Attempts at a theorem also have their outcome and their number of tactics. Where the target distribution is known,
+    ``target`` maps each of its completions to its log weight and its log-probability under the policy.
     """
     problem = record.problem
     row: ResultRow = {
@@ -79,6 +82,9 @@ def problem_row(record: EvalRecord, *, keep_completions: bool) -> ResultRow:
     if record.episodes:
         row["outcomes"] = [episode.outcome for episode in record.episodes]
         row["num_tactics"] = [len(episode.tactics) for episode in record.episodes]
+    if record.target_log_probs and problem.target is not None:
+        pairs = zip(problem.target.items(), record.target_log_probs, strict=True)
+        row["target"] = {text: [log_weight, log_prob] for (text, log_weight), log_prob in pairs}
     if keep_completions:
         row |= {"prompt": problem.prompt, "answer": problem.answer, "completions": list(record.completions)}
     return row
@@ -87,7 +93,9 @@ def problem_row(record: EvalRecord, *, keep_completions: bool) -> ResultRow:
 def problem_digest(problem: Problem) -> str:
     """A digest of what decides how a problem is answered and judged."""
     known = sorted(problem.solution_set.items()) if problem.solution_set is not None else None
-    content = [problem.id, prompt_identity(problem.prompt), problem.answer, problem.answer_style, known]
+    content: list[Any] = [problem.id, prompt_identity(problem.prompt), problem.answer, problem.answer_style, known]
+    if problem.target is not None:
+        content.append(sorted(problem.target.items()))
     if problem.theorem is not None:
         content += [problem.theorem.statement, *problem.theorem.context, *problem.theorem.imports]
     return hashlib.sha256(json.dumps(content).encode()).hexdigest()[:16]

@@ -169,13 +169,14 @@ def estimated_memory(module: nn.Module, model: LanguageModel, size: StepSize, *,
         module: all that is trained, with references and averages.
         model: its policy or reward network.
         size: of the step.
-        samples: the step samples.
+        samples: the step samples; on another machine or GPU if a server does.
 
     Returns:
         ``weights``, ``gradients``, ``optimiser`` and ``working copy`` stay; of ``activations`` with ``logits`` and
         ``keys and values`` with ``sampler`` only one pair is held at a time.
     """
     trained = [parameter for parameter in module.parameters() if parameter.requires_grad]
+    samples = samples and model.engine is None
     own: set[int] = set()
     weights = storage_bytes(iter([*module.parameters(), *module.buffers()]), own)
     gradients = sum(parameter.nbytes for parameter in trained)

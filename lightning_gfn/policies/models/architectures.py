@@ -45,6 +45,8 @@ class Architecture(ABC):
     """What peft calls them."""
     prompts_end: ClassVar[bool]
     """True if a prompt keeps the end token that its tokenizer adds, and a tokenizer made here adds one."""
+    served_by_vllm: ClassVar[bool]
+    """True if vLLM can sample from such models."""
 
     @abstractmethod
     def check_config(self, config: PreTrainedConfig) -> None:
@@ -115,7 +117,7 @@ class Architecture(ABC):
 class DecoderOnly(Architecture):
     """Context and action are one sequence; prefix t is read at the last token before it."""
 
-    auto_class, task_type, prompts_end = "AutoModelForCausalLM", "CAUSAL_LM", False
+    auto_class, task_type, prompts_end, served_by_vllm = "AutoModelForCausalLM", "CAUSAL_LM", False, True
 
     def check_config(self, config: PreTrainedConfig) -> None:
         """See ``Architecture.check_config``."""

@@ -120,7 +120,7 @@ def start_token(model: PreTrainedModel) -> int:
 class EncoderDecoder(Architecture):
     """The encoder reads the context, padded on the right; prefix t is read at the decoder's position t."""
 
-    auto_class, task_type, prompts_end = "AutoModelForSeq2SeqLM", "SEQ_2_SEQ_LM", True
+    auto_class, task_type, prompts_end, served_by_vllm = "AutoModelForSeq2SeqLM", "SEQ_2_SEQ_LM", True, False
 
     def check_config(self, config: PreTrainedConfig) -> None:
         """See ``Architecture.check_config``."""

@@ -18,7 +18,11 @@ RowValues = Mapping[str, Tensor | None]
 
 
 def in_passes(
-    function: Callable[[StepBatch, Tensor], RowValues], steps: StepBatch, budget: PassBudget
+    function: Callable[[StepBatch, Tensor], RowValues],
+    steps: StepBatch,
+    budget: PassBudget,
+    *,
+    shares_prompts: bool = False,
 ) -> dict[str, Tensor | None]:
     """The values of a function of rows, as one call with all rows gives them.
 
@@ -30,6 +34,7 @@ def in_passes(
         function: steps and their indices in the batch (n,) to values by name; rows must not depend on each other.
         steps: contexts and actions of N rows.
         budget: limits of a pass.
+        shares_prompts: the function reads equal contexts once, so that their rows should share a pass.
 
     Returns:
         values of all rows in order; beyond the width of their pass 0 or False.
@@ -37,7 +42,8 @@ def in_passes(
     rows_N = torch.arange(steps.num_steps, device=steps.action_ids_NT.device)
     if not budget.limits_scoring:
         return dict(function(steps, rows_N))
-    passes = budget.scoring_passes(steps.context_mask_NC.sum(1).tolist(), steps.lengths_N.tolist())
+    prompts = steps.context_ids_NC.unique(dim=0, return_inverse=True)[1].tolist() if shares_prompts else None
+    passes = budget.scoring_passes(steps.context_mask_NC.sum(1).tolist(), steps.lengths_N.tolist(), prompts)
     if len(passes) == 1:
         return dict(function(steps, rows_N))
     parts: list[RowValues] = []

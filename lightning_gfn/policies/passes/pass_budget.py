@@ -43,14 +43,28 @@ class PassBudget:
         """True if scoring may need several passes."""
         return self.max_tokens_per_pass is not None or self.max_rows_per_pass is not None
 
-    def scoring_passes(self, contexts: Sequence[int], actions: Sequence[int]) -> list[list[int]]:
+    @property
+    def _sampling_limit(self) -> str:
+        return "max_tokens_per_pass" if self.max_sampling_tokens is None else "max_sampling_tokens"
+
+    def scoring_passes(
+        self, contexts: Sequence[int], actions: Sequence[int], prompts: Sequence[int] | None = None
+    ) -> list[list[int]]:
         """Which rows each pass of scoring takes, shortest first.
 
         Args:
             contexts: tokens of each context.
             actions: tokens of each action.
+            prompts: which context each row has, for a pass that reads equal ones once: their rows stay together.
         """
-        order = sorted(range(len(contexts)), key=lambda n: (contexts[n] + actions[n], contexts[n]))
+        lengths = [context + action for context, action in zip(contexts, actions, strict=True)]
+        keys = [(length, context, 0) for length, context in zip(lengths, contexts, strict=True)]
+        if prompts is not None:
+            longest: dict[int, int] = {}
+            for prompt, length in zip(prompts, lengths, strict=True):
+                longest[prompt] = max(longest.get(prompt, 0), length)
+            keys = [(longest[prompt], prompt, length) for prompt, length in zip(prompts, lengths, strict=True)]
+        order = sorted(range(len(contexts)), key=keys.__getitem__)
         return self._cut(order, contexts, actions, "max_tokens_per_pass")
 
     def sampling_passes(self, contexts: Sequence[Sequence[int]], max_new_tokens: int) -> list[list[int]]:
@@ -63,8 +77,25 @@ class PassBudget:
         first: dict[tuple[int, ...], int] = {}
         group = [first.setdefault(tuple(context), n) for n, context in enumerate(contexts)]
         order = sorted(range(len(contexts)), key=lambda n: (len(contexts[n]), group[n]))
-        name = "max_tokens_per_pass" if self.max_sampling_tokens is None else "max_sampling_tokens"
+        name = self._sampling_limit
         return self._cut(order, [len(context) for context in contexts], [max_new_tokens] * len(contexts), name)
+
+    def sampling_slots(self, contexts: Sequence[Sequence[int]], max_new_tokens: int) -> int:
+        """How many rows sampling may hold at a time where finished ones make room for others.
+
+        Args:
+            contexts: token ids of each context.
+            max_new_tokens: longest action.
+        """
+        name = self._sampling_limit
+        max_tokens: int | None = getattr(self, name)
+        rows = len(contexts) if self.max_rows_per_pass is None else min(self.max_rows_per_pass, len(contexts))
+        if max_tokens is None:
+            return rows
+        width = max(map(len, contexts)) + max_new_tokens
+        if width > max_tokens:
+            warn_of_long_rows(name, max_tokens)
+        return max(1, min(rows, max_tokens // width))
 
     def _cut(self, order: Sequence[int], contexts: Sequence[int], actions: Sequence[int], name: str) -> list[list[int]]:
         max_tokens: int | None = getattr(self, name)

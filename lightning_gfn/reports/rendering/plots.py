@@ -3,36 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 
 import numpy as np
 
 from lightning_gfn.reports.comparison import Comparison
 from lightning_gfn.reports.curves import TRAIN, Curve, learning_curves
 from lightning_gfn.reports.rendering.bars import draw_bars
-from lightning_gfn.reports.rendering.svg import Plot, Point, Series
+from lightning_gfn.reports.rendering.svg import Figure, Plot, Point, Series
+from lightning_gfn.reports.rendering.targets import log_calibration, target_distribution
 from lightning_gfn.reports.statistics.bootstrap import Interval
 from lightning_gfn.reports.statistics.cube import ACCURACY, DISTINCT
 from lightning_gfn.reports.titles import axis_title, cost_text, metric_title
-
-
-@dataclass(frozen=True)
-class Figure:
-    """A plot, or several of which the reader chooses one.
-
-    Args:
-        title: what it shows.
-        note: how to read it.
-        choices: for each choice: its label and its options.
-        drawings: SVG by option of each choice.
-        wide: takes a row of its own.
-    """
-
-    title: str
-    note: str
-    choices: list[tuple[str, list[str]]]
-    drawings: dict[tuple[str, ...], str]
-    wide: bool = False
 
 
 def point(x: float, y: Interval, label: str = "") -> Point:
@@ -174,5 +155,6 @@ def costs(c: Comparison) -> Figure | None:
 
 def figures(c: Comparison) -> list[Figure]:
     """Every plot that the runs have the data for."""
-    found = [plane(c), pass_curves(c), thresholds(c), temperatures(c), costs(c), learning(c)]
+    exact = [target_distribution(c), log_calibration(c)]
+    found = [*exact, plane(c), pass_curves(c), thresholds(c), temperatures(c), costs(c), learning(c)]
     return [figure for figure in found if figure is not None]

@@ -61,6 +61,25 @@ class Series:
     marks: bool = True
 
 
+@dataclass(frozen=True)
+class Figure:
+    """A plot, or several of which the reader chooses one.
+
+    Args:
+        title: what it shows.
+        note: how to read it.
+        choices: for each choice: its label and its options.
+        drawings: SVG by option of each choice.
+        wide: takes a row of its own.
+    """
+
+    title: str
+    note: str
+    choices: list[tuple[str, list[str]]]
+    drawings: dict[tuple[str, ...], str]
+    wide: bool = False
+
+
 @dataclass
 class Plot:
     """A plot of series.

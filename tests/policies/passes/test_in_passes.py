@@ -188,6 +188,28 @@ def test_the_reference_writes_and_scores_the_same(make_policy: Maker, kit: Simpl
     torch.testing.assert_close(policy.score(steps, reference=True).log_pf_NT, expected.log_pf_NT, atol=1e-5, rtol=1e-5)
 
 
+@pytest.mark.parametrize("scoring", ["fused", "hugging_face"])
+def test_rows_of_a_prompt_share_a_pass_that_reads_it_once(
+    make_policy: Maker, kit: SimpleNamespace, monkeypatch: pytest.MonkeyPatch, scoring: str
+) -> None:
+    policy = make_policy("llama", scoring=scoring)
+    steps = steps_of(policy, kit)
+    steps = steps.select(torch.arange(steps.num_steps).repeat(2))
+    seen: list[list[set[int]]] = []
+    cut = PassBudget.scoring_passes
+
+    def watched(self: PassBudget, contexts: Any, actions: Any, prompts: Any) -> list[list[int]]:
+        passes = cut(self, contexts, actions, prompts)
+        seen.append([{n % (steps.num_steps // 2) for n in chosen} for chosen in passes])
+        assert (prompts is None) == (scoring == "hugging_face")
+        return passes
+
+    monkeypatch.setattr(PassBudget, "scoring_passes", watched)
+    policy.budget = PassBudget(max_rows_per_pass=2)
+    policy.score(steps)
+    assert scoring == "hugging_face" or all(len(prompts) == 1 for prompts in seen[0])
+
+
 # -------------------------------------------------------------------- what a pass holds
 
 

@@ -37,6 +37,13 @@ def test_rows_of_like_length_share_a_pass() -> None:
     assert len(passes) == 14, "50 rows of 4 tokens in one pass of 400, 50 of 100 in passes of 4"
 
 
+def test_rows_of_one_prompt_stay_together_where_it_is_read_once() -> None:
+    contexts, actions, prompts = [6] * 6, [1, 9, 3, 2, 8, 4], [0, 1, 1, 0, 0, 1]
+    budget = PassBudget(max_rows_per_pass=3)
+    assert budget.scoring_passes(contexts, actions) == [[0, 3, 2], [5, 4, 1]]
+    assert budget.scoring_passes(contexts, actions, prompts) == [[0, 3, 4], [2, 5, 1]]
+
+
 def test_without_limits_there_is_one_pass() -> None:
     assert PassBudget().scoring_passes([9, 1, 5], [1, 1, 1]) == [[1, 2, 0]]
     assert not PassBudget().limits_scoring and not PassBudget(max_sampling_tokens=5).limits_scoring

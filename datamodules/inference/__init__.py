@@ -1,0 +1,1 @@
+"""The tasks of posterior inference inside a language model (Hu et al. 2024)."""

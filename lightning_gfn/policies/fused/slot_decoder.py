@@ -1,0 +1,98 @@
+"""Decoding of dense Llama-like models in slots, each at a position of its own."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from lightning_gfn.policies.fused.llama_decoder import Activations, FusedDecoder
+from lightning_gfn.policies.fused.llama_weights import FusedWeights
+from lightning_gfn.policies.fused.operations import linear_
+from lightning_gfn.policies.sampling.continuous import SlotDecoder
+
+
+class FusedSlotDecoder(SlotDecoder):
+    """Decodes from a ``FusedWeights`` copy; the cache of a layer holds positions, then key heads and value heads.
+
+    A slot holds no padding: its positions count from 0, and a mask hides what lies beyond them. So every shape is
+    that of the slots and of the window, and a step can be captured.
+
+    Args:
+        weights: the working copy.
+    """
+
+    def __init__(self, weights: FusedWeights) -> None:
+        self.weights = weights
+
+    def open(self, num_slots: int, capacity: int) -> None:
+        """See ``SlotDecoder.open``."""
+        weights, shape = self.weights, self.weights.shape
+        size = (num_slots, capacity, 2 * shape.num_kv_heads, shape.head_width)
+        # Zeros: a hidden position counts 0 times its value, which may not be NaN.
+        self.caches = [weights.embedding_VH.new_zeros(size) for _ in weights.layers]
+        self.length_S = torch.zeros(num_slots, dtype=torch.int64, device=weights.embedding_VH.device)
+        self.rotation_L1D = weights.copies.rotations(capacity)
+        self.capacity = capacity
+        self.keep_slots(num_slots)
+
+    def keep_slots(self, num_slots: int) -> None:
+        """Make memory for the activations of so many slots."""
+        weights = self.weights
+        self.buffers = Activations(weights, num_slots)
+        self.logits_SV = weights.head_HV.new_empty(num_slots, weights.head_HV.shape[1])
+        self.first_S = torch.arange(num_slots, device=self.length_S.device) * self.capacity
+
+    def prefill(self, ids_PC: Tensor, mask_PC: Tensor | None) -> Tensor:
+        """See ``SlotDecoder.prefill``."""
+        reader = FusedDecoder(self.weights)
+        logits_PV = reader.prefill(ids_PC, mask_PC)
+        self.prompt_states = reader.prompt_states
+        num_prompts, width = ids_PC.shape
+        self.prompt_lengths_P = mask_PC.sum(1) if mask_PC is not None else ids_PC.new_full((num_prompts,), width)
+        return logits_PV
+
+    def admit(self, prompts_A: Tensor, slots_A: Tensor) -> None:
+        """See ``SlotDecoder.admit``."""
+        lengths_A = self.prompt_lengths_P[prompts_A]
+        width = self.prompt_states[0].shape[2]
+        position_C = torch.arange(width, device=lengths_A.device)
+        # The padding on the left moves behind the prompt, where it is hidden and then written over.
+        from_AC = (position_C + (width - lengths_A)[:, None]) % width
+        for cache, states in zip(self.caches, self.prompt_states, strict=True):
+            cache[slots_A, :width] = states.transpose(1, 2)[prompts_A[:, None], from_AC]
+        self.length_S[slots_A] = lengths_A
+
+    def step(self, tokens_S: Tensor, window: int) -> Tensor:
+        """See ``SlotDecoder.step``."""
+        weights, buffers, window = self.weights, self.buffers, min(window, self.capacity)
+        num_kv_heads = weights.shape.num_kv_heads
+        # A slot without a row may have run to the end of its memory.
+        slot_S = self.length_S.clamp(max=self.capacity - 1)
+        rotation_S1D = self.rotation_L1D.index_select(0, slot_S)
+        place_S = self.first_S + slot_S
+        hidden_SL = torch.arange(window, device=slot_S.device) > slot_S[:, None]
+        mask_S11L = torch.zeros_like(hidden_SL, dtype=weights.dtype).masked_fill_(hidden_SL, -torch.inf)[:, None, None]
+        x_SH = functional.embedding(tokens_S, weights.embedding_VH)
+        for layer, cache in zip(weights.layers, self.caches, strict=True):
+            buffers.project(layer, x_SH, rotation_S1D)
+            cache.flatten(0, 1).index_copy_(0, place_S, buffers.kept_MGD)
+            seen_SGLD = cache[:, :window].transpose(1, 2)
+            mixed = functional.scaled_dot_product_attention(
+                buffers.query_MKGD,
+                seen_SGLD[:, :num_kv_heads],
+                seen_SGLD[:, num_kv_heads:],
+                attn_mask=mask_S11L,
+                scale=1.0,
+            )
+            buffers.add_attention_(layer, x_SH, mixed.reshape(x_SH.shape[0], -1))
+            buffers.add_mlp_(layer, x_SH)
+        self.length_S += 1
+        linear_(self.logits_SV, buffers.normalise_wide(x_SH), weights.head_HV, weights.head_bias_V)
+        return self.logits_SV
+
+    def keep(self, slots_K: Tensor) -> None:
+        """See ``SlotDecoder.keep``."""
+        self.caches = [cache[slots_K] for cache in self.caches]
+        self.length_S = self.length_S[slots_K]
+        self.keep_slots(len(slots_K))

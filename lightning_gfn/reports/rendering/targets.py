@@ -1,0 +1,87 @@
+"""Figures of exactness: what each method gives the completions of a target, and log q against log R."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+
+from lightning_gfn.reports.comparison import Comparison
+from lightning_gfn.reports.rendering.svg import Figure, Plot, Point, Series
+
+MOST_PROBLEMS = 12
+"""Problems that a reader can choose among."""
+
+Table = Mapping[str, Sequence[float]]
+"""Log weight under the target and log-probability under the policy, by completion."""
+
+
+def targets_of(c: Comparison) -> dict[str, dict[str, list[Table]]]:
+    """Problem → method → the table of each seed, for problems whose target every run was scored on."""
+    found: dict[str, dict[str, list[Table]]] = {}
+    problems = [name for name, row in c.first_run.samples.items() if row.get("target")]
+    for problem in problems:
+        tables = {
+            name: [run.samples[problem].get("target") or {} for run in runs] for name, runs in c.cube.groups.items()
+        }
+        if all(len(table) > 1 for group in tables.values() for table in group):
+            found[problem] = tables
+        if len(found) == MOST_PROBLEMS:
+            break
+    return found
+
+
+def places(texts: Sequence[str]) -> list[float]:
+    """Where each completion stands: at its number, if all are numbers, else in order."""
+    try:
+        return [float(text) for text in texts]
+    except ValueError:
+        return [float(number) for number in range(len(texts))]
+
+
+def target_distribution(c: Comparison) -> Figure | None:
+    """The probability of every completion of the target, under the target and under each method."""
+    drawings: dict[tuple[str, ...], str] = {}
+    for problem, groups in targets_of(c).items():
+        first = next(iter(groups.values()))[0]
+        order = sorted(zip(places(list(first)), first, strict=True))
+        log_z = math.log(math.fsum(math.exp(weight) for weight, _ in first.values()))
+        plot = Plot("completion", "probability", width=940, height=420, from_zero=True)
+        for index, (name, tables) in enumerate(groups.items()):
+            points = []
+            for x, text in order:
+                values = [math.exp(table[text][1]) for table in tables]
+                points.append(Point(x, math.fsum(values) / len(values), min(values), max(values)))
+            plot.series.append(Series(name, index, points, band=len(tables) > 1, marks=False))
+        wanted = [Point(x, math.exp(first[text][0] - log_z)) for x, text in order]
+        plot.series.append(Series("target", len(groups), wanted, marks=False))
+        drawings[problem,] = plot.draw()
+    if not drawings:
+        return None
+    note = "Exact, by scoring every completion. Mean over seeds; bands: lowest to highest seed."
+    choices = [("problem", [key[0] for key in drawings])] if len(drawings) > 1 else []
+    if not choices:
+        drawings = {(): next(iter(drawings.values()))}
+    return Figure("Target and policy", note, choices, drawings, wide=True)
+
+
+def log_calibration(c: Comparison) -> Figure | None:
+    """Log q of every completion of the targets against its log R; the target is a line of slope 1."""
+    plot = Plot("log R − log Z (nats)", "log q (nats)", width=520, height=420)
+    values: list[float] = []
+    by_method: dict[str, list[Point]] = {name: [] for name in c.methods}
+    for groups in targets_of(c).values():
+        for name, tables in groups.items():
+            log_z = math.log(math.fsum(math.exp(weight) for weight, _ in tables[0].values()))
+            for text, (weight, _) in tables[0].items():
+                log_q = math.fsum(table[text][1] for table in tables) / len(tables)
+                by_method[name].append(Point(weight - log_z, log_q))
+                values.append(weight - log_z)
+    if not values or max(values) - min(values) < 1e-6:  # of a uniform target all points stand above one another
+        return None
+    for index, (name, points) in enumerate(by_method.items()):
+        plot.series.append(Series(name, index, points, line=False))
+    line = [Point(x, x) for x in (min(values), max(values))]
+    plot.series.append(Series("target", len(by_method), line, marks=False))
+    note = "A point is a completion. On the line its probability is the target's; a line of slope 1 below it is a "
+    note += "policy with the right proportions that also produces what the target does not know."
+    return Figure("log q against log R", note, [], {(): plot.draw()})
