@@ -124,6 +124,11 @@ class FromActors(RolloutSource):
             ValueError: Ray or the data cannot serve, there are too few resources, or a part cannot be sent.
         """
         self.close()
+        if getattr(module.policy, "engine", None) is not None:
+            raise ValueError(
+                "model.asynchronous and model.policy.vllm do not go together: actors and trainer would push different "
+                "weights to one server; set one of them to null"
+            )
         data = getattr(module.trainer, "datamodule", None)
         if data is not None:
             foreseeable(data.train_dataloader())

@@ -264,6 +264,13 @@ def test_samples_without_any_correction_are_said(make_policy) -> None:
     assert not module.old_is_sampler
 
 
+def test_one_vllm_server_for_actors_and_trainer_is_refused(make_policy, make_trainer) -> None:
+    module = make(make_policy, "grpo", AsynchronousSettings(**RAY))
+    module.policy.engine = object()
+    with pytest.raises(ValueError, match="model.asynchronous and model.policy.vllm do not go together"):
+        module.source.start(module)
+
+
 @slow
 def test_other_loaders_are_refused(real_ray, make_policy, make_trainer) -> None:
     module = make(make_policy, "grpo", AsynchronousSettings(**RAY))
