@@ -157,13 +157,13 @@ def trained(method: Method, age: int, seed: int, *, actors: bool) -> float:
 
 def table(chosen: list[str], ages: list[int], seeds: int, *, actors: bool) -> Iterator[str]:
     """Rows of Markdown: mean over seeds, and the smallest and the largest."""
-    yield f"| method | {' | '.join(f'staleness {age}' for age in ages)} |"
+    yield f"| method \\ staleness | {' | '.join(map(str, ages))} |"
     yield f"|{'---|' * (len(ages) + 1)}"
     for name in chosen:
         cells = []
         for age in ages:
             found = [trained(METHODS[name], age, seed, actors=actors) for seed in range(seeds)]
-            cells.append(f"{statistics.mean(found):.4f} ({min(found):.4f} to {max(found):.4f})")
+            cells.append(f"{statistics.mean(found):.3f} ({min(found):.3f} to {max(found):.3f})")
         yield f"| {name} | {' | '.join(cells)} |"
 
 
