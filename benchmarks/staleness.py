@@ -163,7 +163,7 @@ def table(chosen: list[str], ages: list[int], seeds: int, *, actors: bool) -> It
         cells = []
         for age in ages:
             found = [trained(METHODS[name], age, seed, actors=actors) for seed in range(seeds)]
-            cells.append(f"{statistics.mean(found):.3f} ({min(found):.3f} to {max(found):.3f})")
+            cells.append(f"{statistics.mean(found):.3f} ({min(found):.3f}–{max(found):.3f})")
         yield f"| {name} | {' | '.join(cells)} |"
 
 

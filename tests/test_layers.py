@@ -27,7 +27,7 @@ GROUND = {
     "finite",
     "http_json",
     "whole_files",
-    "ray_cluster",
+    "cluster",
 }
 L1 = {"objectives", "metrics", "policies", "environments", "rewards", "feedback", "buffers", "theorem_generation"}
 L2 = {"rollouts"}
@@ -56,7 +56,7 @@ ALLOWED: dict[str, set[str]] = {
     "finite": set(),
     "http_json": set(),
     "whole_files": set(),
-    "ray_cluster": set(),
+    "cluster": set(),
     "cli": {"lightning_cli", "commands", "installation", "stop_requests"},
     "__main__": {"cli"},
     "stage_worker": {"cli", "studies", "stop_requests"},
@@ -76,7 +76,7 @@ OWNERS: dict[str, set[str]] = {
     "trl": set(),
     "scipy": set(),
     "packaging": {"commands"},
-    "ray": {"ray_cluster"},
+    "ray": {"cluster"},
     "vllm": {"policies"},
 }
 ROOMS: dict[str, list[set[str]]] = {

@@ -7,10 +7,10 @@ import itertools
 from collections.abc import Sequence
 from typing import Any, cast
 
-from lightning_gfn import ray_cluster
+from lightning_gfn.cluster import ray_cluster
+from lightning_gfn.cluster.ray_cluster import RayUnavailable, last_line, load_ray
 from lightning_gfn.lean_interfaces import BackendFault, BackendTimeout, BackendUnavailable, LeanBackend
 from lightning_gfn.lean_types import CheckResult, LeanError, StepResult, TacticState, Theorem
-from lightning_gfn.ray_cluster import RayUnavailable, last_line, load_ray
 
 
 class RayLean(LeanBackend):

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from lightning.pytorch.utilities.rank_zero import rank_zero_warn
 
-from lightning_gfn import ray_cluster
+from lightning_gfn.cluster import ray_cluster
 from lightning_gfn.interfaces import Objective
 from lightning_gfn.objectives.functional.importance import BEHAVIOUR_COLUMNS
 from lightning_gfn.objectives.regimes import POLICY_GRADIENT, served_by

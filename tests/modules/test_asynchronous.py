@@ -15,8 +15,8 @@ from torch import Tensor
 
 from benchmarks.subjects.old_weights import OldWeights
 from datamodules.common.order import TrainLoader
-from lightning_gfn import ray_cluster
 from lightning_gfn.buffers.replay import ReplayBuffer
+from lightning_gfn.cluster import ray_cluster
 from lightning_gfn.interfaces import Objective
 from lightning_gfn.modules.gflownet import GFlowNetModule
 from lightning_gfn.modules.policy_gradient import PolicyGradientModule

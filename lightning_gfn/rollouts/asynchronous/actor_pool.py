@@ -9,7 +9,7 @@ import weakref
 from dataclasses import dataclass
 from typing import Any
 
-from lightning_gfn.ray_cluster import last_line
+from lightning_gfn.cluster.ray_cluster import last_line
 from lightning_gfn.rollouts.asynchronous.rollout_actor import Delivery, Equipment, Order, RolloutActor
 from lightning_gfn.rollouts.asynchronous.settings import AsynchronousSettings
 

@@ -10,9 +10,9 @@ from typing import Any, cast
 
 import torch
 
+from lightning_gfn.cluster.ray_cluster import load_ray
 from lightning_gfn.interfaces import Policy
 from lightning_gfn.lean_interfaces import ProofEnvironment
-from lightning_gfn.ray_cluster import load_ray
 from lightning_gfn.rollouts.asynchronous.replay_rows import ReplayRows
 from lightning_gfn.rollouts.asynchronous.weights import PackedState, load_state, network_of
 from lightning_gfn.rollouts.rewarded_sampler import RewardedSampler
