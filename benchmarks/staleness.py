@@ -75,7 +75,7 @@ METHODS = {
     "TB": Method(TrajectoryBalance, has_head=True),
     "SubTB (modified)": Method(ModifiedSubTB),
     "GRPO, no correction": Method(partial(PLAIN, ratio="none")),
-    "GRPO, clipped ratio to the sampler": Method(PLAIN),
+    "GRPO, ratio to the sampler": Method(PLAIN),
     "GRPO, importance weights": Method(
         partial(PLAIN, ratio="none", importance=ImportanceSettings(level="sequence", cap=10.0))
     ),
