@@ -15,7 +15,7 @@ DOCS_STAMP := $(VENV)/.installed-docs
 TRACKING_URI ?= sqlite:///mlflow.db
 
 .DEFAULT_GOAL := help
-.PHONY: help venv quickstart quickstart-lean compare-math compare-math-more study models test test-ddp lean test-lean lint docs docs-serve mlflow bench bench-check
+.PHONY: help venv quickstart quickstart-lean random-integers compare-math compare-math-more study models test test-ddp lean test-lean lint docs docs-serve mlflow bench bench-check
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-17s %s\n", $$1, $$2}' Makefile
@@ -42,6 +42,9 @@ $(DOCS_STAMP): $(STAMP)
 
 quickstart: $(STAMP) ## Train a small model, fine-tune it by each method and compare them (6 minutes on 2 cores)
 	$(BIN)/lightning-gfn quickstart $(ARGS)
+
+random-integers: models ## Teach SmolLM2-135M to draw integers uniformly (10 minutes on 2 cores)
+	$(BIN)/lightning-gfn study experiments/studies/random_integers.yaml --seeds 0 --only base vargrad $(ARGS)
 
 compare-math: $(STAMP) ## Compare the eight core methods, three seeds (see experiments/math/PROTOCOL.md)
 	$(BIN)/lightning-gfn study experiments/studies/compare_math.yaml $(ARGS)

@@ -6,6 +6,7 @@ from benchmarks.frame.row import Row
 from benchmarks.rows import (
     answer_checks,
     asynchronous,
+    families,
     fit_start,
     gpu,
     grpo,
@@ -24,6 +25,7 @@ ROWS: list[Row] = [
     *grpo.ROWS,
     *smollm2_steps.ROWS,
     *training_pass.ROWS,
+    *families.ROWS,
     *subtb.ROWS,
     *methods.ROWS,
     *sampling.ROWS,

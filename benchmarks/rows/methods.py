@@ -21,6 +21,7 @@ from lightning_gfn.objectives.ppo import PPO
 from lightning_gfn.objectives.preference import DPO
 from lightning_gfn.objectives.vargrad import VarGrad
 from lightning_gfn.policies.critic import Critic
+from lightning_gfn.policies.teacher_forcing.scoring_pass import PassName
 from lightning_gfn.preference_types import Preference
 from lightning_gfn.rewards.function import FunctionReward
 from lightning_gfn.rollouts.behaviour import BehaviourMix
@@ -75,12 +76,12 @@ def dpo(count: int) -> Way:
     return stepped(fit_loop(PreferenceModule(policy, DPO(), optimizer=optimizer()), batches, best_precision()))
 
 
-def ppo() -> Way:
+def ppo(scoring: PassName = "auto") -> Way:
     """Sampling, rewards, reference, and four epochs over the trajectories with a critic of its own."""
     model = small_llama()
     module = PolicyGradientModule(
-        policy=model.policy(*LENGTHS), objective=PPO(), reward=FunctionReward(distinct_words), num_samples=SAMPLES,
-        head=Critic(), kl=KLControl(coefficient=0.05), updates=UpdateSettings(num_epochs=EPOCHS),
+        policy=model.policy(*LENGTHS, scoring=scoring), objective=PPO(), reward=FunctionReward(distinct_words),
+        num_samples=SAMPLES, head=Critic(), kl=KLControl(coefficient=0.05), updates=UpdateSettings(num_epochs=EPOCHS),
         optimizer=optimizer(), log_entropy=False,
     )  # fmt: skip
     batch = problems(model, PROMPTS, LENGTHS[0])
@@ -121,6 +122,11 @@ def ppo_contest(options: Options) -> Contest:
     return Contest(ours=ppo, peers={f"TRL 1.12, {name}": partial(peer, name) for name in tried})
 
 
+def ppo_pass_contest(options: Options) -> Contest:
+    """16 trajectories, four epochs; policy, reference and critic are read by the pass of the library."""
+    return Contest(ours=ppo, peers={"ours, scoring: hugging_face": partial(ppo, "hugging_face")})
+
+
 ROWS = [
     Row(
         name="replay_step",
@@ -152,5 +158,12 @@ ROWS = [
         target=Target(ratio=2.5),
         rounds=2,
         needs=[ppo_worker.missing],
+    ),
+    Row(
+        name="ppo_pass",
+        what="PPO step with a critic, small Llama, beside the same step by the pass of transformers",
+        build=ppo_pass_contest,
+        target=Target(ratio=1.0),
+        rounds=3,
     ),
 ]

@@ -18,7 +18,8 @@ class Critic(ValueHead):
         V(prefix) = f(h'(prefix)),    h' the hidden states of the copy
 
     Of the copy the same weights are trained as of the policy: all of them, or its adapter. Its learning rate is
-    ``optimizer.head_lr``: a rate for heads is too large for a network, set it to the policy's size.
+    ``optimizer.head_lr``: a rate for heads is too large for a network, set it to the policy's size. It is read by the
+    pass that the policy's setting ``scoring`` chooses.
 
     Args:
         initial: value before training, in units of the reward.
@@ -40,11 +41,11 @@ class Critic(ValueHead):
             raise TypeError(
                 f"Critic copies the network of a CausalLM or Seq2SeqLM, not of {type(policy).__name__}: use ValueHead"
             )
-        self.architecture, self.pad_id = policy.architecture, policy.pad_id
+        self.architecture, self.pad_id, self.scoring = policy.architecture, policy.pad_id, policy.scoring.for_another()
         self.backbone = copy.deepcopy(self.architecture.backbone(policy.hugging_face))
         self.build(policy.hidden_size)
 
     def hidden_states(self, scores: Scores | None, steps: StepBatch) -> Tensor:
         """h' of each prefix of each step, (N, T + 1, H), float32."""
-        reading = self.architecture.read(self.backbone, steps, pad_id=self.pad_id)
+        reading = self.scoring.read(self.architecture, self.backbone, steps, self.pad_id)
         return reading.hidden_SH[reading.flat_NT1].float()

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 
+from lightning_gfn.policies.fused.families import part
 from lightning_gfn.policies.fused.layer_copies import LayerCopies, compute_dtype
 from lightning_gfn.policies.models.adapters import has_adapters
 from lightning_gfn.policies.models.architectures import DecoderOnly, keeps_recurrent_state
@@ -19,7 +20,7 @@ from lightning_gfn.policies.sampling.generation import Decoder
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
-    from lightning_gfn.policies.fused.llama_weights import FusedWeights
+    from lightning_gfn.policies.fused.decoder_weights import FusedWeights
     from lightning_gfn.policies.fused.t5_weights import FusedT5Weights
 
 DTypeName = Literal["float32", "bfloat16"]
@@ -81,7 +82,7 @@ class DecoderFactory:
         """
         if self.decoder == "hugging_face" or (self.decoder != "continuous" and model.device.type != "cuda"):
             return None
-        from lightning_gfn.policies.fused.llama_weights import FusedWeights
+        from lightning_gfn.policies.fused.decoder_weights import FusedWeights
         from lightning_gfn.policies.fused.slot_decoder import FusedSlotDecoder
 
         weights = self.fused_weights(model)
@@ -99,32 +100,36 @@ class DecoderFactory:
         """
         if self.decoder == "hugging_face":
             return None
-        from lightning_gfn.policies.fused import llama_layers, t5_weights
+        from lightning_gfn.policies.fused import families, layers, t5_weights
 
         seq2seq = model.config.is_encoder_decoder
-        reason = (t5_weights if seq2seq else llama_layers).unsupported_reason(model)
+        if seq2seq:
+            reason = t5_weights.unsupported_reason(model)
+        else:
+            reason = families.unsupported_reason(DecoderOnly().backbone(model))
         if reason is not None and (self.decoder != "auto" or self.sampling_dtype is not None):
             raise ValueError(
                 f"the fused decoder cannot run this model: {reason}; set decoder: hugging_face without sampling_dtype"
             )
         dtype = self.copy_dtype(model)
-        too_large = llama_layers.copy_bytes(model, dtype) > max_working_copy_bytes(model.device)
+        too_large = layers.copy_bytes(model, dtype) > max_working_copy_bytes(model.device)
         if reason is not None or (self.decoder == "auto" and too_large):
             return None
-        return self.t5_weights(model, dtype) if seq2seq else self.llama_weights(model, dtype)
+        return self.t5_weights(model, dtype) if seq2seq else self.dense_weights(model, dtype)
 
-    def llama_weights(self, model: PreTrainedModel, dtype: torch.dtype) -> FusedWeights:
-        """The working copy of a Llama-like model; its layers are those of the scoring pass, if that computes alike."""
-        from lightning_gfn.policies.fused.llama_weights import FusedWeights
+    def dense_weights(self, model: PreTrainedModel, dtype: torch.dtype) -> FusedWeights:
+        """The working copy of a decoder-only model; its layers are those of the scoring pass if that computes alike."""
+        from lightning_gfn.policies.fused.decoder_weights import FusedWeights
 
-        outer = (weight for name, weight in model.named_parameters() if ".layers." not in name)
+        layers = self.copies.of(DecoderOnly().backbone(model), dtype)
+        inner = {id(weight) for weight in part(layers.backbone, layers.family.layers).parameters()}
+        outer = (weight for weight in model.parameters() if id(weight) not in inner)
         state = WeightState(dtype, outer, adapter_state(model))
-        layers = self.copies.of(model, dtype)
         if isinstance(self.weights, FusedWeights) and self.state is not None and self.state.equals(state):
             self.weights.use_layers(layers)
         else:
             self.weights = None
-            self.state, self.weights = state, FusedWeights(model, layers)
+            self.state, self.weights = state, FusedWeights(model, layers, output_layer_of(model))
         return self.weights
 
     def t5_weights(self, model: PreTrainedModel, dtype: torch.dtype) -> FusedT5Weights:
@@ -142,7 +147,7 @@ class DecoderFactory:
         """What the working copy is kept in: as asked, else as the model computes, where the processor can.
 
         The adapter of a T5 model is added to the copy, and the steps between narrow weights would swallow it: float32
-        then. In a Llama-like model it stands beside the weights.
+        then. In a decoder-only model it stands beside the weights.
         """
         if self.sampling_dtype is not None:
             return getattr(torch, self.sampling_dtype)
@@ -160,7 +165,7 @@ def max_working_copy_bytes(device: torch.device) -> float:
 
 def fused_decoder(weights: FusedWeights | FusedT5Weights) -> Decoder:
     """A decoder for one batch from a working copy."""
-    from lightning_gfn.policies.fused.llama_decoder import FusedDecoder
+    from lightning_gfn.policies.fused.decoder import FusedDecoder
     from lightning_gfn.policies.fused.t5_decoder import FusedT5Decoder, FusedT5Weights
 
     return FusedT5Decoder(weights) if isinstance(weights, FusedT5Weights) else FusedDecoder(weights)

@@ -58,15 +58,15 @@ class LanguageModel(nn.Module):
         sampling_dtype: of the fused decoder's working copy. None takes the dtype of the weights, or of the surrounding
             autocast, but float32 on processors without bfloat16 arithmetic, and with an adapter of a T5 model (its
             small updates are lost in a bfloat16 copy).
-        decoder: ``fused`` decodes dense Llama, Mistral, Qwen2 and Qwen3 models from a working copy of the weights,
-            ``continuous`` the same in slots that are refilled as rows finish (as many as ``budget`` allows), as CUDA
-            graphs on a GPU; ``hugging_face`` any model through its own forward pass; ``auto`` takes ``fused`` on a
-            processor and ``continuous`` on a GPU, where it is supported and the copy is below 4 GiB or a quarter of the
-            GPU's memory.
-        scoring: ``fused`` scores and trains dense Llama, Mistral, Qwen2 and Qwen3 models by a pass of our own, which
-            reads a shared prompt once and no padding; ``hugging_face`` any model by its own forward pass; ``auto``
-            takes ``fused`` on a processor where it is supported, rows have at most 512 positions,
-            ``attn_implementation`` is not given and the working copy is below 4 GiB.
+        decoder: ``fused`` decodes dense models of the families Llama, Mistral, Qwen2, Qwen3, Gemma (1 to 3), GPT-2 and
+            T5 from a working copy of the weights, ``continuous`` the same, but for T5, in slots that are refilled as
+            rows finish (as many as ``budget`` allows), as CUDA graphs on a GPU; ``hugging_face`` any model through its
+            own forward pass; ``auto`` takes ``fused`` on a processor and ``continuous`` on a GPU, where it is supported
+            and the copy is below 4 GiB or a quarter of the GPU's memory.
+        scoring: ``fused`` scores and trains models of the same families by a pass of our own, which reads a shared
+            prompt once and no padding; ``hugging_face`` any model by its own forward pass; ``auto`` takes ``fused`` on
+            a processor where it is supported, rows have at most 512 positions, ``attn_implementation`` is not given
+            and the working copy is below 4 GiB.
         dropout: train with the dropout of the adapter and of the model's configuration; None does so in supervised
             fine-tuning alone. Elsewhere it makes the trained policy another one than the policy that sampled.
         gradient_checkpointing: recompute activations in the backward pass.

@@ -148,7 +148,8 @@ class LanguagePolicy(LanguageModel, Policy):
             decoder, context = decoders.make(model)
             chosen, tempered = [contexts[n] for n in rows], None if temperature_N is None else temperature_N[rows]
             # Compiled layers would be compiled again for every state of a cache.
-            with context, torch.compiler.set_stance("force_eager"):
+            eager = torch.compiler.set_stance("force_eager") if self.compile_layers else nullcontext()
+            with context, eager:
                 return generate(decoder, self.space, chosen, uniforms_NT1[rows], temperature_N=tempered, **settings)
 
         return sampled_in_passes(one_pass, self.budget.sampling_passes(contexts, self.max_new_tokens), self.pad_id)
@@ -248,9 +249,8 @@ class LanguagePolicy(LanguageModel, Policy):
         steps = steps.to(self.device)
         if self.budget.limits_scoring:  # so that an error names the row of the batch, not of a pass
             self.check(steps)
-        shares_prompts = self.budget.limits_scoring and self.scoring.is_fused(
-            self.architecture, self.hugging_face, steps
-        )
+        backbone = self.architecture.backbone(self.hugging_face)
+        shares_prompts = self.budget.limits_scoring and self.scoring.is_fused(self.architecture, backbone, steps)
         return in_passes(function, steps, self.budget, shares_prompts=shares_prompts)
 
     def check(self, steps: StepBatch) -> None:
@@ -295,7 +295,7 @@ class LanguagePolicy(LanguageModel, Policy):
             needed = max(map(architecture.positions_needed, *lengths))
             if needed > limit:
                 raise ValueError(f"context and action need {needed} positions, the model has {limit} positions")
-        reading = self.scoring.read(architecture, model, steps, self.pad_id)
+        reading = self.scoring.read(architecture, architecture.backbone(model), steps, self.pad_id)
         return prefix_states(reading, self.space, steps.lengths_N, with_last=with_last)
 
     def _candidates(self, steps: StepBatch, candidates_NT1K: Tensor | None, top_k: int) -> CandidateScores:

@@ -65,12 +65,15 @@ CONFIGS: dict[str, dict[str, Any]] = {
     "mistral": {"model_type": "mistral", **SIZES, "head_dim": 12, "sliding_window": None},
     "mistral_window": {"model_type": "mistral", **SIZES, "head_dim": 12, "sliding_window": 6},
     "gpt2": {"model_type": "gpt2", **GPT2},
+    "gemma": {"model_type": "gemma", **SIZES, "head_dim": 12},
     "gemma2_soft_cap": {
         "model_type": "gemma2",
         **SIZES,
         "head_dim": 12,
         "sliding_window": 6,
         "final_logit_softcapping": 2.0,
+        "attn_logit_softcapping": 1.5,
+        "query_pre_attn_scalar": 7,
     },
     "cohere_logit_scale": {"model_type": "cohere", **SIZES, "logit_scale": 0.25},
     # At a factor of 1, T5's unscaled attention is so steep that a plain float32 pass errs by 5e-5 nats itself.
@@ -111,7 +114,13 @@ VISION = {
 }
 TEXT = {**SIZES, "vocab_size": 259}
 CONFIGS |= {
-    "gemma3_text": {"model_type": "gemma3_text", **SIZES, "head_dim": 12, "sliding_window": 6},
+    "gemma3_text": {
+        "model_type": "gemma3_text",
+        **SIZES,
+        "head_dim": 12,
+        "sliding_window": 6,
+        "layer_types": ["sliding_attention", "full_attention"],
+    },
     "gemma3": {
         "model_type": "gemma3",
         "text_config": {**TEXT, "head_dim": 12, "sliding_window": 6, "query_pre_attn_scalar": 12},

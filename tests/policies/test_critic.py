@@ -10,7 +10,9 @@ import torch
 from lightning_gfn.policies.causal_lm import CausalLM
 from lightning_gfn.policies.critic import Critic
 from lightning_gfn.policies.heads import ValueHead
+from lightning_gfn.policies.language_policy import LanguagePolicy
 from lightning_gfn.policies.models.adapters import LoraSettings
+from lightning_gfn.policies.seq2seq_lm import Seq2SeqLM
 from lightning_gfn.policies.text.tokenizers import TokenizerSettings
 from lightning_gfn.types import Problem, Rollouts, StepBatch
 
@@ -20,11 +22,14 @@ CONFIG = {
 }  # fmt: skip
 
 
-def policy(lora: LoraSettings | None = None) -> CausalLM:
+T5 = {"model_type": "t5", "d_model": 16, "d_kv": 8, "d_ff": 32, "num_layers": 1, "num_heads": 2}
+
+
+def policy(lora: LoraSettings | None = None, kind: type[LanguagePolicy] = CausalLM, **settings: Any) -> Any:
     torch.manual_seed(0)
-    made = CausalLM(
-        config=CONFIG, tokenizer=TokenizerSettings(kind="byte"), max_prompt_tokens=8, max_new_tokens=4, lora=lora
-    )
+    config = CONFIG if kind is CausalLM else T5
+    sizes = {"max_prompt_tokens": 8, "max_new_tokens": 4}
+    made = kind(config=config, tokenizer=TokenizerSettings(kind="byte"), lora=lora, **sizes, **settings)
     made.build(())
     return made
 
@@ -65,6 +70,28 @@ def test_a_fresh_critic_reads_what_a_value_head_reads(lora: LoraSettings | None)
     critic.network.load_state_dict(head.network.state_dict())
     valid = torch.tensor([[True, True, True, False], [True] * 4])
     torch.testing.assert_close(critic(scores, batch)[valid], head(scores, batch)[valid], atol=1e-6, rtol=1e-5)
+
+
+@pytest.mark.parametrize("kind", [CausalLM, Seq2SeqLM])
+@pytest.mark.parametrize("lora", [None, LoraSettings(rank=2, alpha=4)], ids=["full", "lora"])
+def test_values_and_gradients_do_not_depend_on_the_pass(lora: LoraSettings | None, kind: type[LanguagePolicy]) -> None:
+    found = []
+    for name in ("fused", "hugging_face"):
+        model, critic = policy(lora, kind, scoring=name).eval(), Critic(initial=0.5, width=5)
+        critic.build_for(model)
+        generator = torch.Generator().manual_seed(1)
+        for parameter in critic.parameters():
+            torch.nn.init.normal_(parameter.data, std=0.3, generator=generator)
+        batch = rollouts(model)
+        values = critic.read(None, batch.steps)[torch.tensor([[True, True, True, False], [True] * 4])]
+        (values * torch.arange(len(values))).sum().backward()
+        assert len(critic.scoring.copies.known) == (name == "fused") and not model.scoring.copies.known
+        found.append((values.detach(), {n: p.grad for n, p in critic.named_parameters() if p.grad is not None}))
+    (fused, fused_gradients), (own, own_gradients) = found
+    torch.testing.assert_close(fused, own, atol=1e-5, rtol=1e-5)
+    assert fused_gradients.keys() == own_gradients.keys() and any("lora_A" in n for n in own_gradients) == bool(lora)
+    for label, gradient in own_gradients.items():
+        assert (gradient - fused_gradients[label]).abs().max() < 1e-4 * gradient.abs().max(), label
 
 
 @pytest.mark.parametrize("lora", [None, LoraSettings(rank=2, alpha=4)], ids=["full", "lora"])

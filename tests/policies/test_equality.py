@@ -3,24 +3,27 @@
 from __future__ import annotations
 
 import itertools
+from dataclasses import replace
 from typing import Any
 
 import pytest
 import torch
 
-from lightning_gfn.policies.fused import llama_decoder, t5_decoder, t5_weights, working_linear
+from lightning_gfn.policies.fused import decoder as dense_decoder, layers, t5_decoder, t5_weights, working_linear
 from lightning_gfn.policies.models import encoder_decoder
 from lightning_gfn.policies.models.adapters import LoraSettings
 from lightning_gfn.policies.sampling import hugging_face_decoders, kv_cache
 
-FUSED = ("llama", "llama3_rope", "llama_biases_tied", "qwen2", "qwen3", "mistral")
-OTHERS = ("mistral_window", "gpt2", "gemma2_soft_cap", "cohere_logit_scale")
+FUSED = ("llama", "llama3_rope", "llama_biases_tied", "qwen2", "qwen3", "mistral", "mistral_window")
+FUSED += ("gpt2", "gemma", "gemma2_soft_cap", "gemma3_text", "gemma3")
+OTHERS = ("cohere_logit_scale",)
 ENDS = "abcdefghijklmnopqrstuvwxyz0123456789"
 HYBRID = ("qwen3_next", "qwen3_5_text", "qwen3_5", "lfm2")
-NEWER = ("gemma3_text", "gemma3", "gemma3n_text", "llama4_text")
+NEWER = ("gemma3n_text", "llama4_text")
 FUSED_T5 = ("t5", "t5_silu", "byt5", "mt5")
 CASES = [(name, "fused") for name in FUSED + FUSED_T5]
-NARROW_CASES = [*CASES, ("gpt2", "hugging_face"), ("t5", "hugging_face")]
+NARROW_CASES = [case for case in CASES if case[0] != "gemma3"]  # whose text settings repeat those of gemma3_text
+NARROW_CASES += [("gpt2", "hugging_face"), ("t5", "hugging_face")]
 CASES += [(name, "hugging_face") for name in FUSED + OTHERS + HYBRID + NEWER + ("t5", "byt5", "umt5", "bart")]
 
 
@@ -225,13 +228,36 @@ def rows_stay(self: Any, target: torch.Tensor, source: torch.Tensor, num_rows: i
     self.reorder_cache(torch.arange(num_rows))
 
 
+def one_position_late(self: Any, ids: torch.Tensor, positions: torch.Tensor) -> torch.Tensor:
+    return self.embedding_VH[ids] + self.position_LH[positions + 1]
+
+
+def without_cap(query: Any, key: Any, value: Any, mask: Any, form: Any) -> torch.Tensor:
+    return attend(query, key, value, mask, replace(form, cap=None))
+
+
+def without_window(self: Any, form: Any) -> torch.Tensor:
+    return prompt_mask(self, replace(form, window=None))
+
+
+def first_rotation(self: Any, num_positions: int, name: str | None) -> Any:
+    return rotation(self, num_positions, "full_attention")
+
+
+attend, prompt_mask = dense_decoder.attend, dense_decoder.FusedDecoder.prompt_mask
+rotation = layers.DenseLayers.rotation
 TOKENS = itertools.count(5)
 PLANTED = [
     ("gpt2", hugging_face_decoders, "left_positions", positions_with_padding),
+    ("gpt2", dense_decoder, "left_positions", positions_with_padding),
+    ("gpt2", dense_decoder.FusedWeights, "embed", one_position_late),
+    ("gemma2_soft_cap", dense_decoder, "attend", without_cap),
+    ("gemma2_soft_cap", dense_decoder.FusedDecoder, "prompt_mask", without_window),
+    ("gemma3_text", layers.DenseLayers, "rotation", first_rotation),
     ("gpt2", hugging_face_decoders, "decoding_mask", everything_seen),
-    ("llama", llama_decoder, "decoding_mask", everything_seen),
+    ("llama", dense_decoder, "decoding_mask", everything_seen),
     ("llama", working_linear, "interleave_halves", lambda weight, width: weight),
-    ("llama", llama_decoder.Activations, "normalise", lambda self, x: x),
+    ("llama", dense_decoder.Activations, "normalise", lambda self, x: x),
     ("t5", t5_decoder.CrossActivations, "normalise", lambda self, x: x),
     ("t5", t5_weights.FusedT5Weights, "position_bias", no_bias),
     ("t5", t5_weights.FusedT5Weights, "encoder_bias", no_encoder_bias),
@@ -247,7 +273,8 @@ PLANTED = [
 def test_planted_errors_break_the_equality(
     make_policy: Any, kit: Any, monkeypatch: pytest.MonkeyPatch, name: str, module: Any, attribute: str, wrong: Any
 ) -> None:
-    policy = make_policy(name, scoring="hugging_face", end_tokens=["<eos>", *ENDS])
+    decoder = "hugging_face" if module is hugging_face_decoders else "auto"
+    policy = make_policy(name, decoder=decoder, scoring="hugging_face", end_tokens=["<eos>", *ENDS])
     monkeypatch.setattr(module, attribute, wrong)
     sampled, scores, _ = sample_and_score(policy, kit)
     width = sampled.action_ids_NT.shape[1]

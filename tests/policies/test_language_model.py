@@ -99,8 +99,8 @@ def test_construction_loads_nothing() -> None:
         ({"hiden_size": 8}, {}, "config.hiden_size is no field"),
         ({"vocab_size": 100}, {}, "less than the 259 tokens"),
         ({"max_position_embeddings": 30}, {}, "exceed the 30 positions"),
-        ({"sliding_window": 4, "model_type": "mistral"}, {"decoder": "fused"}, "sliding_window=4"),
-        ({"hidden_act": "gelu"}, {"sampling_dtype": "float32"}, "hidden_act='gelu'"),
+        ({"model_type": "cohere"}, {"decoder": "fused"}, "CohereModel is not one of"),
+        ({"hidden_act": "mish"}, {"sampling_dtype": "float32"}, "hidden_act='mish'"),
     ],
 )
 def test_impossible_models_are_refused(make_policy: Any, config: Any, settings: Any, message: str) -> None:

@@ -133,7 +133,7 @@ def test_passes_are_made_where_they_save_padding() -> None:
 def test_equal_contexts_are_encoded_once_in_scoring(
     make_policy: Maker, kit: SimpleNamespace, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    policy = make_policy("t5")
+    policy = make_policy("t5", scoring="hugging_face")
     encoder, sizes = policy.hugging_face.get_encoder(), []
     plain = encoder.forward
     monkeypatch.setattr(

@@ -11,7 +11,6 @@ import torch
 from torch import Tensor, nn
 
 from lightning_gfn.policies.language_model import LanguageModel
-from lightning_gfn.policies.language_policy import LanguagePolicy
 from lightning_gfn.policies.models.evaluation_mode import no_dropout_and_gradient
 from lightning_gfn.policies.padding import pad_steps
 from lightning_gfn.types import StepBatch
@@ -102,10 +101,8 @@ def kept_bytes(run: Callable[[], Any], module: nn.Module) -> int:
 
 def read(model: LanguageModel, steps: StepBatch) -> Any:
     """One teacher-forced pass, as a policy or a reward network makes it."""
-    architecture, hugging_face = model.architecture, model.hugging_face
-    if isinstance(model, LanguagePolicy):
-        return model.scoring.read(architecture, hugging_face, steps, model.pad_id)
-    return architecture.read(architecture.backbone(hugging_face), steps, pad_id=model.pad_id)
+    architecture = model.architecture
+    return model.scoring.read(architecture, architecture.backbone(model.hugging_face), steps, model.pad_id)
 
 
 def activation_bytes(model: LanguageModel, rows: int, context: int, action: int, *, contexts: int) -> int:

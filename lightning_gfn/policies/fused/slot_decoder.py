@@ -1,14 +1,12 @@
-"""Decoding of dense Llama-like models in slots, each at a position of its own."""
+"""Decoding of dense decoder-only models in slots, each at a position of its own."""
 
 from __future__ import annotations
 
 import torch
 from torch import Tensor
-from torch.nn import functional
 
-from lightning_gfn.policies.fused.llama_decoder import Activations, FusedDecoder
-from lightning_gfn.policies.fused.llama_weights import FusedWeights
-from lightning_gfn.policies.fused.operations import linear_
+from lightning_gfn.policies.fused.decoder import Activations, FusedDecoder, attend, turned_to
+from lightning_gfn.policies.fused.decoder_weights import FusedWeights
 from lightning_gfn.policies.sampling.continuous import SlotDecoder
 
 
@@ -32,7 +30,7 @@ class FusedSlotDecoder(SlotDecoder):
         # Zeros: a hidden position counts 0 times its value, which may not be NaN.
         self.caches = [weights.embedding_VH.new_zeros(size) for _ in weights.layers]
         self.length_S = torch.zeros(num_slots, dtype=torch.int64, device=weights.embedding_VH.device)
-        self.rotation_L1D = weights.copies.rotations(capacity)
+        self.rotations = weights.copies.rotations(capacity)
         self.capacity = capacity
         self.keep_slots(num_slots)
 
@@ -69,27 +67,38 @@ class FusedSlotDecoder(SlotDecoder):
         num_kv_heads = weights.shape.num_kv_heads
         # A slot without a row may have run to the end of its memory.
         slot_S = self.length_S.clamp(max=self.capacity - 1)
-        rotation_S1D = self.rotation_L1D.index_select(0, slot_S)
+        rotations = turned_to(self.rotations, slot_S)
         place_S = self.first_S + slot_S
-        hidden_SL = torch.arange(window, device=slot_S.device) > slot_S[:, None]
-        mask_S11L = torch.zeros_like(hidden_SL, dtype=weights.dtype).masked_fill_(hidden_SL, -torch.inf)[:, None, None]
-        x_SH = functional.embedding(tokens_S, weights.embedding_VH)
+        windows = {layer.form.window for layer in weights.layers}
+        masks = {narrow: self.mask(slot_S, window, narrow) for narrow in windows}
+        x_SH = weights.embed(tokens_S, slot_S)
         for layer, cache in zip(weights.layers, self.caches, strict=True):
-            buffers.project(layer, x_SH, rotation_S1D)
+            form = layer.form
+            buffers.project(layer, x_SH, rotations[form.rotation])
             cache.flatten(0, 1).index_copy_(0, place_S, buffers.kept_MGD)
             seen_SGLD = cache[:, :window].transpose(1, 2)
-            mixed = functional.scaled_dot_product_attention(
-                buffers.query_MKGD,
-                seen_SGLD[:, :num_kv_heads],
-                seen_SGLD[:, num_kv_heads:],
-                attn_mask=mask_S11L,
-                scale=1.0,
-            )
+            key, value = seen_SGLD[:, :num_kv_heads], seen_SGLD[:, num_kv_heads:]
+            mixed = attend(buffers.query_MKGD, key, value, masks[form.window], form)
             buffers.add_attention_(layer, x_SH, mixed.reshape(x_SH.shape[0], -1))
             buffers.add_mlp_(layer, x_SH)
         self.length_S += 1
-        linear_(self.logits_SV, buffers.normalise_wide(x_SH), weights.head_HV, weights.head_bias_V)
+        weights.write_logits(self.logits_SV, buffers.normalise_wide(x_SH))
         return self.logits_SV
+
+    def mask(self, slot_S: Tensor, window: int, narrow: int | None) -> Tensor:
+        """What is added to the scores of the first positions, (S, 1, 1, L).
+
+        Args:
+            slot_S: position of each slot's token.
+            window: L.
+            narrow: positions that a token sees, its own among them; None for all before it.
+        """
+        position_L = torch.arange(window, device=slot_S.device)
+        hidden_SL = position_L > slot_S[:, None]
+        if narrow is not None:
+            hidden_SL |= position_L <= slot_S[:, None] - narrow
+        mask_SL = torch.zeros_like(hidden_SL, dtype=self.weights.dtype)
+        return mask_SL.masked_fill_(hidden_SL, -torch.inf)[:, None, None]
 
     def keep(self, slots_K: Tensor) -> None:
         """See ``SlotDecoder.keep``."""

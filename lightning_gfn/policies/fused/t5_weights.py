@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from lightning_gfn.policies.fused.llama_weights import join_transposed
+from lightning_gfn.policies.fused.decoder_weights import join_transposed
 from lightning_gfn.policies.models.adapters import effective_weight
 from lightning_gfn.policies.models.encoder_decoder import EncoderDecoderBackbone
 

@@ -9,14 +9,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from lightning_gfn.policies.fused.norms import Norm
 from lightning_gfn.policies.fused.operations import add_linear_, linear_
 from lightning_gfn.policies.models.adapters import TRAINED
+from lightning_gfn.policies.numerics.outer_sum import outer_sum, wider
 from lightning_gfn.policies.numerics.processor import cached_rows
-
-ROWS = 1024
-"""Positions whose outer products are summed at a time: long narrow sums are slow, and rounded once a part."""
-NARROW_SIDE = 128
-"""Below this many columns, the processor is slow at tall results and fast at wide ones."""
 
 
 def interleave_halves(weight_A: Tensor, head_width: int) -> Tensor:
@@ -30,6 +27,11 @@ def interleave_halves(weight_A: Tensor, head_width: int) -> Tensor:
     return pairs.transpose(1, 2).reshape(weight_A.shape)
 
 
+def is_linear(module: Any) -> bool:
+    """True for the linear layers that are known: PyTorch's, and GPT-2's, whose weight is (inputs, outputs)."""
+    return type(module) is nn.Linear or type(module).__name__ == "Conv1D"
+
+
 @dataclass(frozen=True)
 class Source:
     """One linear layer, adapted or not.
@@ -37,17 +39,25 @@ class Source:
     Args:
         module: the layer.
         head_width: of heads whose rows are interleaved for the rotation of positions; None to leave the order.
-        scale: factor on the outputs.
     """
 
     module: Any
     head_width: int | None = None
-    scale: float = 1.0
 
     @property
-    def base(self) -> nn.Linear:
+    def base(self) -> Any:
         """The layer without its adapters."""
         return self.module.get_base_layer() if hasattr(self.module, "get_base_layer") else self.module
+
+    @property
+    def is_transposed(self) -> bool:
+        """True if the layer keeps its weight as (inputs, outputs)."""
+        return not isinstance(self.base, nn.Linear)
+
+    @property
+    def weight_OI(self) -> Tensor:
+        """The weight of the layer."""
+        return self.base.weight.t() if self.is_transposed else self.base.weight
 
     def adapters(self) -> list[str]:
         """Names of the adapters that are not merged, active or not, the trained one last."""
@@ -107,27 +117,27 @@ class Adapter:
     @property
     def scale(self) -> float:
         """Factor on B."""
-        return float(self.source.module.scaling[self.name] * self.source.scale)
+        return float(self.source.module.scaling[self.name])
 
 
 class WorkingLinear:
     """y = [x, x A] [W; B] + b of several layers that read the same inputs, and the gradients of what is trained.
 
     Adapters are further rows of the same matrix: W x and their update are added up before anything is rounded. The
-    weight of a norm before the layers is multiplied into W and A.
+    weight of a norm before the layers is multiplied into W and A, its bias goes into b and into one of x A.
 
     Args:
         sources: the layers, whose outputs stand side by side.
-        norm_I: weight of the norm of the inputs; None if there is none.
+        norm: of the inputs; None if there is none.
         dtype: that products are computed in.
     """
 
-    def __init__(self, sources: Sequence[Source], norm_I: nn.Parameter | None, dtype: torch.dtype) -> None:
-        self.sources, self.norm_I, self.dtype = sources, norm_I, dtype
-        bases = [source.base for source in sources]
-        self.num_inputs = bases[0].weight.shape[1]
-        ends = [sum(base.weight.shape[0] for base in bases[: i + 1]) for i in range(len(bases))]
-        self.rows = [slice(end - base.weight.shape[0], end) for end, base in zip(ends, bases, strict=True)]
+    def __init__(self, sources: Sequence[Source], norm: Norm | None, dtype: torch.dtype) -> None:
+        self.sources, self.norm, self.dtype = sources, norm, dtype
+        self.num_inputs = sources[0].weight_OI.shape[1]
+        outputs = [source.weight_OI.shape[0] for source in sources]
+        ends = [sum(outputs[: i + 1]) for i in range(len(outputs))]
+        self.rows = [slice(end - size, end) for end, size in zip(ends, outputs, strict=True)]
         self.adapters: list[Adapter] = []
         rank = 0
         for trained in (False, True):  # so that the others are the first columns, and a model without the trained one
@@ -147,31 +157,47 @@ class WorkingLinear:
         found += [source.base.bias for source in self.sources if source.base.bias is not None]
         for adapter in self.adapters:
             found += [adapter.down, adapter.up]
-        return found if self.norm_I is None else [*found, self.norm_I]
+        return found if self.norm is None else [*found, *self.norm.parameters]
+
+    @property
+    def num_base_parameters(self) -> int:
+        """Weights and biases of the layers, which come first among ``parameters``."""
+        return len(self.sources) + sum(source.base.bias is not None for source in self.sources)
+
+    @property
+    def input_bias_I(self) -> Tensor | None:
+        """What the norm adds to the inputs."""
+        return None if self.norm is None or self.norm.bias_I is None else self.norm.bias_I.detach()
 
     @torch.no_grad()
     def fill_base(self, num_outputs: int, rank: int) -> None:
         """Copy weights and biases."""
         like = self.sources[0].base.weight
         self.weight_KO = like.new_zeros(self.num_inputs + rank, num_outputs, dtype=self.dtype)
-        self.bias_O = None
-        if any(source.base.bias is not None for source in self.sources):
-            self.bias_O = like.new_zeros(num_outputs, dtype=self.dtype)
+        bias_O, shift_I = like.new_zeros(num_outputs, dtype=wider(like.dtype)), self.input_bias_I
         for source, rows in zip(self.sources, self.rows, strict=True):
-            weight = self.with_norm(source.ordered(source.base.weight)) * source.scale
-            self.weight_KO[: self.num_inputs, rows] = weight.t()
-            if self.bias_O is not None and source.base.bias is not None:
-                self.bias_O[rows] = source.ordered(source.base.bias) * source.scale
+            weight_OI = source.ordered(source.weight_OI)
+            self.weight_KO[: self.num_inputs, rows] = self.with_norm(weight_OI).t()
+            if source.base.bias is not None:
+                bias_O[rows] = source.ordered(source.base.bias).to(bias_O.dtype)
+            if shift_I is not None:
+                bias_O[rows] += weight_OI.to(bias_O.dtype) @ shift_I.to(bias_O.dtype)
+        biased = shift_I is not None or any(source.base.bias is not None for source in self.sources)
+        self.bias_O = bias_O.to(self.dtype) if biased else None
 
     @torch.no_grad()
     def fill_adapters(self) -> None:
         """Copy adapters; the weights stay."""
         rank = self.weight_KO.shape[0] - self.num_inputs
         self.down_IR = self.weight_KO.new_empty(self.num_inputs, rank)
+        shift_I = self.input_bias_I
+        self.shift_R = None if shift_I is None else self.weight_KO.new_empty(rank)
         for adapter in self.adapters:
             wide = slice(self.num_inputs + adapter.columns.start, self.num_inputs + adapter.columns.stop)
             self.weight_KO[wide, adapter.rows] = (adapter.source.ordered(adapter.up) * adapter.scale).t()
             self.down_IR[:, adapter.columns] = self.with_norm(adapter.down).t()
+            if shift_I is not None and self.shift_R is not None:
+                self.shift_R[adapter.columns] = adapter.down @ shift_I.to(adapter.down.dtype)
 
     def with_present_adapters(self) -> WorkingLinear:
         """The same layers with adapters as they are now; a graph that was made before keeps the former ones."""
@@ -188,11 +214,12 @@ class WorkingLinear:
         other.adapters = [adapter for adapter in self.adapters if adapter.name != TRAINED]
         rank = other.adapters[-1].columns.stop if other.adapters else 0
         other.weight_KO, other.down_IR = self.weight_KO[: self.num_inputs + rank], self.down_IR[:, :rank]
+        other.shift_R = None if self.shift_R is None else self.shift_R[:rank]
         return other
 
     def with_norm(self, weight_OI: Tensor) -> Tensor:
         """A matrix that reads normalised inputs instead of those that the norm's weight scaled."""
-        return weight_OI if self.norm_I is None else weight_OI * self.norm_I.to(weight_OI.dtype)
+        return weight_OI if self.norm is None else weight_OI * self.norm.factor_I(weight_OI)
 
     def new_inputs(self, like_MX: Tensor) -> Tensor:
         """Memory for inputs and what A makes of them, (M, I + R).
@@ -223,7 +250,7 @@ class WorkingLinear:
     def fill_low_rank(self, inputs_MK: Tensor) -> None:
         """Write x A behind the inputs x."""
         if self.adapters:
-            torch.mm(inputs_MK[:, : self.num_inputs], self.down_IR, out=inputs_MK[:, self.num_inputs :])
+            linear_(inputs_MK[:, self.num_inputs :], inputs_MK[:, : self.num_inputs], self.down_IR, self.shift_R)
 
     def input_gradient(self, grad_MO: Tensor) -> tuple[Tensor, Tensor]:
         """∂x (M, I), and ∂(x A) (M, R)."""
@@ -248,54 +275,86 @@ class WorkingLinear:
             one for each of ``parameters``; None where none is wanted.
         """
         x_MI, low_MR = inputs_MK[:, : self.num_inputs], inputs_MK[:, self.num_inputs :]
-        norm_gradient_I = None
-        if self.norm_I is not None and needed[-1]:
-            norm_gradient_I = torch.zeros(self.num_inputs, dtype=wider(x_MI.dtype), device=x_MI.device)
+        norm = _NormGradient(self.norm, needed, x_MI)
         found: list[Tensor | None] = []
-        for source, rows in zip(self.sources, self.rows, strict=True):
-            wanted = needed[len(found)] or norm_gradient_I is not None
-            found.append(self.weight_gradient(source, grad_MO[:, rows], x_MI, norm_gradient_I) if wanted else None)
-        for source, rows in zip(self.sources, self.rows, strict=True):
+        is_trained = norm.is_wanted or any(needed[: self.num_base_parameters])
+        sums = [
+            self.sum_of(source, grad_MO[:, rows]) if is_trained else None
+            for source, rows in zip(self.sources, self.rows, strict=True)
+        ]
+        for source, rows, sum_O in zip(self.sources, self.rows, sums, strict=True):
+            wanted = needed[len(found)] or norm.is_wanted
+            found.append(self.weight_gradient(source, grad_MO[:, rows], x_MI, sum_O, norm) if wanted else None)
+        for source, sum_O in zip(self.sources, sums, strict=True):
             if source.base.bias is not None:
-                wide = grad_MO[:, rows].sum(0, dtype=wider(grad_MO.dtype)) if needed[len(found)] else None
-                found.append(None if wide is None else source.restored(wide) * source.scale)
+                found.append(sum_O if needed[len(found)] else None)
         for adapter in self.adapters:
             if not needed[len(found)]:
                 found += [None, None]
                 continue
             up = outer_sum(grad_MO[:, adapter.rows], low_MR[:, adapter.columns])
-            found.append(self.with_norm(outer_sum(grad_MR[:, adapter.columns], x_MI)))
+            found.append(self.down_gradient(grad_MR[:, adapter.columns], x_MI))
             found.append(adapter.source.restored(up) * adapter.scale)
-        return found if self.norm_I is None else [*found, norm_gradient_I]
+        return [*found, *norm.gradients]
 
-    def weight_gradient(self, source: Source, grad_MO: Tensor, x_MI: Tensor, norm_gradient_I: Tensor | None) -> Tensor:
-        """Gradient of the weight of one layer; adds that of the norm's weight, if it is wanted."""
-        grad_OI = source.restored(outer_sum(grad_MO, x_MI))
-        if source.scale != 1.0:
-            grad_OI *= source.scale
-        if self.norm_I is not None:
-            norm_I, weight_OI = self.norm_I.detach(), source.base.weight.detach()
+    def sum_of(self, source: Source, grad_MO: Tensor) -> Tensor | None:
+        """Σ_m ∂y_m in the order of the layer, if a bias of the layer or of the norm needs it."""
+        if source.base.bias is None and self.input_bias_I is None:
+            return None
+        return source.restored(grad_MO.sum(0, dtype=wider(grad_MO.dtype)))
+
+    def down_gradient(self, grad_MR: Tensor, x_MI: Tensor) -> Tensor:
+        """Gradient of A of one adapter."""
+        grad_RI = self.with_norm(outer_sum(grad_MR, x_MI))
+        if (shift_I := self.input_bias_I) is not None:
+            grad_RI.addr_(grad_MR.sum(0, dtype=grad_RI.dtype), shift_I.to(grad_RI.dtype))
+        return grad_RI
+
+    def weight_gradient(
+        self, source: Source, grad_MO: Tensor, x_MI: Tensor, sum_O: Tensor | None, norm: _NormGradient
+    ) -> Tensor:
+        """Gradient of the weight of one layer; adds those of the norm, if they are wanted."""
+        if source.is_transposed:  # so that the gradient lies in memory as the weight does
+            grad_OI = source.restored(outer_sum(x_MI, grad_MO).t())
+        else:
+            grad_OI = source.restored(outer_sum(grad_MO, x_MI))
+        if self.norm is not None:
+            factor_I, weight_OI = self.norm.factor_I(grad_OI).detach(), source.weight_OI.detach()
             for rows in cached_rows(grad_OI.shape[0], 3 * grad_OI[:1].nbytes, grad_OI.device):
-                if norm_gradient_I is not None:
-                    norm_gradient_I += (grad_OI[rows] * weight_OI[rows]).sum(0)
-                grad_OI[rows] *= norm_I
-        return grad_OI
+                norm.add(grad_OI[rows], weight_OI[rows], None if sum_O is None else sum_O[rows])
+                grad_OI[rows] *= factor_I
+        if sum_O is not None and (shift_I := self.input_bias_I) is not None:
+            grad_OI.addr_(sum_O, shift_I.to(grad_OI.dtype))
+        return grad_OI.t() if source.is_transposed else grad_OI
 
 
-def wider(dtype: torch.dtype) -> torch.dtype:
-    """Float32, or float64 if that is the type."""
-    return torch.promote_types(dtype, torch.float32)
+class _NormGradient:
+    """Gradients of a norm that is multiplied into the layers after it, added up over these.
 
+    Args:
+        norm: None if there is none.
+        needed: of each parameter, the norm's last, whether its gradient is wanted.
+        x_MI: normalised inputs.
+    """
 
-def outer_sum(left_MA: Tensor, right_MB: Tensor) -> Tensor:
-    """Σ_m left_m right_mᵀ, float32 or wider."""
-    if right_MB.shape[1] < min(NARROW_SIDE, left_MA.shape[1]):
-        return outer_sum(right_MB, left_MA).t()
-    if left_MA.dtype == wider(left_MA.dtype):
-        return left_MA.t() @ right_MB
-    total = None
-    for left, right in zip(left_MA.split(ROWS), right_MB.split(ROWS), strict=True):
-        part = left.t() @ right
-        total = part.float() if total is None else total.add_(part)
-    assert total is not None
-    return total
+    def __init__(self, norm: Norm | None, needed: Sequence[bool], x_MI: Tensor) -> None:
+        parameters = [] if norm is None else norm.parameters
+        wanted = needed[len(needed) - len(parameters) :]
+        self.gradients = [
+            x_MI.new_zeros(x_MI.shape[1], dtype=wider(x_MI.dtype)) if is_wanted else None for is_wanted in wanted
+        ]
+        self.weight_I, self.bias_I = (*self.gradients, None, None)[:2]
+        self.is_wanted = any(wanted)
+
+    def add(self, grad_OI: Tensor, weight_OI: Tensor, sum_O: Tensor | None) -> None:
+        """Add what some rows of a layer give.
+
+        Args:
+            grad_OI: gradient of its weight as it reads normalised inputs.
+            weight_OI: its weight.
+            sum_O: sum of the gradients of its outputs.
+        """
+        if self.weight_I is not None:
+            self.weight_I += (grad_OI * weight_OI).sum(0)
+        if self.bias_I is not None and sum_O is not None:
+            self.bias_I += sum_O @ weight_OI.to(sum_O.dtype)

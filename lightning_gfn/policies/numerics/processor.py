@@ -31,6 +31,13 @@ def cpu_has_bfloat16() -> bool:
     return torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
 
 
+def multiplies_narrow(dtype: torch.dtype, device: torch.device) -> bool:
+    """True if the device is faster at products of this narrow type than at float32."""
+    if dtype not in (torch.bfloat16, torch.float16):
+        return False
+    return device.type != "cpu" or (dtype == torch.bfloat16 and cpu_has_bfloat16())
+
+
 def asked_dtype(device: torch.device, own: torch.dtype) -> torch.dtype:
     """What the surrounding autocast computes in; without one, the type of the weights.
 
@@ -44,7 +51,7 @@ def asked_dtype(device: torch.device, own: torch.dtype) -> torch.dtype:
 @contextmanager
 def narrow_products(dtype: torch.dtype, device: torch.device) -> Iterator[None]:
     """Inside, a processor that is fast at ``dtype`` multiplies float32 numbers as such, and adds up in float32."""
-    if dtype != torch.bfloat16 or device.type != "cpu" or not cpu_has_bfloat16():
+    if device.type != "cpu" or not multiplies_narrow(dtype, device):
         yield
         return
     matmul = torch.backends.mkldnn.matmul  # type: ignore[attr-defined]

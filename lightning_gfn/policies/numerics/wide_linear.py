@@ -8,7 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from lightning_gfn.policies.numerics.processor import narrow_products
+from lightning_gfn.policies.numerics.outer_sum import outer_sum
+from lightning_gfn.policies.numerics.processor import multiplies_narrow, narrow_products
 
 NARROW = (torch.bfloat16, torch.float16)
 BLOCK = 2**24
@@ -37,8 +38,8 @@ def wide_product(x_MI: Tensor, weight_OI: Tensor, dtype: torch.dtype) -> Tensor:
 
 
 def input_gradient(grad_MO: Tensor, weight_OI: Tensor) -> Tensor:
-    """∂x (M, I) = ∂y W, float32."""
-    if weight_OI.dtype == torch.float32:
+    """∂x (M, I) = ∂y W, added up in float32."""
+    if weight_OI.dtype == grad_MO.dtype:
         return grad_MO @ weight_OI
     grad_x = grad_MO.new_zeros(grad_MO.shape[0], weight_OI.shape[1], dtype=torch.float32)
     for rows in row_blocks(weight_OI):
@@ -61,11 +62,14 @@ class _WideLinear(torch.autograd.Function):
         x_MI, weight_OI = ctx.saved_tensors
         grad_x, grad_weight = None, None
         device = grad_MO.device
-        with torch.autocast(device.type, enabled=False), narrow_products(ctx.dtype, device):
+        if multiplies_narrow(ctx.dtype, device):  # unlike logits, gradients bear factors that are rounded
+            grad_MO = grad_MO.to(ctx.dtype)
+        with torch.autocast(device.type, enabled=False):
             if ctx.needs_input_grad[0]:
-                grad_x = input_gradient(grad_MO, weight_OI).to(x_MI.dtype)
+                weight = weight_OI if weight_OI.dtype in NARROW else weight_OI.to(grad_MO.dtype)
+                grad_x = input_gradient(grad_MO, weight).to(x_MI.dtype)
             if ctx.needs_input_grad[1]:
-                grad_weight = (grad_MO.t() @ x_MI.float()).to(weight_OI.dtype)
+                grad_weight = outer_sum(grad_MO, x_MI.to(grad_MO.dtype)).to(weight_OI.dtype)
         return grad_x, grad_weight, None
 
 

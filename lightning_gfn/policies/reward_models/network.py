@@ -21,6 +21,7 @@ from lightning_gfn.policies.models.evaluation_mode import no_dropout_and_gradien
 from lightning_gfn.policies.padding import pad_steps
 from lightning_gfn.policies.passes.in_passes import in_passes
 from lightning_gfn.policies.passes.pass_budget import PassBudget
+from lightning_gfn.policies.teacher_forcing.scoring_pass import PassName
 from lightning_gfn.policies.text.tokenizers import TokenizerSettings
 from lightning_gfn.types import StepBatch
 
@@ -48,6 +49,7 @@ class LanguageRewardNetwork(LanguageModel, RewardNetwork, TextModel):
         overlong_prompts: training rows with a longer prompt or solution end the run before it begins (``refuse``), or
             are left out and counted (``skip``).
         dtype: of the language model's weights; the scalar output is float32.
+        scoring: pass of training and judging, as of a policy: ``auto``, ``fused`` or ``hugging_face``.
         gradient_checkpointing: recompute activations in the backward pass.
         attn_implementation: attention of the model.
         max_rows: solutions judged at once without gradient (bounds memory).
@@ -72,6 +74,7 @@ class LanguageRewardNetwork(LanguageModel, RewardNetwork, TextModel):
         max_completion_tokens: int = 512,
         overlong_prompts: Literal["refuse", "skip"] = "refuse",
         dtype: DTypeName = "float32",
+        scoring: PassName = "auto",
         gradient_checkpointing: bool = False,
         attn_implementation: str | None = None,
         max_rows: int = 256,
@@ -87,6 +90,7 @@ class LanguageRewardNetwork(LanguageModel, RewardNetwork, TextModel):
             max_new_tokens=max_completion_tokens,
             overlong_prompts=overlong_prompts,
             dtype=dtype,
+            scoring=scoring,
             gradient_checkpointing=gradient_checkpointing,
             attn_implementation=attn_implementation,
             budget=budget,
@@ -184,11 +188,12 @@ class LanguageRewardNetwork(LanguageModel, RewardNetwork, TextModel):
         backbone = self.architecture.backbone(self.hugging_face)
 
         def one_pass(part: StepBatch, index: Tensor) -> dict[str, Tensor]:
-            reading = self.architecture.read(backbone, part, pad_id=self.pad_id)
+            reading = self.scoring.read(self.architecture, backbone, part, self.pad_id)
             hidden_NSH = reading.hidden_SH[reading.flat_NT1.gather(1, ends_BS[index])]
             return {"score_NS": self.output(hidden_NSH).squeeze(-1)}
 
-        score_BS = in_passes(one_pass, batch, self.budget)["score_NS"]
+        shares_prompts = self.budget.limits_scoring and self.scoring.is_fused(self.architecture, backbone, batch)
+        score_BS = in_passes(one_pass, batch, self.budget, shares_prompts=shares_prompts)["score_NS"]
         assert score_BS is not None
         tokens = sum(len(context) + len(solution) for context, solution, _ in encoded)
         return torch.where(mask_BS, score_BS, 0.0), mask_BS, tokens

@@ -1,1 +1,1 @@
-"""Teacher-forced passes of dense Llama-like models over packed rows, with hand-written gradients."""
+"""Teacher-forced passes of dense models over packed rows, with hand-written gradients."""

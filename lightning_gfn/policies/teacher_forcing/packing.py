@@ -32,6 +32,7 @@ class Block:
         place_S: int64, the place (b, k, t), flattened, of each packed position; None if every place holds one in turn.
         context_BC: int64, packed positions of the contexts; None if the sequences are contexts themselves.
         mask_BQL: 0 on the last keys that a token may see, -inf on others; first keys that all tokens see are left out.
+        sees_itself: the keys of the sequences are among those that they attend to.
     """
 
     start: int
@@ -40,6 +41,7 @@ class Block:
     place_S: Tensor | None
     context_BC: Tensor | None
     mask_BQL: Tensor
+    sees_itself: bool = True
 
 
 @dataclass(frozen=True)
@@ -68,7 +70,7 @@ class Packing:
 
 
 @dataclass(frozen=True)
-class _Sequence:
+class Sequence:
     """Tokens that follow a context: ``row`` names the context itself, or the action."""
 
     row: int
@@ -76,7 +78,7 @@ class _Sequence:
     tokens: tuple[int, ...]
 
 
-class _Layout:
+class Layout:
     """Positions and blocks laid out so far.
 
     Args:
@@ -90,7 +92,7 @@ class _Layout:
         self.blocks: list[Block] = []
 
     def add(
-        self, sequences: list[_Sequence], sizes: list[int], contexts: list[tuple[int, int]] | None, starts: list[int]
+        self, sequences: list[Sequence], sizes: list[int], contexts: list[tuple[int, int]] | None, starts: list[int]
     ) -> None:
         """Add a block.
 
@@ -121,12 +123,12 @@ def pack(steps: StepBatch) -> Packing:
     actions_N = rows_of(steps.action_ids_NT, steps.action_mask_NT)
     number: dict[tuple[int, ...], int] = {}
     passage_N = [number.setdefault(c, len(number)) for c in rows_of(steps.context_ids_NC, steps.context_mask_NC)]
-    layout = _Layout(steps.context_ids_NC.device)
+    layout = Layout(steps.context_ids_NC.device)
     context_starts, action_starts = [0] * len(number), [0] * len(actions_N)
-    for group in grouped([_Sequence(row, row, tokens) for row, tokens in enumerate(number)]):
+    for group in grouped([Sequence(row, row, tokens) for row, tokens in enumerate(number)]):
         layout.add(group, [1] * len(group), None, context_starts)
     spans_P = [(start, len(tokens)) for start, tokens in zip(context_starts, number, strict=True)]
-    for group in grouped([_Sequence(n, passage_N[n], tokens) for n, tokens in enumerate(actions_N) if tokens]):
+    for group in grouped([Sequence(n, passage_N[n], tokens) for n, tokens in enumerate(actions_N) if tokens]):
         ordered, sizes = by_context(group)
         firsts = itertools.accumulate(sizes[:-1], initial=0)
         layout.add(ordered, sizes, [spans_P[ordered[first].passage] for first in firsts], action_starts)
@@ -134,7 +136,7 @@ def pack(steps: StepBatch) -> Packing:
 
 
 def as_tensors(
-    layout: _Layout, spans_P: list[tuple[int, int]], action_starts: list[int], passage_N: list[int], width: int
+    layout: Layout, spans_P: list[tuple[int, int]], action_starts: list[int], passage_N: list[int], width: int
 ) -> Packing:
     """The layout, and where prefixes and contexts are read in it.
 
@@ -171,9 +173,9 @@ def rows_of(ids_NS: Tensor, mask_NS: Tensor) -> list[tuple[int, ...]]:
     return rows
 
 
-def grouped(sequences: list[_Sequence]) -> list[list[_Sequence]]:
+def grouped(sequences: list[Sequence]) -> list[list[Sequence]]:
     """Sequences of like lengths together, shortest first."""
-    groups: list[list[_Sequence]] = []
+    groups: list[list[Sequence]] = []
     for sequence in sorted(sequences, key=lambda s: len(s.tokens)):
         length = len(sequence.tokens)
         if groups and length <= max(SHORTEST, int(GROWTH * len(groups[-1][0].tokens))):
@@ -183,20 +185,23 @@ def grouped(sequences: list[_Sequence]) -> list[list[_Sequence]]:
     return groups
 
 
-def by_context(sequences: list[_Sequence]) -> tuple[list[_Sequence], list[int]]:
+def by_context(sequences: list[Sequence], together: int | None = TOGETHER) -> tuple[list[Sequence], list[int]]:
     """Sequences of one context side by side, in parts of at most the mean number, so that little is padding.
 
     Args:
         sequences: the longest one last.
+        together: tokens of a part at most, unless one sequence has more; None for no limit.
 
     Returns:
         the sequences, and the size of each part.
     """
-    of_passage: dict[int, list[_Sequence]] = defaultdict(list)
+    of_passage: dict[int, list[Sequence]] = defaultdict(list)
     for sequence in sequences:
         of_passage[sequence.passage].append(sequence)
-    most = min(-(-len(sequences) // len(of_passage)), max(1, TOGETHER // len(sequences[-1].tokens)))
-    ordered: list[_Sequence] = []
+    most = -(-len(sequences) // len(of_passage))
+    if together is not None:
+        most = min(most, max(1, together // len(sequences[-1].tokens)))
+    ordered: list[Sequence] = []
     sizes = []
     for members in of_passage.values():
         for start in range(0, len(members), most):
@@ -215,7 +220,7 @@ def spans_to_index(spans: list[tuple[int, int]], device: torch.device) -> tuple[
 
 
 def _block(
-    ordered: list[_Sequence], sizes: list[int], start: int, contexts: list[tuple[int, int]] | None, device: torch.device
+    ordered: list[Sequence], sizes: list[int], start: int, contexts: list[tuple[int, int]] | None, device: torch.device
 ) -> Block:
     lengths = [len(sequence.tokens) for sequence in ordered]
     shape = len(sizes), max(sizes), max(lengths)

@@ -1,19 +1,18 @@
-"""Which teacher-forced pass scores actions: the fused one of Llama-like models, or the model's own."""
+"""Which teacher-forced pass scores actions: the fused one of dense models, or the model's own."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Literal
+from typing import Any, Literal
 
 from lightning_gfn.policies.decoder_factory import MAX_WORKING_COPY_BYTES
+from lightning_gfn.policies.fused.families import stacks_of, unsupported_reason
 from lightning_gfn.policies.fused.layer_copies import LayerCopies, compute_dtype
-from lightning_gfn.policies.fused.llama_layers import copy_bytes, unsupported_reason
+from lightning_gfn.policies.fused.layers import copy_bytes
 from lightning_gfn.policies.models.architectures import Architecture
 from lightning_gfn.policies.models.forward_pass import ForwardPass
-from lightning_gfn.policies.teacher_forcing.llama_pass import read_packed
+from lightning_gfn.policies.teacher_forcing.packed_pass import read_packed
+from lightning_gfn.policies.teacher_forcing.seq2seq_pass import read_seq2seq
 from lightning_gfn.types import StepBatch
-
-if TYPE_CHECKING:
-    from transformers import PreTrainedModel
 
 PassName = Literal["auto", "hugging_face", "fused"]
 MAX_POSITIONS = 512
@@ -25,7 +24,7 @@ library's time on one core (bfloat16: 0.9, 1.1, 1.1); a prompt shared by several
 
 
 class ScoringPass:
-    """Runs teacher-forced passes of a model, its reference and its teacher.
+    """Runs teacher-forced passes of a model, its reference and its teacher, or of a critic or reward model.
 
     Args:
         name: ``fused``, ``hugging_face`` or ``auto``.
@@ -36,23 +35,29 @@ class ScoringPass:
     def __init__(self, name: PassName, copies: LayerCopies, *, own_attention: bool = False) -> None:
         self.name, self.copies, self.own_attention = name, copies, own_attention
 
-    def read(self, architecture: Architecture, model: PreTrainedModel, steps: StepBatch, pad_id: int) -> ForwardPass:
+    def for_another(self) -> ScoringPass:
+        """The same choice for another model, with working copies of its own."""
+        return ScoringPass(self.name, LayerCopies(), own_attention=self.own_attention)
+
+    def read(self, architecture: Architecture, backbone: Any, steps: StepBatch, pad_id: int) -> ForwardPass:
         """One teacher-forced pass.
 
         Args:
             architecture: kind of the model.
-            model: whose pass it is.
+            backbone: the model without its output layer, as the architecture gives it.
             steps: contexts and actions, on the model's device.
             pad_id: filler.
 
         Raises:
             ValueError: if the fused pass is asked for and cannot run this model.
         """
-        if self.is_fused(architecture, model, steps):
-            return read_packed(self.copies.of(model, compute_dtype(model)), steps)
-        return architecture.read(architecture.backbone(model), steps, pad_id=pad_id)
+        if self.is_fused(architecture, backbone, steps):
+            *before, last = stacks_of(backbone)
+            layers = self.copies.of(backbone, compute_dtype(last))
+            return read_seq2seq(layers, steps) if before else read_packed(layers, steps)
+        return architecture.read(backbone, steps, pad_id=pad_id)
 
-    def is_fused(self, architecture: Architecture, model: PreTrainedModel, steps: StepBatch) -> bool:
+    def is_fused(self, architecture: Architecture, backbone: Any, steps: StepBatch) -> bool:
         """True if the fused pass reads these steps.
 
         Raises:
@@ -60,16 +65,17 @@ class ScoringPass:
         """
         if self.name == "hugging_face":
             return False
-        reason = "it has an encoder" if model.config.is_encoder_decoder else unsupported_reason(model)
+        reason = unsupported_reason(backbone)
         if self.name == "fused":
             if reason is not None:
                 raise ValueError(f"the fused scoring pass cannot run this model: {reason}; set scoring: hugging_face")
             return True
+        last = stacks_of(backbone)[-1]
         widths = steps.context_ids_NC.shape[1], steps.action_ids_NT.shape[1]
         return (
             reason is None
             and not self.own_attention
-            and model.device.type == "cpu"
+            and last.device.type == "cpu"
             and architecture.positions_needed(*widths) <= MAX_POSITIONS
-            and copy_bytes(model, compute_dtype(model)) <= MAX_WORKING_COPY_BYTES
+            and copy_bytes(backbone, compute_dtype(last)) <= MAX_WORKING_COPY_BYTES
         )

@@ -60,6 +60,25 @@ def test_scores_are_read_at_the_last_token_of_each_step(make: Maker) -> None:
     assert torch.equal(score_BS[~mask_BS], torch.zeros(3))
 
 
+@pytest.mark.parametrize("lora", [None, LoraSettings(rank=2, alpha=4.0)], ids=["full", "lora"])
+def test_scores_and_gradients_do_not_depend_on_the_pass(make: Maker, lora: LoraSettings | None) -> None:
+    found = []
+    for name in ("fused", "hugging_face"):
+        network = make(scoring=name, lora=lora)
+        for label, parameter in network.named_parameters():
+            if "lora_B" in label:
+                torch.nn.init.constant_(parameter, 0.05)
+        score_BS, _, _ = network([PROMPTS[0], *PROMPTS], [STEPS[2], *STEPS])
+        (score_BS * torch.arange(score_BS.numel()).view(score_BS.shape)).sum().backward()
+        assert len(network.scoring.copies.known) == (name == "fused")
+        found.append((score_BS.detach(), {n: p.grad for n, p in network.named_parameters() if p.grad is not None}))
+    (fused, fused_gradients), (own, own_gradients) = found
+    torch.testing.assert_close(fused, own, atol=1e-5, rtol=1e-5)
+    assert fused_gradients.keys() == own_gradients.keys()
+    for label, gradient in own_gradients.items():
+        assert (gradient - fused_gradients[label]).abs().max() < 1e-4 * gradient.abs().max(), label
+
+
 def test_the_position_matters(make: Maker) -> None:
     """The test above can fail: one token earlier the numbers differ."""
     network = make()

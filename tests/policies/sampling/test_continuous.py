@@ -34,9 +34,13 @@ def assert_same(given: SampledActions, expected: SampledActions) -> None:
     torch.testing.assert_close(given.behaviour_log_pstop_N, expected.behaviour_log_pstop_N, atol=1e-5, rtol=0)
 
 
+MODELS = ["llama", "qwen3", "llama_biases_tied", "llama3_rope"]
+MODELS += ["mistral_window", "gpt2", "gemma2_soft_cap", "gemma3_text"]
+
+
 @pytest.mark.parametrize("how", ["plain", "tempered", "truncated"])
 @pytest.mark.parametrize("slots", [1, 3, None])
-@pytest.mark.parametrize("model", ["llama", "qwen3", "llama_biases_tied", "llama3_rope"])
+@pytest.mark.parametrize("model", MODELS)
 def test_refilled_slots_give_the_samples_of_one_batch(
     make_policy: Any, model: str, slots: int | None, how: str
 ) -> None:
@@ -119,7 +123,7 @@ def test_the_tail_of_a_batch_runs_in_fewer_slots(make_policy: Any, monkeypatch: 
 
 
 def test_continuous_refuses_models_that_it_cannot_run(make_policy: Any) -> None:
-    for model, said in (("t5", "decoder-only"), ("gpt2", "fused decoder cannot run")):
+    for model, said in (("t5", "decoder-only"), ("cohere_logit_scale", "fused decoder cannot run")):
         policy = make_policy(model, decoder="continuous")
         with pytest.raises(ValueError, match=said):
             policy.sample([policy.encode_prompt("x")], uniforms(1, 11))

@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from lightning_gfn.policies.fused.llama_decoder import FusedDecoder
+from lightning_gfn.policies.fused.decoder import FusedDecoder
 from lightning_gfn.policies.fused.t5_decoder import FusedT5Decoder
 from lightning_gfn.policies.sampling import generation, inverse_cdf
 from lightning_gfn.policies.sampling.generation import keep_live

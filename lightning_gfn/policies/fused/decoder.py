@@ -1,4 +1,4 @@
-"""Incremental decoding of dense Llama-like models with few, large operations a step."""
+"""Incremental decoding of dense decoder-only models with few, large operations a step."""
 
 from __future__ import annotations
 
@@ -6,9 +6,10 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from lightning_gfn.policies.fused.llama_layers import LayerWeights, norm_heads
-from lightning_gfn.policies.fused.llama_weights import FusedWeights
-from lightning_gfn.policies.fused.operations import Normaliser, linear_
+from lightning_gfn.policies.fused.decoder_weights import FusedWeights
+from lightning_gfn.policies.fused.layers import AttentionForm, LayerWeights, norm_heads
+from lightning_gfn.policies.fused.norms import Norm
+from lightning_gfn.policies.fused.operations import Normaliser
 from lightning_gfn.policies.fused.working_linear import WorkingLinear
 from lightning_gfn.policies.sampling.generation import Decoder
 from lightning_gfn.policies.sampling.kv_cache import decoding_mask, left_positions, move_rows_
@@ -28,7 +29,8 @@ class Activations(Normaliser):
     def __init__(self, weights: FusedWeights, num_rows: int) -> None:
         query, key, width = weights.shape.num_heads, weights.shape.num_kv_heads, weights.shape.head_width
         empty = weights.embedding_VH.new_empty
-        super().__init__(weights.embedding_VH, weights.embedding_VH.shape[1], num_rows, weights.shape.epsilon)
+        hidden, shape = weights.embedding_VH.shape[1], weights.shape
+        super().__init__(weights.embedding_VH, hidden, num_rows, shape.epsilon, centred=shape.centred)
         self.num_rows = num_rows
         self.rooms: dict[int, Tensor] = {}
         self.states_MA = empty(num_rows, (query + 2 * key) * width)
@@ -38,11 +40,12 @@ class Activations(Normaliser):
         # Query heads that share a key head stand in the place of query positions.
         self.query_MKGD = self.states_MGD[:, :query].view(num_rows, key, query // key, width)
         self.complex_MGD: Tensor | None = None
-        if weights.dtype == torch.float32:
+        if weights.dtype == torch.float32 and width % 2 == 0:
             self.complex_MGD = torch.view_as_complex(self.turned_MGD.view(num_rows, query + key, width // 2, 2))
-        self.gate_up_MF = empty(num_rows, weights.layers[0].gate_up.weight_KO.shape[1])
-        self.gate_MF, self.up_MF = self.gate_up_MF.chunk(2, dim=1)
-        self.shape = weights.shape
+        self.inner_MF = empty(num_rows, weights.layers[0].up.weight_KO.shape[1])
+        self.gate_MF, *self.rest = self.inner_MF.chunk(1 + shape.is_gated, dim=1)
+        self.update_MH = empty(num_rows, hidden) if weights.layers[0].post_norms[0] is not None else None
+        self.shape = shape
 
     def inputs(self, linear: WorkingLinear, x_MI: Tensor) -> Tensor:
         """x with room for what adapters make of it; x itself if there are none."""
@@ -55,12 +58,14 @@ class Activations(Normaliser):
         room[:, : linear.num_inputs] = x_MI
         return room
 
-    def project(self, layer: LayerWeights, x_MH: Tensor, rotation_M1D: Tensor) -> None:
+    def project(self, layer: LayerWeights, x_MH: Tensor, rotation_M1D: Tensor | None) -> None:
         """Queries, keys and values of ``x_MH`` into ``states``, queries and keys turned to their positions."""
         layer.qkv.forward_(self.states_MA, self.inputs(layer.qkv, self.normalise(x_MH)))
         turned = self.turned_MGD
         if layer.qk_norms is not None:
             turned.copy_(norm_heads(turned, layer.qk_norms, self.shape))
+        if rotation_M1D is None:
+            return
         if self.complex_MGD is not None:
             self.complex_MGD.mul_(rotation_M1D)
         else:
@@ -68,14 +73,43 @@ class Activations(Normaliser):
             turned.copy_(torch.view_as_real(wide).flatten(2))
 
     def add_attention_(self, layer: LayerWeights, x_MH: Tensor, mixed_MA: Tensor) -> None:
-        """x += W_o mixed, in place."""
-        layer.out.add_(x_MH, self.inputs(layer.out, mixed_MA))
+        """x += post₁(W_o mixed), in place."""
+        self.add_(x_MH, layer.out, mixed_MA, layer.post_norms[0])
 
     def add_mlp_(self, layer: LayerWeights, x_MH: Tensor) -> None:
-        """x += MLP(norm(x)), in place."""
-        layer.gate_up.forward_(self.gate_up_MF, self.inputs(layer.gate_up, self.normalise(x_MH)))
-        functional.silu(self.gate_MF, inplace=True).mul_(self.up_MF)
-        layer.down.add_(x_MH, self.inputs(layer.down, self.gate_MF))
+        """x += post₂(MLP(norm(x))), in place."""
+        layer.up.forward_(self.inner_MF, self.inputs(layer.up, self.normalise(x_MH)))
+        self.shape.activation.forward_(self.gate_MF)
+        for up_MF in self.rest:
+            self.gate_MF.mul_(up_MF)
+        self.add_(x_MH, layer.down, self.gate_MF, layer.post_norms[1])
+
+    def add_(self, x_MH: Tensor, linear: WorkingLinear, inputs_MI: Tensor, post_norm: Norm | None) -> None:
+        """Add outputs of a layer, normalised if there is a norm, to x."""
+        inputs_MK = self.inputs(linear, inputs_MI)
+        if post_norm is None or self.update_MH is None:
+            linear.add_(x_MH, inputs_MK)
+        else:
+            linear.forward_(self.update_MH, inputs_MK)
+            x_MH += post_norm(self.update_MH.float()).to(x_MH.dtype)
+
+
+def attend(query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, form: AttentionForm) -> Tensor:
+    """softmax(c · tanh(scale · Q Kᵀ / c) + mask) V, without tanh if there is no bound.
+
+    Args:
+        query: (rows, heads, queries, D).
+        key: (rows, heads, L, D).
+        value: (rows, heads, L, D).
+        mask: added to scores, or bool, True on what is seen; None to see everything.
+        form: how the layer attends.
+    """
+    if form.cap is None:
+        return functional.scaled_dot_product_attention(query, key, value, attn_mask=mask, scale=form.scale)
+    scores = (query @ key.transpose(2, 3)).mul_(form.scale / form.cap).tanh_().mul_(form.cap)
+    if mask is not None:
+        scores = scores.masked_fill_(~mask, -torch.inf) if mask.dtype == torch.bool else scores.add_(mask)
+    return scores.softmax(-1) @ value
 
 
 class FusedDecoder(Decoder):
@@ -98,27 +132,39 @@ class FusedDecoder(Decoder):
         self.prompt_mask_PC = mask_PC
         if mask_PC is None:
             position_PC = torch.arange(self.length, device=ids_PC.device).expand(num_prompts, -1)
-            attention_mask = None
         else:
             position_PC = left_positions(mask_PC)
-            causal_CC = torch.ones(self.length, self.length, dtype=torch.bool, device=ids_PC.device).tril()
-            # A padding position sees itself, so that its softmax has a value.
-            itself_CC = torch.eye(self.length, dtype=torch.bool, device=ids_PC.device)
-            attention_mask = (causal_CC & mask_PC[:, None, None]) | itself_CC
         self.position_R = position_PC[:, -1]
         self.buffers = Activations(weights, ids_PC.numel())
-        rotation_M1D = weights.copies.rotations(self.length)[position_PC.reshape(-1)]
-        x_MH = functional.embedding(ids_PC.reshape(-1), weights.embedding_VH)
+        position_M = position_PC.reshape(-1)
+        rotations = turned_to(weights.copies.rotations(self.length), position_M)
+        masks = {form: self.prompt_mask(form) for form in {layer.form for layer in weights.layers}}
+        x_MH = weights.embed(ids_PC.reshape(-1), position_M)
         self.prompt_states = [
-            self.prompt_layer(layer, x_MH, rotation_M1D, attention_mask, num_prompts) for layer in weights.layers
+            self.prompt_layer(layer, x_MH, rotations[layer.form.rotation], masks[layer.form], num_prompts)
+            for layer in weights.layers
         ]
         last_PH = x_MH.view(num_prompts, self.length, -1)[:, -1]
         self.buffers = Activations(weights, num_prompts)
         self.logits_NV = weights.head_HV.new_empty(num_prompts, weights.head_HV.shape[1])
         return self.logits(last_PH)
 
+    def prompt_mask(self, form: AttentionForm) -> Tensor | None:
+        """What prompt positions see, (P or 1, 1, C, C), bool; None if all that is before them."""
+        narrow = form.window is not None and form.window < self.length
+        mask_PC = self.prompt_mask_PC
+        if mask_PC is None and not narrow and form.cap is None:
+            return None
+        device = self.position_R.device
+        seen = torch.ones(self.length, self.length, dtype=torch.bool, device=device).tril()
+        if narrow and form.window is not None:
+            seen = seen.triu(1 - form.window)
+        # A padding position sees itself, so that its softmax has a value.
+        itself_CC = torch.eye(self.length, dtype=torch.bool, device=device)
+        return seen[None, None] if mask_PC is None else (seen & mask_PC[:, None, None]) | itself_CC
+
     def prompt_layer(
-        self, layer: LayerWeights, x_MH: Tensor, rotation_M1D: Tensor, mask: Tensor | None, num_prompts: int
+        self, layer: LayerWeights, x_MH: Tensor, rotation_M1D: Tensor | None, mask: Tensor | None, num_prompts: int
     ) -> Tensor:
         """Run one layer over all prompt positions, in place on ``x_MH``; returns its keys and values (P, 2K, C, D)."""
         buffers, shape = self.buffers, self.weights.shape
@@ -129,9 +175,12 @@ class FusedDecoder(Decoder):
         group = num_heads // num_kv_heads
         if group > 1:
             key, value = key.repeat_interleave(group, dim=1), value.repeat_interleave(group, dim=1)
-        mixed_PGCD = functional.scaled_dot_product_attention(
-            query, key, value, attn_mask=mask, is_causal=mask is None, scale=1.0
-        )
+        if mask is None:
+            mixed_PGCD = functional.scaled_dot_product_attention(
+                query, key, value, is_causal=True, scale=layer.form.scale
+            )
+        else:
+            mixed_PGCD = attend(query, key, value, mask, layer.form)
         buffers.add_attention_(layer, x_MH, mixed_PGCD.transpose(1, 2).reshape(x_MH.shape[0], -1))
         buffers.add_mlp_(layer, x_MH)
         return states_PGCD[:, num_heads:].clone()
@@ -145,7 +194,7 @@ class FusedDecoder(Decoder):
             cache[:, :, : self.length] = states.index_select(0, rows_N)
             self.caches.append(cache)
         del self.prompt_states
-        self.rotation_L1D = weights.copies.rotations(capacity)
+        self.rotations = weights.copies.rotations(capacity)
         self.position_R = self.position_R.index_select(0, rows_N)
         self.logits_NV = self.logits_NV.new_empty(len(rows_N), weights.head_HV.shape[1])
         self.keep_rows(len(rows_N))
@@ -161,20 +210,17 @@ class FusedDecoder(Decoder):
         slot = self.length
         self.length += 1
         self.position_R += 1
-        rotation_R1D = self.rotation_L1D.index_select(0, self.position_R)
-        mask = None if self.mask_R11L is None else self.mask_R11L[:, :, :, : self.length]
-        x_RH = functional.embedding(tokens_R, self.weights.embedding_VH)
+        rotations = turned_to(self.rotations, self.position_R)
+        x_RH = self.weights.embed(tokens_R, self.position_R)
         buffers = self.buffers
         for layer, cache, key, value in zip(self.weights.layers, self.caches, self.keys, self.values, strict=True):
-            buffers.project(layer, x_RH, rotation_R1D)
+            form = layer.form
+            buffers.project(layer, x_RH, rotations[form.rotation])
             cache.select(2, slot).copy_(buffers.kept_MGD)
-            mixed = functional.scaled_dot_product_attention(
-                buffers.query_MKGD,
-                key.narrow(2, 0, self.length),
-                value.narrow(2, 0, self.length),
-                attn_mask=mask,
-                scale=1.0,
-            )
+            first = 0 if form.window is None else max(0, self.length - form.window)
+            seen = self.length - first
+            mask = None if self.mask_R11L is None else self.mask_R11L.narrow(3, first, seen)
+            mixed = attend(buffers.query_MKGD, key.narrow(2, first, seen), value.narrow(2, first, seen), mask, form)
             buffers.add_attention_(layer, x_RH, mixed.reshape(x_RH.shape[0], -1))
             buffers.add_mlp_(layer, x_RH)
         return self.logits(x_RH)
@@ -201,5 +247,10 @@ class FusedDecoder(Decoder):
 
     def logits(self, x_MH: Tensor) -> Tensor:
         """Final norm and output layer, float32; the next call overwrites the result."""
-        linear_(self.logits_NV, self.buffers.normalise_wide(x_MH), self.weights.head_HV, self.weights.head_bias_V)
+        self.weights.write_logits(self.logits_NV, self.buffers.normalise_wide(x_MH))
         return self.logits_NV
+
+
+def turned_to(rotations: dict[str | None, Tensor | None], position_M: Tensor) -> dict[str | None, Tensor | None]:
+    """Factors of each rotation at these positions."""
+    return {name: None if table is None else table.index_select(0, position_M) for name, table in rotations.items()}

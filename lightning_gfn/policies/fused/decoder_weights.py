@@ -1,0 +1,85 @@
+"""What a fused decoder computes with: working copies of the layers, the embedding and the output matrix."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from lightning_gfn.policies.fused.families import part
+from lightning_gfn.policies.fused.layers import DenseLayers
+from lightning_gfn.policies.fused.norms import Norm
+from lightning_gfn.policies.fused.operations import linear_
+from lightning_gfn.policies.models.adapters import effective_weight
+from lightning_gfn.policies.models.output_layer import OutputLayer
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
+
+def join_transposed(weights: list[Tensor], dtype: torch.dtype, norm_I: Tensor | None = None) -> Tensor:
+    """(inputs, outputs) matrix of (outputs, inputs) matrices, outputs side by side, inputs scaled by ``norm_I``."""
+    joined = weights[0].new_empty(weights[0].shape[1], sum(w.shape[0] for w in weights), dtype=dtype)
+    column = 0
+    for weight in weights:
+        scaled = weight if norm_I is None else weight.float() * norm_I.float()
+        joined[:, column : column + weight.shape[0]] = scaled.t()
+        column += weight.shape[0]
+    return joined
+
+
+class FusedWeights:
+    """Embedding, layers and output matrix of a model in the type that sampling runs in.
+
+    Args:
+        model: a model for whose backbone ``unsupported_reason`` is None.
+        layers: working copies of its layers; those of the adapters that are active now are used.
+        output_layer: how it turns hidden states into logits.
+    """
+
+    def __init__(self, model: PreTrainedModel, layers: DenseLayers, output_layer: OutputLayer) -> None:
+        self.use_layers(layers)
+        family, norm = layers.family, layers.final_norm
+        embedding = part(layers.backbone, family.embedding)
+        weight_VH, scale = effective_weight(embedding), getattr(embedding, "embed_scale", None)
+        self.embedding_VH: Tensor = (weight_VH if scale is None else weight_VH * scale).to(self.dtype)
+        self.position_LH: Tensor | None = None
+        if family.positions is not None:
+            self.position_LH = effective_weight(part(layers.backbone, family.positions)).to(self.dtype)
+        self.head_HV, self.head_bias_V = output_matrix(model, norm, output_layer.scale)
+        self.cap = output_layer.cap
+
+    def use_layers(self, layers: DenseLayers) -> None:
+        """Compute with these copies of the layers, and with the adapters that are active now."""
+        self.copies, self.layers = layers, layers.active()
+        self.dtype, self.shape = layers.dtype, layers.shape
+
+    def embed(self, ids_M: Tensor, position_M: Tensor) -> Tensor:
+        """Input of the first layer."""
+        x_MH = functional.embedding(ids_M, self.embedding_VH)
+        return x_MH if self.position_LH is None else x_MH.add_(functional.embedding(position_M, self.position_LH))
+
+    def write_logits(self, out_MV: Tensor, normed_MH: Tensor) -> None:
+        """Write logits, float32, of states behind the final norm without its weights."""
+        linear_(out_MV, normed_MH, self.head_HV, self.head_bias_V)
+        if self.cap is not None:
+            out_MV.div_(self.cap).tanh_().mul_(self.cap)
+
+
+def output_matrix(model: PreTrainedModel, norm: Norm, scale: float) -> tuple[Tensor, Tensor | None]:
+    """Matrix and bias, float32, that turn normalised states into logits, with the final norm multiplied in.
+
+    Args:
+        model: whose output layer it is.
+        norm: before the output layer.
+        scale: factor on the logits.
+    """
+    head = model.get_output_embeddings()
+    weight_VH = effective_weight(head)
+    matrix_HV = join_transposed([weight_VH], torch.float32, norm.factor_I(weight_VH).detach().float() * scale)
+    biases = [bias.detach().float() for bias in (getattr(head, "bias", None),) if isinstance(bias, Tensor)]
+    if norm.bias_I is not None:
+        biases.append(weight_VH.float() @ norm.bias_I.detach().float())
+    return matrix_HV, torch.stack(biases).sum(0) * scale if biases else None
