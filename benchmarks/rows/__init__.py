@@ -5,6 +5,7 @@ from __future__ import annotations
 from benchmarks.frame.row import Row
 from benchmarks.rows import (
     answer_checks,
+    asynchronous,
     families,
     fit_start,
     gpu,
@@ -33,6 +34,7 @@ ROWS: list[Row] = [
     *answer_checks.ROWS,
     *grpo.DOUBLING_ROWS,
     *lean.ROWS,
+    *asynchronous.ROWS,
     *fit_start.ROWS,
     *vocabulary.ROWS,
     *gpu.ROWS,

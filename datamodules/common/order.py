@@ -61,7 +61,7 @@ class TrainLoader:
         self.epoch = 0
         self.batch = 0
         self._announced: int | None = None
-        self._ordered: tuple[int, list[Problem]] | None = None
+        self._orders: dict[int, list[Problem]] = {}
         if not len(self):
             raise ValueError(
                 f"batch_size={batch_size} with drop_last leaves no batch: there are {len(problems)} training problems. "
@@ -98,22 +98,32 @@ class TrainLoader:
             self.epoch, self.batch = self.epoch + 1, 0
         self._announced = epoch
 
-    def epoch_order(self) -> list[Problem]:
-        """The problems in this epoch's order."""
-        if self._ordered is None or self._ordered[0] != self.epoch:
-            order = sorted(
-                self.problems, key=lambda problem: (keyed_hash(self.seed, self.epoch, problem.id), problem.id)
+    def epoch_order(self, epoch: int | None = None) -> list[Problem]:
+        """The problems in the order of an epoch; of the present one if None."""
+        number = self.epoch if epoch is None else epoch
+        if number not in self._orders:
+            self._orders = dict(list(self._orders.items())[-1:])  # who looks ahead needs two of them at a time
+            self._orders[number] = sorted(
+                self.problems, key=lambda problem: (keyed_hash(self.seed, number, problem.id), problem.id)
             )
-            self._ordered = self.epoch, order
-        return self._ordered[1]
+        return self._orders[number]
+
+    def batch_at(self, epoch: int, batch: int) -> list[Problem]:
+        """This rank's share of a batch, without going there.
+
+        Args:
+            epoch: which epoch.
+            batch: which batch of it, from 0, repetitions counted.
+        """
+        start = batch // self.repeats * self.batch_size
+        return self.epoch_order(epoch)[start : start + self.batch_size][self.rank :: self.world_size]
 
     def __iter__(self) -> Iterator[list[Problem]]:
         """The batches from the present position to the end of the epoch."""
         while self.batch < len(self):
-            start = self.batch // self.repeats * self.batch_size
-            batch = self.epoch_order()[start : start + self.batch_size]
+            batch = self.batch_at(self.epoch, self.batch)
             self.batch += 1
-            yield batch[self.rank :: self.world_size]
+            yield batch
         self.epoch, self.batch = self.epoch + 1, 0
 
     def _identity(self) -> dict[str, Any]:

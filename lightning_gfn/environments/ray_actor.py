@@ -7,6 +7,8 @@ import itertools
 from collections.abc import Sequence
 from typing import Any, cast
 
+from lightning_gfn.cluster import ray_cluster
+from lightning_gfn.cluster.ray_cluster import RayUnavailable, last_line, load_ray
 from lightning_gfn.lean_interfaces import BackendFault, BackendTimeout, BackendUnavailable, LeanBackend
 from lightning_gfn.lean_types import CheckResult, LeanError, StepResult, TacticState, Theorem
 
@@ -97,13 +99,13 @@ class RayLean(LeanBackend):
             ) from error
         except BackendTimeout as error:
             self.close()
-            raise BackendTimeout(f"Ray: {_last_line(error)}") from error
+            raise BackendTimeout(f"Ray: {last_line(error)}") from error
         except BackendUnavailable as error:
             self.close()
-            raise BackendUnavailable(f"on a machine of the Ray cluster: {_last_line(error)}") from error
+            raise BackendUnavailable(f"on a machine of the Ray cluster: {last_line(error)}") from error
         except (BackendFault, ray.exceptions.RayError) as error:
             self.close()
-            raise BackendFault(f"Ray: {_last_line(error)}") from error
+            raise BackendFault(f"Ray: {last_line(error)}") from error
 
     def _launch(self, ray: Any) -> Any:
         host = ray.remote(num_cpus=self.num_cpus, max_restarts=0)(_Host)
@@ -118,14 +120,10 @@ def connect() -> None:
     Raises:
         BackendUnavailable: Ray is not installed, or there is no cluster.
     """
-    ray = _ray()
-    if not ray.is_initialized():
-        try:
-            ray.init(include_dashboard=False, log_to_driver=False, logging_level="error")
-        except (ConnectionError, OSError, RuntimeError, ValueError) as error:
-            raise BackendUnavailable(
-                f"Ray cannot be started ({error}); check RAY_ADDRESS, or set environment.ray: false"
-            ) from error
+    try:
+        ray_cluster.connect(_ray())
+    except RayUnavailable as error:
+        raise BackendUnavailable(f"{error}, or set environment.ray: false") from error
 
 
 class _Host:
@@ -139,18 +137,8 @@ class _Host:
         return value(*arguments) if callable(value) else value
 
 
-def _last_line(error: BaseException) -> str:
-    """What the actor said, without Ray's account of where."""
-    cause = getattr(error, "cause", None)
-    return str(cause) if cause is not None else (str(error).strip().splitlines() or [type(error).__name__])[-1]
-
-
 def _ray() -> Any:
     try:
-        import ray
-        import ray.exceptions
-    except ImportError as error:
-        raise BackendUnavailable(
-            f"ray cannot be imported ({error}); `pip install ray`, or set environment.ray: false"
-        ) from error
-    return ray
+        return load_ray()
+    except RayUnavailable as error:
+        raise BackendUnavailable(f"{error}, or set environment.ray: false") from error

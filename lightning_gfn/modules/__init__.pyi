@@ -7,6 +7,7 @@ from .preference import PreferenceModule as PreferenceModule
 from .reference_scores import ReferenceScores as ReferenceScores
 from .reward_model import RewardModelModule as RewardModelModule
 from .rollout import RolloutModule as RolloutModule
+from .rollout_source import FromActors as FromActors, InStep as InStep, RolloutSource as RolloutSource
 from .settings import (
     EvaluationSettings as EvaluationSettings,
     KLControl as KLControl,

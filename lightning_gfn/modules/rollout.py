@@ -9,10 +9,12 @@ from torch import Tensor
 
 from lightning_gfn.interfaces import Buffer, Objective, Policy, Reward
 from lightning_gfn.modules.policy_module import PolicyModule
+from lightning_gfn.modules.rollout_source import FromActors, InStep, RolloutSource, old_is_sampler
 from lightning_gfn.modules.settings import EvaluationSettings, KLControl, OptimizerSettings, UpdateSettings
 from lightning_gfn.modules.training_batch.columns import (
     REFERENCE_COLUMNS,
     StepBoundaries,
+    behaviour_columns,
     check_columns,
     check_reward_template,
     constant_columns,
@@ -32,6 +34,7 @@ from lightning_gfn.objectives.regimes import GFLOWNET, POLICY_GRADIENT, check_re
 from lightning_gfn.policies.heads import Head
 from lightning_gfn.policies.language_model import LanguageModel
 from lightning_gfn.policies.models.evaluation_mode import evaluation_mode
+from lightning_gfn.rollouts.asynchronous.settings import AsynchronousSettings
 from lightning_gfn.rollouts.batching import to_trajectories
 from lightning_gfn.rollouts.behaviour import BehaviourMix
 from lightning_gfn.rollouts.distributed import gather_all
@@ -91,6 +94,7 @@ class RolloutModule(PolicyModule):
         kl: weight of the KL penalty towards the policy at the start of the stage; needed by objectives that have one.
         resample: draw groups of equal rewards again (DAPO's dynamic sampling); never if None.
         proving: environment and prompt, where problems are theorems.
+        asynchronous: sample in Ray actors while the trainer makes its steps; None samples within the step.
         separator: what ends a reasoning step, for objectives of level step; the reward's if None, else a line break.
 
     Raises:
@@ -119,6 +123,7 @@ class RolloutModule(PolicyModule):
         kl: KLControl | None = None,
         resample: ResampleSettings | None = None,
         proving: Proving | None = None,
+        asynchronous: AsynchronousSettings | None = None,
         separator: str | None = None,
     ) -> None:
         name = method if method is not None else type(objective).__name__
@@ -152,6 +157,8 @@ class RolloutModule(PolicyModule):
         self.collector = RewardedSampler(self.sampler, reward, "log_reward_BT1" in objective.requires, resample)
         self.with_entropy = log_entropy or "entropy_BT1" in objective.requires
         self.boundaries = StepBoundaries(policy, step_separator(separator, objective, reward))
+        self.source: RolloutSource = FromActors(asynchronous) if asynchronous is not None else InStep()
+        self.old_is_sampler = old_is_sampler(objective, self.served, asynchronous)
         self.num_rollout_batches = 0
         self.window: RolloutWindow | None = None
         self.latest_rollouts: RolloutBatch | None = None
@@ -192,9 +199,19 @@ class RolloutModule(PolicyModule):
         super().setup(stage)
         check_reward_template(self.reward, getattr(self.trainer, "datamodule", None))
         if stage == "fit":
+            self.source.start(self)
             self.try_reward()
             if self.updates_per_rollout > 1:
                 self.check_updates()
+
+    def check_shards(self) -> None:
+        """See ``TrainedModule.check_shards``."""
+        super().check_shards()
+        if isinstance(self.source, FromActors):
+            raise ValueError(
+                "model.asynchronous sends whole weights to actors at times when trainer.strategy fsdp2 holds parts of "
+                "them: set model.asynchronous to null, or trainer.strategy to ddp"
+            )
 
     def try_reward(self) -> None:
         """Call the user's part of the reward on one problem, so that its errors come before a model is loaded."""
@@ -251,6 +268,21 @@ class RolloutModule(PolicyModule):
         if restored:
             self.window = restored[self.global_rank].to(self.device)
 
+    def on_train_batch_end(self, outputs: Any, batch: Any, batch_idx: int) -> None:
+        """Let samplers go on with the new weights."""
+        super().on_train_batch_end(outputs, batch, batch_idx)
+        self.source.advance(self)
+
+    def teardown(self, stage: str) -> None:
+        """End the samplers and the workers of the environment."""
+        self.source.close()
+        super().teardown(stage)
+
+    def environment_metrics(self) -> dict[str, float]:
+        """What the environments of this process and of its samplers have done since the last call."""
+        gained = {f"env_{name}": value for name, value in self.source.environment_gain().items()}
+        return {name: value + gained.get(name, 0.0) for name, value in super().environment_metrics().items()}
+
     def training_step(self, batch: list[Problem], batch_idx: int) -> dict[str, Any]:
         """The objective's loss on one minibatch of a rollout batch, which is sampled first where none is held."""
         scored, counts = None, {"generated_tokens": 0, "reward_calls": 0}
@@ -303,14 +335,8 @@ class RolloutModule(PolicyModule):
         """Sampled and rewarded trajectories for these problems."""
         if self.buffer is not None:
             self.buffer.rank_by(self.reward, self.global_step)
-        drawn = self.collector.collect(
-            self.policy,
-            batch,
-            rollout_step=self.num_rollout_batches,
-            optimizer_step=self.global_step,
-            buffer=self.buffer,
-            device=self.device,
-        )
+        drawn, waited = self.source.next(self, batch)
+        self.log_dict({f"train/{name}": value for name, value in waited.items()}, batch_size=1)
         self.num_rollout_batches += 1
         self.latest_rollouts = drawn
         return drawn
@@ -336,6 +362,9 @@ class RolloutModule(PolicyModule):
         if self.updates_per_rollout == 1:
             scores, head_columns = scored = self.score(rollouts, layout)
         further, statistics = self.further_columns(rollouts, layout, scores, head_columns, reference)
+        if self.old_is_sampler:
+            sampled = behaviour_columns(rollouts, layout)
+            further |= {f"old_{name.removeprefix('behaviour_')}": column for name, column in sampled.items()}
         constants = constant_columns(
             self.objective,
             self.policy,

@@ -58,8 +58,8 @@ class FunctionReward(Reward):
     is_constant = True
 
     def __init__(self, function: str | Callable[..., Any], *, prefixes: bool = False, texts: bool = False) -> None:
-        loaded = load_function(function) if isinstance(function, str) else function
-        self.function: Callable[..., Any] = cast(type, loaded)() if inspect.isclass(loaded) else loaded
+        self.file = function if isinstance(function, str) and ":" in function else None
+        self.function: Callable[..., Any] = called(function)
         self.name: str = getattr(self.function, "__name__", type(self.function).__name__)
         self.prefixes, self.texts = prefixes, texts
         self.begun: tuple[Rollouts, bool, Any] | None = None
@@ -70,6 +70,17 @@ class FunctionReward(Reward):
             raise TypeError(
                 f"reward function '{self.name}' must take an argument named 'completions' (a list of texts)"
             )
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Everything but what is under way, and a function of a file: its module has no name in another process."""
+        kept = {**self.__dict__, "begun": None}
+        return kept if self.file is None else {name: value for name, value in kept.items() if name != "function"}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        """Restore ``__getstate__``; a function of a file is loaded again."""
+        self.__dict__.update(state)
+        if self.file is not None:
+            self.function = called(self.file)
 
     def begin(self, rollouts: Rollouts, policy: Policy, *, prefixes: bool) -> None:
         """Start an ``async def``, whose values ``terms`` of the same rollouts then awaits; other functions wait."""
@@ -245,6 +256,12 @@ def accepted_arguments(function: Callable[..., Any]) -> frozenset[str] | None:
         return None
     by_keyword = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
     return frozenset(parameter.name for parameter in parameters if parameter.kind in by_keyword)
+
+
+def called(function: str | Callable[..., Any]) -> Callable[..., Any]:
+    """The function itself, or an instance of the class, that a setting names."""
+    loaded = load_function(function) if isinstance(function, str) else function
+    return cast(type, loaded)() if inspect.isclass(loaded) else loaded
 
 
 def load_function(path: str) -> Callable[..., Any]:

@@ -1,3 +1,4 @@
+from .asynchronous.settings import AsynchronousSettings as AsynchronousSettings
 from .batching import BatchRow as BatchRow
 from .behaviour import BehaviourMix as BehaviourMix
 from .completion_sampler import RolloutSampler as RolloutSampler

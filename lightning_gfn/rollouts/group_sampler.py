@@ -101,15 +101,23 @@ class GroupSampler(ABC):
         """The calls to the policy in a rollout batch."""
         return KeyedDraw("action", self.seed, rollout_step, self.behaviour.top_k, self.behaviour.top_p)
 
-    def stored(self, problem: Problem, policy: Policy, rollout_step: int, buffer: Buffer) -> list[Trajectory]:
-        """Trajectories of a problem from the buffer that the policy could produce, at most ``num_samples``."""
+    def source_of(self, problem: Problem, rollout_step: int) -> Source:
+        """The source of a problem's group in a rollout batch."""
+        return self.behaviour.source(problem.id, seed=self.seed, rollout_step=rollout_step)
+
+    def drawn(self, problem_id: str, rollout_step: int, buffer: Buffer) -> list[Trajectory]:
+        """What a buffer gives for a problem in a rollout batch, at most ``num_samples``."""
         uniforms = keyed_uniforms(
             "replay",
             seed=self.seed,
             rollout_step=rollout_step,
-            problem_ids=[problem.id],
+            problem_ids=[problem_id],
             samples=[0],
             length=self.num_samples,
         )
-        drawn = buffer.sample(problem.id, self.num_samples, uniforms[0].tolist())
+        return buffer.sample(problem_id, self.num_samples, uniforms[0].tolist())
+
+    def stored(self, problem: Problem, policy: Policy, rollout_step: int, buffer: Buffer) -> list[Trajectory]:
+        """Trajectories of a problem from the buffer that the policy could produce, at most ``num_samples``."""
+        drawn = self.drawn(problem.id, rollout_step, buffer)
         return [found for found in drawn if all(policy.can_produce(step.action) for step in found.steps)]

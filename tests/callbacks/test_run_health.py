@@ -32,6 +32,7 @@ FAULTS = {
     "no_feedback": {"train/with_feedback": 0.0},
     "no_gradient": {"train/grad_norm": 0.0},
     "no_loss": {"train/loss": 0.0},
+    "waiting": {"train/idle_share": 0.9, "train/staleness": 1.0},
     "no_replay": {"train/share_replay": 0.0},
     "no_reference": {"train/share_reference": 0.0},
     "no_search": {"train/share_search": 0.0},

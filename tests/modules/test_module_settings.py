@@ -31,6 +31,7 @@ SHARED = {
     "evaluation": "type: EvaluationSettings | null, default: null", "seed": "type: int, default: 0",
     "log_entropy": "type: bool, default: True", "method": "type: str | null, default: null",
     "updates": "type: UpdateSettings | null, default: null", "proving": "type: Proving | null, default: null",
+    "asynchronous": "type: AsynchronousSettings | null, default: null",
 }  # fmt: skip
 OF_FLOWS = {
     "behaviour": "type: BehaviourMix | null, default: null",

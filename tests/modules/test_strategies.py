@@ -32,6 +32,7 @@ from lightning_gfn.policies.heads import LogZScalar
 from lightning_gfn.policies.reward_models.network import LanguageRewardNetwork
 from lightning_gfn.policies.text.tokenizers import TokenizerSettings
 from lightning_gfn.rewards.answer_match import AnswerMatch
+from lightning_gfn.rollouts.asynchronous.settings import AsynchronousSettings
 from lightning_gfn.sharding.strategy import ShardedStrategy, check_name
 
 
@@ -112,6 +113,13 @@ def test_a_single_number_is_refused_with_shards(make_policy, make_trainer) -> No
 def test_the_fused_pass_is_refused_with_shards(make_policy, make_trainer) -> None:
     module = SFTModule(make_policy(scoring="fused"))
     with pytest.raises(ValueError, match=r"model.policy.scoring fused .* set it to auto or hugging_face"):
+        make_trainer(1, strategy="fsdp2").fit(module, [[]])
+    assert not module.is_built
+
+
+def test_actors_are_refused_with_shards(make_policy, make_trainer) -> None:
+    module = PolicyGradientModule(make_policy(), GRPO(), AnswerMatch(), asynchronous=AsynchronousSettings())
+    with pytest.raises(ValueError, match=r"model.asynchronous .* set model.asynchronous to null, or trainer.strategy"):
         make_trainer(1, strategy="fsdp2").fit(module, [[]])
     assert not module.is_built
 

@@ -52,6 +52,12 @@ def equals(number: float, values: Sequence[Tensor]) -> Tensor:
 
 zero, one = partial(equals, 0.0), partial(equals, 1.0)
 
+
+def mostly(values: Sequence[Tensor]) -> Tensor:
+    """True if the first value, a share, is above one half."""
+    return values[0] > 0.5
+
+
 TRAINING_RULES: tuple[Rule, ...] = (
     Rule(
         "not_finite",
@@ -118,6 +124,13 @@ TRAINING_RULES: tuple[Rule, ...] = (
         "the loss was exactly 0 in the last {count} training batches",
         "look at weights and coefficients of the loss that are 0, and at whether every row is left out of it",
         without=("train/grad_norm",),
+    ),
+    Rule(
+        "waiting",
+        ("train/idle_share", "train/staleness"),
+        mostly,
+        "in each of the last {count} training batches the trainer waited more than half of the time for its samplers",
+        "raise model.asynchronous.max_staleness if it is 0, and num_samplers (with processors or GPUs for them)",
     ),
 )
 

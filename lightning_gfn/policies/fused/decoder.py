@@ -146,7 +146,7 @@ class FusedDecoder(Decoder):
         ]
         last_PH = x_MH.view(num_prompts, self.length, -1)[:, -1]
         self.buffers = Activations(weights, num_prompts)
-        self.logits_NV = weights.head_HV.new_empty(num_prompts, weights.head_HV.shape[1])
+        self.logits_NV = weights.new_logits(num_prompts)
         return self.logits(last_PH)
 
     def prompt_mask(self, form: AttentionForm) -> Tensor | None:

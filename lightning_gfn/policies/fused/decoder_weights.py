@@ -14,6 +14,7 @@ from lightning_gfn.policies.fused.norms import Norm
 from lightning_gfn.policies.fused.operations import linear_
 from lightning_gfn.policies.models.adapters import effective_weight
 from lightning_gfn.policies.models.output_layer import OutputLayer
+from lightning_gfn.policies.numerics.wide_linear import wide_product
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -48,7 +49,9 @@ class FusedWeights:
         self.position_LH: Tensor | None = None
         if family.positions is not None:
             self.position_LH = effective_weight(part(layers.backbone, family.positions)).to(self.dtype)
-        self.head_HV, self.head_bias_V = output_matrix(model, norm, output_layer.scale)
+        # A GPU adds narrow products up in float32; a processor rounds them.
+        dtype = self.dtype if weight_VH.is_cuda else torch.float32
+        self.head_HV, self.head_bias_V = output_matrix(model, norm, output_layer.scale, dtype)
         self.cap = output_layer.cap
 
     def use_layers(self, layers: DenseLayers) -> None:
@@ -61,24 +64,35 @@ class FusedWeights:
         x_MH = functional.embedding(ids_M, self.embedding_VH)
         return x_MH if self.position_LH is None else x_MH.add_(functional.embedding(position_M, self.position_LH))
 
+    def new_logits(self, num_rows: int) -> Tensor:
+        """Memory for logits of so many rows, float32."""
+        return self.head_HV.new_empty(num_rows, self.head_HV.shape[1], dtype=torch.float32)
+
     def write_logits(self, out_MV: Tensor, normed_MH: Tensor) -> None:
         """Write logits, float32, of states behind the final norm without its weights."""
-        linear_(out_MV, normed_MH, self.head_HV, self.head_bias_V)
+        if self.head_HV.dtype == out_MV.dtype:
+            linear_(out_MV, normed_MH, self.head_HV, self.head_bias_V)
+        else:
+            narrow = self.head_HV.dtype
+            out_MV.copy_(wide_product(normed_MH.to(narrow), self.head_HV.t(), narrow))
+            if self.head_bias_V is not None:
+                out_MV += self.head_bias_V
         if self.cap is not None:
             out_MV.div_(self.cap).tanh_().mul_(self.cap)
 
 
-def output_matrix(model: PreTrainedModel, norm: Norm, scale: float) -> tuple[Tensor, Tensor | None]:
-    """Matrix and bias, float32, that turn normalised states into logits, with the final norm multiplied in.
+def output_matrix(model: PreTrainedModel, norm: Norm, scale: float, dtype: torch.dtype) -> tuple[Tensor, Tensor | None]:
+    """Matrix, and bias in float32, that turn normalised states into logits, with the final norm multiplied in.
 
     Args:
         model: whose output layer it is.
         norm: before the output layer.
         scale: factor on the logits.
+        dtype: of the matrix.
     """
     head = model.get_output_embeddings()
     weight_VH = effective_weight(head)
-    matrix_HV = join_transposed([weight_VH], torch.float32, norm.factor_I(weight_VH).detach().float() * scale)
+    matrix_HV = join_transposed([weight_VH], dtype, norm.factor_I(weight_VH).detach().float() * scale)
     biases = [bias.detach().float() for bias in (getattr(head, "bias", None),) if isinstance(bias, Tensor)]
     if norm.bias_I is not None:
         biases.append(weight_VH.float() @ norm.bias_I.detach().float())

@@ -38,7 +38,7 @@ class FusedSlotDecoder(SlotDecoder):
         """Make memory for the activations of so many slots."""
         weights = self.weights
         self.buffers = Activations(weights, num_slots)
-        self.logits_SV = weights.head_HV.new_empty(num_slots, weights.head_HV.shape[1])
+        self.logits_SV = weights.new_logits(num_slots)
         self.first_S = torch.arange(num_slots, device=self.length_S.device) * self.capacity
 
     def prefill(self, ids_PC: Tensor, mask_PC: Tensor | None) -> Tensor:

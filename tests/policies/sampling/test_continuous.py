@@ -11,6 +11,7 @@ from torch import Tensor
 from torch.fx.experimental.proxy_tensor import make_fx
 
 from lightning_gfn.finite import NotFiniteError
+from lightning_gfn.policies.fused import decoder_weights
 from lightning_gfn.policies.fused.slot_decoder import FusedSlotDecoder
 from lightning_gfn.policies.passes.pass_budget import PassBudget
 from lightning_gfn.policies.sampling import continuous
@@ -120,6 +121,28 @@ def test_the_tail_of_a_batch_runs_in_fewer_slots(make_policy: Any, monkeypatch: 
     monkeypatch.setattr(FusedSlotDecoder, "step", watched)
     policy.sample([policy.encode_prompt(text) for text in TEXTS], uniforms(len(TEXTS), 11))
     assert rows[0] == len(TEXTS) and rows[-1] <= len(TEXTS) // 2
+
+
+@pytest.mark.parametrize("model", ["llama_biases_tied", "gpt2"])
+def test_a_narrow_output_matrix_gives_the_same_logits_up_to_rounding(
+    make_policy: Any, monkeypatch: pytest.MonkeyPatch, model: str
+) -> None:
+    policy = make_policy(model, decoder="continuous")
+    contexts = [policy.encode_prompt(text) for text in TEXTS]
+    expected = policy.sample(contexts, uniforms(len(TEXTS), 11))
+    wide, seen = decoder_weights.output_matrix, []
+
+    def narrow(network: Any, norm: Any, scale: float, dtype: torch.dtype) -> tuple[Tensor, Tensor | None]:
+        seen.append(dtype)
+        return wide(network, norm, scale, torch.bfloat16)
+
+    monkeypatch.setattr(decoder_weights, "output_matrix", narrow)
+    policy.decoders.weights = None
+    given = policy.sample(contexts, uniforms(len(TEXTS), 11))
+    assert seen == [torch.float32], "a processor rounds narrow products"
+    first = given.scores.log_pf_NT[:, 0] - expected.scores.log_pf_NT[:, 0]
+    same = given.action_ids_NT[:, 0] == expected.action_ids_NT[:, 0]
+    assert same.sum() > 8 and 0 < first[same].abs().max() < 0.05
 
 
 def test_continuous_refuses_models_that_it_cannot_run(make_policy: Any) -> None:

@@ -8,7 +8,9 @@ import pytest
 import torch
 
 from lightning_gfn.policies.models.adapters import LoraSettings
+from lightning_gfn.policies.numerics.processor import cpu_has_bfloat16
 from lightning_gfn.policies.padding import pad_steps
+from lightning_gfn.policies.teacher_forcing.scoring_pass import saved_share
 from lightning_gfn.types import StepBatch
 
 MODELS = ["llama", "mistral_window", "gemma", "gemma2_soft_cap", "gemma3_text", "gpt2", "t5", "byt5", "mt5"]
@@ -77,6 +79,36 @@ def test_auto_leaves_to_the_library_what_it_cannot_do(make_policy: Any, kit: Any
     assert fused(make_policy("llama"), kit) and fused(
         make_policy("llama", attn_implementation="eager", scoring="fused"), kit
     )
+
+
+@pytest.mark.parametrize(
+    ("contexts", "lengths", "share"),
+    [
+        ([[1, 2, 3], [1, 2, 4]], [2, 2], 0.0),
+        ([[1, 2, 3], [1, 2, 3]], [2, 2], 0.3),
+        ([[1, 2, 3], [3]], [2, 0], 0.4),
+        ([[1, 2, 3], [1, 2, 4]], [2, 1], 0.1),
+    ],
+)
+def test_what_the_pass_saves_is_counted(contexts: list[list[int]], lengths: list[int], share: float) -> None:
+    steps = pad_steps(contexts, [[5] * length for length in lengths], "cpu")
+    assert saved_share(steps, encodes=False) == pytest.approx(share)
+    assert saved_share(steps, encodes=True) == pytest.approx(1.0 - sum(lengths) / (2 * max(lengths)))
+
+
+def test_auto_leaves_batches_that_save_nothing_where_the_library_is_faster(make_policy: Any, kit: Any) -> None:
+    def takes(name: str, saves: bool, *, narrow: bool = False, **settings: Any) -> bool:
+        policy = make_policy(name, **settings)
+        contexts = [policy.encode_prompt(text) for text in (("ab", "ab") if saves else ("ab", "cd"))]
+        with torch.autocast("cpu", torch.bfloat16, enabled=narrow):
+            policy.score(kit.pad_rows(contexts, [[40, 41], [42, 43]]))
+        return bool(policy.scoring.copies.known)
+
+    assert takes("llama", True) and not takes("llama", False)
+    assert takes("llama", False, lora=LoraSettings(rank=2)) and takes("llama", False, scoring="fused")
+    assert takes("gemma2_soft_cap", True) and not takes("gemma2_soft_cap", False)
+    if cpu_has_bfloat16():
+        assert takes("llama", False, narrow=True) and not takes("gemma2_soft_cap", False, narrow=True)
 
 
 def fused(policy: Any, kit: Any) -> bool:

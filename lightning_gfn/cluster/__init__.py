@@ -1,0 +1,1 @@
+"""The cluster that work is sent to."""

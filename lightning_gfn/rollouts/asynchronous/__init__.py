@@ -1,0 +1,1 @@
+"""Rollout batches that Ray actors sample and reward while the trainer makes its steps."""
