@@ -97,6 +97,11 @@ class Step:
     flops: float = 989e12
     utilisation: float = 0.45
 
+    @property
+    def gathered_bytes(self) -> int:
+        """Bytes of a weight on its way between GPUs: FSDP2 gathers weights as they are stored."""
+        return NARROW if self.rank else WIDE
+
 
 def memory(model: Transformer, step: Step) -> dict[str, float]:
     """Bytes on each training GPU under FSDP2 with recomputed activations.
@@ -107,17 +112,22 @@ def memory(model: Transformer, step: Step) -> dict[str, float]:
     """
     trained = model.adapter_weights(step.rank) if step.rank else model.weights
     frozen = model.weights * NARROW / step.training if step.rank else 0.0
-    parts = {
+    stays: dict[str, float] = {
         "weights": frozen + trained * WIDE / step.training,
         "gradients and moments": 3 * trained * WIDE / step.training,
-        "gathered layers": 2 * model.layer_weights * NARROW,
-        "gathered output matrix": model.vocabulary * model.hidden * NARROW,
+    }
+    passing: dict[str, float] = {
+        "gathered layers": 2 * model.layer_weights * step.gathered_bytes,
+        "gathered output matrix": model.vocabulary * model.hidden * step.gathered_bytes,
         "activations": step.pass_tokens * model.token_bytes,
         "logits": LOGIT_BYTES,
     }
+    sampling: dict[str, float] = {}
     if not step.sampling:
-        parts["whole copy for sampling"] = float(model.weights * NARROW)
-    return {**parts, "sum": PEAK_OVER_ESTIMATE * sum(parts.values())}
+        stays["sampler's copy"] = model.weights * NARROW
+        sampling["gathered for sampling"] = model.weights * step.gathered_bytes
+    peak = sum(stays.values()) + max(sum(passing.values()), sum(sampling.values()))
+    return {**stays, **passing, **sampling, "peak": PEAK_OVER_ESTIMATE * peak}
 
 
 def traffic(model: Transformer, step: Step) -> dict[str, float]:
@@ -130,10 +140,11 @@ def traffic(model: Transformer, step: Step) -> dict[str, float]:
     others = (step.training - 1) / step.training
     passes = -(-step.rows * step.tokens // (step.training * step.pass_tokens))
     trained = model.adapter_weights(step.rank) if step.rank else model.weights
+    sampled = trained * NARROW if step.sampling else model.weights * step.gathered_bytes
     return {
-        "weights for the passes": 2 * passes * others * model.weights * NARROW,
+        "weights for the passes": 2 * passes * others * model.weights * step.gathered_bytes,
         "gradients": passes * others * trained * WIDE,
-        "weights for sampling": others * trained * NARROW if step.sampling else others * model.weights * NARROW,
+        "weights for sampling": others * sampled,
     }
 
 
