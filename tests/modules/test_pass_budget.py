@@ -157,7 +157,12 @@ def assert_alike(
     (uncut, plain), (cut, watched) = one, other
     assert watched.completions == plain.completions
     for step, expected in enumerate(plain.metrics):
-        assert watched.metrics[step] == pytest.approx(expected, rel=2e-4, abs=2e-5), f"step {step}"
+        timed = {"train/idle_seconds", "train/idle_share"}
+        tied = {"train/preference_accuracy"} if step == 0 else set()  # policy and reference differ by rounding alone
+        found, wanted = (
+            {k: v for k, v in m.items() if k not in timed | tied} for m in (watched.metrics[step], expected)
+        )
+        assert found == pytest.approx(wanted, rel=2e-4, abs=2e-5), f"step {step}"
     weights = dict(uncut.named_parameters())
     moved = max((weights[name].detach() - value).abs().max().item() for name, value in start.items())
     assert moved > 1e-3

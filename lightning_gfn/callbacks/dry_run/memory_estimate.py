@@ -13,10 +13,13 @@ from torch import Tensor, nn
 from lightning_gfn.policies.language_model import LanguageModel
 from lightning_gfn.policies.models.evaluation_mode import no_dropout_and_gradient
 from lightning_gfn.policies.padding import pad_steps
+from lightning_gfn.policies.teacher_forcing.scoring_pass import ScoringPass
 from lightning_gfn.types import StepBatch
 
 PROBED_TOKENS = 256
 """The longest row whose activations are looked at; longer ones are taken to need as much a token."""
+PROBED_GROUP = 64
+"""The most rows of one context that are looked at to know which pass reads a batch."""
 LOGIT_TABLES = 3
 """Tables of the size of the logits, float32, that a backward pass through them holds: softmax, gradient, one more."""
 SAMPLER_BYTES = 16
@@ -99,10 +102,17 @@ def kept_bytes(run: Callable[[], Any], module: nn.Module) -> int:
     return storage_bytes(iter(kept), own)
 
 
-def read(model: LanguageModel, steps: StepBatch) -> Any:
-    """One teacher-forced pass, as a policy or a reward network makes it."""
+def read(model: LanguageModel, steps: StepBatch, scoring: ScoringPass | None = None) -> Any:
+    """One teacher-forced pass, as a policy or a reward network makes it.
+
+    Args:
+        model: policy or reward network.
+        steps: contexts and actions.
+        scoring: which pass; the model's own if None.
+    """
+    chosen = scoring if scoring is not None else model.scoring
     architecture = model.architecture
-    return model.scoring.read(architecture, architecture.backbone(model.hugging_face), steps, model.pad_id)
+    return chosen.read(architecture, architecture.backbone(model.hugging_face), steps, model.pad_id)
 
 
 def activation_bytes(model: LanguageModel, rows: int, context: int, action: int, *, contexts: int) -> int:
@@ -124,10 +134,16 @@ def activation_bytes(model: LanguageModel, rows: int, context: int, action: int,
     inputs = max(1, probed * context // length)
     token = int(model.space.allowed_V.nonzero()[0])
 
-    def passed(*firsts: int) -> int:
+    def probe(*firsts: int) -> StepBatch:
         told = [[first] * inputs for first in firsts]
-        steps = pad_steps(told, [[token] * (probed - inputs)] * len(firsts), model.device)
-        return kept_bytes(lambda: read(model, steps), model)
+        return pad_steps(told, [[token] * (probed - inputs)] * len(firsts), model.device)
+
+    # The pass of the whole batch, which may share contexts where small ones do not.
+    alike = probe(*[0] * min(PROBED_GROUP, -(-rows // contexts)))
+    scoring = model.scoring.settled(model.architecture, model.architecture.backbone(hugging_face), alike)
+
+    def passed(*firsts: int) -> int:
+        return kept_bytes(lambda: read(model, probe(*firsts), scoring), model)
 
     recomputes = model.gradient_checkpointing
     if recomputes:

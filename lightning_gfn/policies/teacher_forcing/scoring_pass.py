@@ -40,7 +40,7 @@ def saved_share(steps: StepBatch, *, encodes: bool) -> float:
         steps: contexts and actions.
         encodes: contexts are encoded apart, by the library as well once for each different one.
     """
-    rows, padded = steps.num_steps, steps.action_ids_NT.shape[1]
+    rows, padded = steps.action_ids_NT.shape
     read = int(steps.action_mask_NT.sum())
     if not encodes:
         padded += steps.context_ids_NC.shape[1]
@@ -64,6 +64,11 @@ class ScoringPass:
     def for_another(self) -> ScoringPass:
         """The same choice for another model, with working copies of its own."""
         return ScoringPass(self.name, LayerCopies(), own_attention=self.own_attention)
+
+    def settled(self, architecture: Architecture, backbone: Any, steps: StepBatch) -> ScoringPass:
+        """What reads batches like this one, whatever else it is given; with the same working copies."""
+        name: PassName = "fused" if self.is_fused(architecture, backbone, steps) else "hugging_face"
+        return ScoringPass(name, self.copies, own_attention=self.own_attention)
 
     def read(self, architecture: Architecture, backbone: Any, steps: StepBatch, pad_id: int) -> ForwardPass:
         """One teacher-forced pass.
