@@ -42,7 +42,17 @@ class TextTable:
 def headline_table(c: Comparison) -> TextTable:
     """The headline metrics of each method."""
     rows = [[name, *(with_interval(row[metric]) for metric in c.metrics)] for name, row in c.headline.items()]
-    return TextTable(["method", *map(metric_title, c.metrics)], rows, notes=untrained_notes(c))
+    notes = [*sample_notes(c), *untrained_notes(c)]
+    return TextTable(["method", *map(metric_title, c.metrics)], rows, notes=notes)
+
+
+def sample_notes(c: Comparison) -> list[str]:
+    """What intervals do not show where there is one problem."""
+    if len(c.first_run.samples) > 1:
+        return []
+    if all(len(group) == 1 for group in c.cube.groups.values()):
+        return ["One problem and one seed: there is nothing to resample, and no interval or p-value says anything."]
+    return ["One problem: intervals show the differences between seeds alone."]
 
 
 def untrained_notes(c: Comparison) -> list[str]:

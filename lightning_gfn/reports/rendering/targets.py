@@ -38,30 +38,55 @@ def places(texts: Sequence[str]) -> list[float]:
         return [float(number) for number in range(len(texts))]
 
 
+KINDS = ("probability", "log₂ (probability / target)")
+
+
 def target_distribution(c: Comparison) -> Figure | None:
-    """The probability of every completion of the target, under the target and under each method."""
+    """What the target and each method give every completion of the target, as it is and beside the target."""
     drawings: dict[tuple[str, ...], str] = {}
     for problem, groups in targets_of(c).items():
-        first = next(iter(groups.values()))[0]
-        order = sorted(zip(places(list(first)), first, strict=True))
-        log_z = math.log(math.fsum(math.exp(weight) for weight, _ in first.values()))
-        plot = Plot("completion", "probability", width=940, height=420, from_zero=True)
-        for index, (name, tables) in enumerate(groups.items()):
-            points = []
-            for x, text in order:
-                values = [math.exp(table[text][1]) for table in tables]
-                points.append(Point(x, math.fsum(values) / len(values), min(values), max(values)))
-            plot.series.append(Series(name, index, points, band=len(tables) > 1, marks=False))
-        wanted = [Point(x, math.exp(first[text][0] - log_z)) for x, text in order]
-        plot.series.append(Series("target", len(groups), wanted, marks=False))
-        drawings[problem,] = plot.draw()
+        for kind in KINDS:
+            drawings[problem, kind] = distribution_plot(groups, kind).draw()
     if not drawings:
         return None
-    note = "Exact, by scoring every completion. Mean over seeds; bands: lowest to highest seed."
-    choices = [("problem", [key[0] for key in drawings])] if len(drawings) > 1 else []
-    if not choices:
-        drawings = {(): next(iter(drawings.values()))}
+    problems = list(dict.fromkeys(key[0] for key in drawings))
+    choices = [("shown", list(KINDS))]
+    if len(problems) > 1:
+        choices.insert(0, ("problem", problems))
+    else:
+        drawings = {key[1:]: drawing for key, drawing in drawings.items()}
+    note = (
+        "Exact, by scoring every completion. Mean over seeds; bands: lowest to highest seed. On the logarithmic scale "
+    )
+    note += "the target is 0, and −1 is half of its probability."
     return Figure("Target and policy", note, choices, drawings, wide=True)
+
+
+def distribution_plot(groups: Mapping[str, Sequence[Table]], kind: str) -> Plot:
+    """The curves of one problem.
+
+    Args:
+        groups: method → the table of each seed.
+        kind: of ``KINDS``.
+    """
+    first = next(iter(groups.values()))[0]
+    order = sorted(zip(places(list(first)), first, strict=True))
+    log_z = math.log(math.fsum(math.exp(weight) for weight, _ in first.values()))
+    plain = kind == KINDS[0]
+    plot = Plot("completion", kind, width=940, height=420, from_zero=plain)
+
+    def shown(log_q: float, text: str) -> float:
+        return math.exp(log_q) if plain else (log_q - first[text][0] + log_z) / math.log(2.0)
+
+    for index, (name, tables) in enumerate(groups.items()):
+        points = []
+        for x, text in order:
+            values = [shown(table[text][1], text) for table in tables]
+            points.append(Point(x, math.fsum(values) / len(values), min(values), max(values)))
+        plot.series.append(Series(name, index, points, band=len(tables) > 1, marks=False))
+    wanted = [Point(x, shown(first[text][0] - log_z, text)) for x, text in order]
+    plot.series.append(Series("target", len(groups), wanted, marks=False))
+    return plot
 
 
 def log_calibration(c: Comparison) -> Figure | None:

@@ -53,11 +53,17 @@ def contrast(
     temperatures: Temperatures = None,
     problems: Sequence[str] | None = None,
 ) -> Difference:
-    """The difference with its 95% interval and p-value; arguments as of ``resampled_difference``."""
+    """The difference with its 95% interval and p-value; arguments as of ``resampled_difference``.
+
+    One problem and one seed give no p-value below 1: there is nothing to resample.
+    """
     value, means_b = resampled_difference(
         cube, bootstrap, method, other, metric, temperatures=temperatures, problems=problems
     )
-    return Difference(bootstrap.percentiles(value, means_b), bootstrap_p_value(means_b))
+    over = problems if problems is not None else cube.measured_problems(metric)
+    one_seed = len(cube.groups[method]) == len(cube.groups[other]) == 1
+    alone = one_seed and over is not None and len(over) == 1
+    return Difference(bootstrap.percentiles(value, means_b), 1.0 if alone else bootstrap_p_value(means_b))
 
 
 def equality(
