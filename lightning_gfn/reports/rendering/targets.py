@@ -55,10 +55,8 @@ def target_distribution(c: Comparison) -> Figure | None:
         choices.insert(0, ("problem", problems))
     else:
         drawings = {key[1:]: drawing for key, drawing in drawings.items()}
-    note = (
-        "Exact, by scoring every completion. Mean over seeds; bands: lowest to highest seed. On the logarithmic scale "
-    )
-    note += "the target is 0, and −1 is half of its probability."
+    note = "Exact, by scoring every completion. Mean over seeds; bands: lowest to highest seed. On the logarithmic "
+    note += "scale the target is 0, and −1 is half of its probability."
     return Figure("Target and policy", note, choices, drawings, wide=True)
 
 
