@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import enum
 import pickle
 from typing import Any
 
@@ -32,9 +33,22 @@ class PlainUnpickler(pickle.Unpickler):
         Raises:
             pickle.UnpicklingError: it is no part of a list of tensors.
         """
+        if (module, name) == ("builtins", "getattr"):
+            return member
         if name in NAMES.get(module, ()) or (module == "torch" and isinstance(getattr(torch, name, None), torch.dtype)):
             return super().find_class(module, name)
         raise pickle.UnpicklingError(f"{module}.{name} is no part of a list of tensors")
+
+
+def member(kind: Any, name: str) -> enum.Enum:
+    """A member of an enumeration, which Python up to 3.11.3 pickles as a call of ``getattr``.
+
+    Raises:
+        pickle.UnpicklingError: it is something else.
+    """
+    if not (isinstance(kind, enum.EnumMeta) and name in kind.__members__):
+        raise pickle.UnpicklingError(f"attribute {name!r} of {kind!r} is no part of a list of tensors")
+    return kind.__members__[name]
 
 
 class FolderReader(FileSystemReader):

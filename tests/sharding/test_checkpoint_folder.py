@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import pickle
 from collections.abc import Callable
 from pathlib import Path
@@ -11,6 +12,7 @@ import pytest
 import torch
 
 from lightning_gfn.sharding.checkpoint_folder import read_folder, read_rest, read_whole, write_folder
+from lightning_gfn.sharding.folder_reader import PlainUnpickler
 from lightning_gfn.tracking.checkpoint_check import check_checkpoint
 from lightning_gfn.tracking.checkpoint_io import WholeCheckpointIO
 from lightning_gfn.tracking.checkpoints import keep, replace
@@ -137,3 +139,16 @@ def test_the_one_before_stays_whatever_its_kind(tmp_path: Path, kind: str, forme
         replace(partial, last, previous)
     found = {path.name: (path / "step" if path.is_dir() else path).read_text() for path in tmp_path.iterdir()}
     assert found == {"last.ckpt": "2", "previous.ckpt": "1"}
+
+
+def test_members_of_enumerations_are_read_and_other_attributes_are_not() -> None:
+    """Python up to 3.11.3 pickles a member as ``getattr(class, name)``."""
+
+    def pickled(kind: bytes, name: bytes) -> bytes:
+        return b"cbuiltins\ngetattr\n(c" + kind + b"\nV" + name + b"\ntR."
+
+    encoding = b"torch.distributed.checkpoint.metadata\n_MEM_FORMAT_ENCODING"
+    assert PlainUnpickler(io.BytesIO(pickled(encoding, b"TORCH_CONTIGUOUS_FORMAT"))).load() is not None
+    for kind, name in ((encoding, b"__class__"), (b"torch\nSize", b"numel")):
+        with pytest.raises(pickle.UnpicklingError, match="is no part of a list of tensors"):
+            PlainUnpickler(io.BytesIO(pickled(kind, name))).load()
