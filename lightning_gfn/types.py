@@ -36,6 +36,8 @@ class Problem:
             them (coverage is reported then); None otherwise.
         target: log weight (nats, up to a common constant) of every completion that a target distribution gives mass,
             where the data can enumerate them; the distance from it is reported then. None otherwise.
+        evidence: text that follows the completion, where the completion is latent: the posterior p(z | x, y) is asked
+            for, x being the prompt and y this text, with the separator that stands before it. None otherwise.
         answer_style: how a final answer is written in a completion: a named style or a pattern of one's own.
         metadata: further columns of the row (level, type, …); user reward functions receive them.
         theorem: what is to be proved, if the problem is a theorem; an attempt then has one step for each tactic, its
@@ -48,6 +50,7 @@ class Problem:
     solutions: tuple[str, ...] = ()
     solution_set: Mapping[str, str] | None = None
     target: Mapping[str, float] | None = None
+    evidence: str | None = None
     answer_style: AnswerStyle = "metamath"
     metadata: Mapping[str, Any] = field(default_factory=dict)
     theorem: Theorem | None = None

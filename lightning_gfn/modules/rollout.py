@@ -24,6 +24,7 @@ from lightning_gfn.modules.training_batch.columns import (
     sampling_mismatch,
     step_separator,
     trajectory_log_prob,
+    warn_of_separate_starts,
 )
 from lightning_gfn.modules.training_batch.idle_rollouts import idle_rollouts, nothing_of
 from lightning_gfn.modules.training_batch.rollout_statistics import rollout_statistics, score_statistics
@@ -131,6 +132,7 @@ class RolloutModule(PolicyModule):
         check_regime(objective, self.served, type(self).__name__)
         given = REFERENCE_COLUMNS | BEHAVIOUR_COLUMNS | ({"kl_coefficient"} if kl is not None else set())
         check_columns(objective, reward, head.provides if head is not None else None, given=given)
+        warn_of_separate_starts(objective, policy)
         if kl is not None and "kl_coefficient" not in objective.requires:
             raise ValueError(
                 f"objective {type(objective).__name__} has no KL penalty: set objective.kl or remove model.kl"

@@ -11,12 +11,14 @@ import torch
 from torch import Tensor
 
 from lightning_gfn.finite import NotFiniteError, state_of_weights
-from lightning_gfn.interfaces import Policy
+from lightning_gfn.interfaces import Policy, TextLikelihood
+from lightning_gfn.policies.action_space import ActionSpace
 from lightning_gfn.policies.decoder_factory import DecoderFactory
 from lightning_gfn.policies.language_model import LanguageModel
 from lightning_gfn.policies.models.architectures import max_positions
 from lightning_gfn.policies.models.evaluation_mode import evaluation_mode, no_dropout_and_gradient
 from lightning_gfn.policies.models.output_layer import output_layer_of
+from lightning_gfn.policies.padding import pad_steps
 from lightning_gfn.policies.passes.in_passes import RowValues, sampled_in_passes
 from lightning_gfn.policies.sampling.continuous import generate_in_slots
 from lightning_gfn.policies.sampling.generation import check_arguments, generate
@@ -30,7 +32,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
 
-class LanguagePolicy(LanguageModel, Policy):
+class LanguagePolicy(LanguageModel, Policy, TextLikelihood):
     """A language model that samples actions and scores them.
 
         log q(action, stop | context) = Σ_t log q(a_t | context, a_<t) + log q(stop | context, a)
@@ -199,6 +201,29 @@ class LanguagePolicy(LanguageModel, Policy):
         with context, no_dropout_and_gradient(model) if reference else nullcontext():
             found = self._in_passes(lambda part, _: vars(self._score(model, part, **asked)), steps)
         return Scores(**found)  # type: ignore[arg-type]
+
+    def text_log_probs(
+        self, contexts: Sequence[Sequence[int]], texts: Sequence[Sequence[int]], *, reference: bool = False
+    ) -> Tensor:
+        """log p of texts, all tokens being possible; see ``TextLikelihood.text_log_probs``.
+
+        Raises:
+            ValueError: if a text holds the tokenizer's end token.
+            RuntimeError: if ``reference`` is asked for and there is none.
+        """
+        own, end = self.space, self.tokenizer.eos_token_id
+        steps = pad_steps(contexts, texts, self.device)
+        try:
+            self.space = ActionSpace(
+                vocab_size=self.vocab_size,
+                allowed_ids=range(self.vocab_size),
+                end_ids=[end],
+                min_new_tokens=0,
+                max_new_tokens=1 + steps.action_ids_NT.shape[1],
+            ).to(self.device)
+            return self.score(steps, stop=False, reference=reference).log_pf_NT.sum(1, dtype=torch.float64)
+        finally:
+            self.space = own
 
     def score_and_read(
         self,

@@ -96,6 +96,8 @@ def problem_digest(problem: Problem) -> str:
     content: list[Any] = [problem.id, prompt_identity(problem.prompt), problem.answer, problem.answer_style, known]
     if problem.target is not None:
         content.append(sorted(problem.target.items()))
+    if problem.evidence is not None:
+        content.append(["evidence", problem.evidence])
     if problem.theorem is not None:
         content += [problem.theorem.statement, *problem.theorem.context, *problem.theorem.imports]
     return hashlib.sha256(json.dumps(content).encode()).hexdigest()[:16]

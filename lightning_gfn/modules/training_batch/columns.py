@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 import torch
+from lightning.pytorch.utilities.rank_zero import rank_zero_warn
 from torch import Tensor
 
 from lightning_gfn.answers.steps import StepEnds, check_separator
@@ -154,6 +155,25 @@ def sampling_mismatch(scores: Scores, rollouts: Rollouts) -> dict[str, float]:
         "sampling_mismatch_mean": float(difference_M.mean()),
         "sampling_mismatch_max": float(difference_M.max()),
     }
+
+
+def warn_of_separate_starts(objective: Objective, policy: Policy) -> None:
+    """Say where balance between the prefixes of one trajectory leaves the first tokens free.
+
+    Without a learned flow nothing but the empty prefix joins trajectories that begin differently.
+
+    Args:
+        objective: of the module.
+        policy: its shortest action decides whether the empty prefix counts.
+    """
+    joins = {"log_f_BT1", "log_z_B", "group_B"} & objective.requires
+    if "log_reward_BT1" in objective.requires and not joins and policy.min_new_tokens > 0:
+        rank_zero_warn(
+            f"objective {type(objective).__name__} balances the prefixes of one trajectory, and with "
+            f"policy.min_new_tokens={policy.min_new_tokens} the empty one is none of them: nothing says how likely "
+            "different beginnings should be. Set min_new_tokens to 0 and let the reward judge short completions, or "
+            "take VarGrad or TB"
+        )
 
 
 class StepBoundaries:

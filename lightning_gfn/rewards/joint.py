@@ -1,0 +1,101 @@
+"""The joint likelihood of a latent completion and the text that follows it: its posterior is what balance samples."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
+
+import torch
+
+from lightning_gfn.interfaces import Policy, Reward, TextLikelihood
+from lightning_gfn.rewards.terms import log_reward_of_term, pad_prefix_values, require_single_step
+from lightning_gfn.types import LogReward, Problem, Rollouts
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+TERM = "log_joint"
+
+
+class JointLikelihood(Reward):
+    """Log-likelihood, under the language model as this stage began, of a completion and of what follows it.
+
+        log R(z_1:i) = Σ_{t ≤ i} log p(z_t | x, z_<t) + Σ_s log p(y_s | x, z_1:i, y_<s)        (nats)
+
+    x is the prompt and y the problem's ``evidence``. Balanced, a policy samples the posterior p(z | x, y) over the
+    completions that it can produce. All tokens count, also those that are no actions of the policy, and no stop: what
+    ends z is the beginning of y. Each different text is scored once, and the prompt once for all prefixes.
+
+    Source: Hu et al. 2024, arXiv:2310.04363, section 3 (infilling, reasoning).
+    """
+
+    is_constant = True
+    provides = frozenset({"log_reward_B", "log_reward_BT1"})
+    needs_reference = True
+
+    def terms(self, rollouts: Rollouts, policy: Policy, *, prefixes: bool) -> tuple[dict[str, Tensor], Tensor | None]:
+        """Score completions, or all of their prefixes, with the evidence behind them.
+
+        Args:
+            rollouts: B trajectories of one step.
+            policy: holds the frozen reference.
+            prefixes: ask for (B, T + 1) instead of (B,).
+
+        Returns:
+            ``{"log_joint": …}`` in nats, and None, since no answers are checked.
+
+        Raises:
+            TypeError: the policy is no language model.
+            ValueError: a problem has no evidence, or a trajectory several steps.
+        """
+        if not isinstance(policy, TextLikelihood):
+            raise TypeError(f"JointLikelihood needs a language model, {type(policy).__name__} scores no texts")
+        require_single_step(rollouts, type(self).__name__)
+        evidence = {problem.id: policy.encode_completion(evidence_of(problem)) for problem in rollouts.problems}
+        places: dict[tuple[int, tuple[int, ...]], int] = {}
+        rows: list[list[int]] = []
+        for p, ids in zip(rollouts.problem_index_B.tolist(), rollouts.action_lists(), strict=True):
+            behind = evidence[rollouts.problems[p].id]
+            ends = range(len(ids) + 1) if prefixes else (len(ids),)
+            rows.append([places.setdefault((p, (*ids[:end], *behind)), len(places)) for end in ends])
+        values = self._values(policy, rollouts, list(places))
+        device = rollouts.action_mask_NT.device
+        if prefixes:
+            return {TERM: pad_prefix_values([[values[n] for n in row] for row in rows], rollouts)}, None
+        return {TERM: torch.tensor([values[n] for (n,) in rows], dtype=torch.float32, device=device)}, None
+
+    def _values(
+        self, policy: TextLikelihood, rollouts: Rollouts, texts: Sequence[tuple[int, tuple[int, ...]]]
+    ) -> list[float]:
+        """Log-likelihood of texts, each given as the index of its problem and its tokens."""
+        contexts: dict[int, list[int]] = {}
+        index, masks = rollouts.problem_index_B.tolist(), rollouts.context_mask_NC
+        for b, p in enumerate(index):
+            if p not in contexts:
+                contexts[p] = rollouts.context_ids_NC[b][masks[b]].tolist()
+        found: list[float] = policy.text_log_probs(
+            [contexts[p] for p, _ in texts], [ids for _, ids in texts], reference=True
+        ).tolist()
+        return found
+
+    def try_on(self, problem: Problem) -> None:
+        """Refuse data without evidence before a model is loaded."""
+        evidence_of(problem)
+
+    def combine(self, terms: Mapping[str, Tensor], rollouts: Rollouts, optimizer_step: int) -> LogReward:
+        """``log_joint`` itself (weight 1, temperature 1)."""
+        return log_reward_of_term(terms, TERM, rollouts)
+
+
+def evidence_of(problem: Problem) -> str:
+    """What follows the completion of a problem.
+
+    Raises:
+        ValueError: nothing is known to.
+    """
+    if not problem.evidence:
+        raise ValueError(
+            f"problem {problem.id!r} has no evidence, the text behind the completion that JointLikelihood scores: use "
+            "data that give one, or ReferenceLikelihood"
+        )
+    return problem.evidence
