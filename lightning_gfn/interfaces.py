@@ -271,14 +271,14 @@ class TextLikelihood(ABC):
     def text_log_probs(
         self, contexts: Sequence[Sequence[int]], texts: Sequence[Sequence[int]], *, reference: bool = False
     ) -> Tensor:
-        """log p(text | context) of N texts, all tokens being possible at every place, (N,), nats.
+        """log p(text | context) of N texts, all tokens being possible at every place, (N,), nats, without gradient.
 
             log p(text | context) = Σ_t log p(text_t | context, text_<t)        without what ends it
 
         Args:
             contexts: token ids of each context, none empty.
             texts: token ids of each text, of any length and any tokens but the tokenizer's end token.
-            reference: of the frozen reference, without gradient.
+            reference: of the frozen reference, not of the model as it is.
         """
 
 

@@ -17,6 +17,7 @@ from lightning_gfn.modules.training_batch.columns import (
     behaviour_columns,
     check_columns,
     check_reward_template,
+    check_sources,
     constant_columns,
     joined_columns,
     live_columns,
@@ -45,30 +46,6 @@ from lightning_gfn.rollouts.proofs.proving import Proving, check_reward_prompt
 from lightning_gfn.rollouts.rewarded_sampler import RewardedSampler
 from lightning_gfn.rollouts.rollout_batch import RolloutBatch
 from lightning_gfn.types import LogReward, LossOutput, Problem, Rollouts, Scores, Source
-
-
-def check_sources(objective: Objective, behaviour: BehaviourMix, buffer: Buffer | None) -> None:
-    """Refuse trajectories that there are none of, or that the objective cannot weight.
-
-    Args:
-        objective: of the module.
-        behaviour: where trajectories come from.
-        buffer: replay buffer, or None.
-
-    Raises:
-        ValueError: replay without a buffer, or given trajectories under ``objective.importance``.
-    """
-    if behaviour.replay > 0 and buffer is None:
-        raise ValueError(
-            f"model.behaviour.replay is {behaviour.replay} but there is no buffer: set model.buffer "
-            "(lightning_gfn.buffers.replay.ReplayBuffer) or model.behaviour.replay to 0"
-        )
-    given_share = behaviour.replay + behaviour.reference + behaviour.search
-    if objective.requires & BEHAVIOUR_COLUMNS and (given_share > 0.0 or behaviour.always_reference):
-        raise ValueError(
-            "objective.importance needs trajectories that were sampled in the step: set model.behaviour to "
-            "on_policy and tempered alone, or objective.importance to null"
-        )
 
 
 class RolloutModule(PolicyModule):

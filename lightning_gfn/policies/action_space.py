@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterable, Sequence
+from functools import lru_cache
 
 import torch
 from torch import Tensor, nn
@@ -101,6 +103,24 @@ class ActionSpace(nn.Module):
         """
         prefix_T1 = torch.arange(num_prefixes, device=lengths_N.device)
         return (prefix_T1 <= lengths_N[:, None]) & (prefix_T1 >= self.min_new_tokens)
+
+
+@lru_cache(maxsize=4)
+def every_token(vocab_size: int, end_id: int, device: torch.device) -> ActionSpace:
+    """The action space of a plain language model: every token is an action, at any length.
+
+    Args:
+        vocab_size: columns of the logits.
+        end_id: the token that ends a text.
+        device: where the logits are.
+    """
+    return ActionSpace(
+        vocab_size=vocab_size,
+        allowed_ids=range(vocab_size),
+        end_ids=[end_id],
+        min_new_tokens=0,
+        max_new_tokens=sys.maxsize,
+    ).to(device)
 
 
 def make_action_space(

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from lightning_gfn.finite import NotFiniteError, state_of_weights
 from lightning_gfn.interfaces import Policy, TextLikelihood
-from lightning_gfn.policies.action_space import ActionSpace
+from lightning_gfn.policies.action_space import every_token
 from lightning_gfn.policies.decoder_factory import DecoderFactory
 from lightning_gfn.policies.language_model import LanguageModel
 from lightning_gfn.policies.models.architectures import max_positions
@@ -211,17 +211,13 @@ class LanguagePolicy(LanguageModel, Policy, TextLikelihood):
             ValueError: if a text holds the tokenizer's end token.
             RuntimeError: if ``reference`` is asked for and there is none.
         """
-        own, end = self.space, self.tokenizer.eos_token_id
+        own = self.space
         steps = pad_steps(contexts, texts, self.device)
         try:
-            self.space = ActionSpace(
-                vocab_size=self.vocab_size,
-                allowed_ids=range(self.vocab_size),
-                end_ids=[end],
-                min_new_tokens=0,
-                max_new_tokens=1 + steps.action_ids_NT.shape[1],
-            ).to(self.device)
-            return self.score(steps, stop=False, reference=reference).log_pf_NT.sum(1, dtype=torch.float64)
+            self.space = every_token(self.vocab_size, self.tokenizer.eos_token_id, self.device)
+            # Without gradient: passes that are computed again in a backward pass would see the policy's own actions.
+            with torch.no_grad():
+                return self.score(steps, stop=False, reference=reference).log_pf_NT.sum(1, dtype=torch.float64)
         finally:
             self.space = own
 

@@ -9,10 +9,12 @@ from lightning.pytorch.utilities.rank_zero import rank_zero_warn
 from torch import Tensor
 
 from lightning_gfn.answers.steps import StepEnds, check_separator
-from lightning_gfn.interfaces import Objective, Policy, Reward
+from lightning_gfn.interfaces import Buffer, Objective, Policy, Reward
 from lightning_gfn.modules.training_batch.trajectory_layout import JoinedLayout
+from lightning_gfn.objectives.functional.importance import BEHAVIOUR_COLUMNS
 from lightning_gfn.prompts.question_template import known_template
 from lightning_gfn.rewards.learned import LearnedReward
+from lightning_gfn.rollouts.behaviour import BehaviourMix
 from lightning_gfn.types import LogReward, Rollouts, Scores
 
 SCORE_COLUMNS = frozenset(
@@ -155,6 +157,30 @@ def sampling_mismatch(scores: Scores, rollouts: Rollouts) -> dict[str, float]:
         "sampling_mismatch_mean": float(difference_M.mean()),
         "sampling_mismatch_max": float(difference_M.max()),
     }
+
+
+def check_sources(objective: Objective, behaviour: BehaviourMix, buffer: Buffer | None) -> None:
+    """Refuse trajectories that there are none of, or that the objective cannot weight.
+
+    Args:
+        objective: of the module.
+        behaviour: where trajectories come from.
+        buffer: replay buffer, or None.
+
+    Raises:
+        ValueError: replay without a buffer, or given trajectories under ``objective.importance``.
+    """
+    if behaviour.replay > 0 and buffer is None:
+        raise ValueError(
+            f"model.behaviour.replay is {behaviour.replay} but there is no buffer: set model.buffer "
+            "(lightning_gfn.buffers.replay.ReplayBuffer) or model.behaviour.replay to 0"
+        )
+    given_share = behaviour.replay + behaviour.reference + behaviour.search
+    if objective.requires & BEHAVIOUR_COLUMNS and (given_share > 0.0 or behaviour.always_reference):
+        raise ValueError(
+            "objective.importance needs trajectories that were sampled in the step: set model.behaviour to "
+            "on_policy and tempered alone, or objective.importance to null"
+        )
 
 
 def warn_of_separate_starts(objective: Objective, policy: Policy) -> None:
