@@ -63,11 +63,15 @@ class Save(L.Callback):
     """Writes a checkpoint at an optimiser step."""
 
     def __init__(self, path: Path, step: int) -> None:
-        self.path, self.step, self.problems = path, step, -1
+        self.path, self.step, self.problems, self.saved = path, step, -1, False
 
     def on_train_batch_end(self, trainer: L.Trainer, pl_module: Any, *_: Any) -> None:
-        """Write it, and note how many problems the window that it holds has."""
-        if trainer.global_step == self.step and not self.path.exists():
+        """Write it, and note how many problems the window that it holds has.
+
+        Every process decides alike, and not by the file, which one of them writes while another may still look.
+        """
+        if trainer.global_step == self.step and not self.saved:
+            self.saved = True
             self.problems = len(pl_module.window.problem_ids) if pl_module.window is not None else 0
             trainer.save_checkpoint(self.path)
 
