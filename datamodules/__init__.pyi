@@ -2,6 +2,7 @@ from .aqua import Aqua as Aqua
 from .feedback_conditioned import FeedbackConditioned as FeedbackConditioned
 from .files.problem_file import ProblemFile as ProblemFile
 from .gsm8k import GSM8K as GSM8K
+from .inference.continuation import SentenceContinuation as SentenceContinuation
 from .inference.random_integers import RandomIntegers as RandomIntegers
 from .lean_feedback import LeanFeedbackTactics as LeanFeedbackTactics
 from .lean_synthetic import LeanSynthetic as LeanSynthetic

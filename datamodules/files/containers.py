@@ -19,6 +19,8 @@ CONTAINERS = (".jsonl", ".json", ".csv", ".parquet")
 COMPRESSED = ".gz"
 SUFFIXES = (*CONTAINERS, *(name + COMPRESSED for name in CONTAINERS if name != ".parquet"))
 """Endings of the files that can be read; Parquet has a compression of its own."""
+TEXT = ".txt"
+"""Ending of plain text: a record a line, its column ``text``. Within a folder such files may be notes."""
 LARGEST_CELL = 2**31 - 1
 BATCH = 1024
 
@@ -48,22 +50,23 @@ class BrokenFile(ValueError):
 
 
 def suffix_of(file: Path) -> str | None:
-    """Which of ``SUFFIXES`` a file has; None if none."""
-    return next((suffix for suffix in sorted(SUFFIXES, key=len, reverse=True) if file.name.endswith(suffix)), None)
+    """Which of ``SUFFIXES`` a file has, or that of plain text; None if none."""
+    known = sorted((*SUFFIXES, TEXT), key=len, reverse=True)
+    return next((suffix for suffix in known if file.name.endswith(suffix)), None)
 
 
 def records(file: Path) -> Iterator[tuple[int, Any]]:
     """(line, value) of each record of a file, line by line where the container allows it.
 
     A value is a ``BadRecord`` where one record alone is broken. The lines of a Parquet file are its rows. Cells of a
-    CSV file are texts, empty ones None.
+    CSV file are texts, empty ones None. A line of plain text is the column ``text`` of a record; empty lines are none.
 
     Raises:
         BrokenFile: the file cannot be read any further.
     """
     suffix = suffix_of(file)
     if suffix is None:
-        raise BrokenFile(1, f"the name must end in {', '.join(SUFFIXES)}")
+        raise BrokenFile(1, f"the name must end in {', '.join((*SUFFIXES, TEXT))}")
     if suffix == ".parquet":
         yield from _parquet(file)
         return
@@ -74,7 +77,7 @@ def records(file: Path) -> Iterator[tuple[int, Any]]:
         with gzip.open(file, "rb") if suffix.endswith(COMPRESSED) else file.open("rb") as stream:
             readable = io.BufferedReader(stream)
             refuse_other_encodings(readable.peek(4)[:4])
-            for record in {".csv": _csv, ".json": _json, ".jsonl": _lines}[container](readable):
+            for record in {".csv": _csv, ".json": _json, ".jsonl": _lines, TEXT: _texts}[container](readable):
                 found = True
                 yield record
     except (gzip.BadGzipFile, EOFError, zlib.error) as error:
@@ -199,6 +202,17 @@ def _lines(stream: IO[bytes]) -> Iterator[tuple[int, Any]]:
             yield line, parsed(content.decode("utf-8-sig" if line == 1 else "utf-8"))
         except ValueError as error:
             yield line, BadRecord(f"not a line of JSON: {error}")
+
+
+def _texts(stream: IO[bytes]) -> Iterator[tuple[int, Any]]:
+    for line, content in enumerate(stream, start=1):
+        try:
+            text = content.decode("utf-8-sig" if line == 1 else "utf-8").rstrip("\r\n")
+        except UnicodeDecodeError as error:
+            yield line, BadRecord(f"not UTF-8: {error}")
+            continue
+        if text.strip():
+            yield line, {"text": text}
 
 
 def _array(text: str) -> Iterator[tuple[int, Any]]:

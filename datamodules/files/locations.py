@@ -7,7 +7,7 @@ import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from datamodules.files.containers import SUFFIXES, suffix_of
+from datamodules.files.containers import SUFFIXES, TEXT, suffix_of
 
 WILDCARDS = frozenset("*?[")
 SHARD = re.compile(r"(?P<name>.*)-(?P<number>\d+)-of-(?P<total>\d+)")
@@ -26,7 +26,7 @@ def is_pattern(path: str | Path) -> bool:
 
 def looks_local(path: str) -> bool:
     """Whether a source is meant as a file or folder rather than as the name of a hub data set."""
-    local = Path(path).expanduser().exists() or path.endswith(SUFFIXES) or path.startswith((".", "/", "~"))
+    local = Path(path).expanduser().exists() or path.endswith((*SUFFIXES, TEXT)) or path.startswith((".", "/", "~"))
     return local or is_pattern(path)
 
 
@@ -39,8 +39,9 @@ def require_local(path: str, option: str) -> Path:
     found = Path(path).expanduser()
     if not found.exists() and not (is_pattern(found) and data_files(found)):
         raise FileNotFoundError(
-            f"data.{option}: {path} does not exist (looked in {Path.cwd()}). Give a file ({', '.join(SUFFIXES)}), a "
-            "folder, a pattern such as 'data/part-*.jsonl', or the name of a data set on the Hugging Face hub."
+            f"data.{option}: {path} does not exist (looked in {Path.cwd()}). Give a file "
+            f"({', '.join((*SUFFIXES, TEXT))}), a folder, a pattern such as 'data/part-*.jsonl', or the name of a "
+            "data set on the Hugging Face hub."
         )
     return found
 
@@ -53,7 +54,7 @@ def find_split(folder: Path, split: str) -> Path | None:
     """
     for place in (folder, folder / "data"):
         for name in SPLIT_NAMES[split]:
-            for candidate in (*(place / f"{name}{suffix}" for suffix in SUFFIXES), place / name):
+            for candidate in (*(place / f"{name}{suffix}" for suffix in (*SUFFIXES, TEXT)), place / name):
                 if candidate.exists():
                     return candidate
             for suffix in SUFFIXES:
@@ -72,7 +73,8 @@ def data_files(path: Path) -> list[Path]:
     if path.is_file():
         return [path]
     below = path.rglob("*") if path.is_dir() else map(Path, glob.glob(str(path), recursive=True))
-    files = sorted(file for file in below if file.is_file() and suffix_of(file) is not None)
+    known = {None, TEXT} if path.is_dir() else {None}  # a folder may hold notes
+    files = sorted(file for file in below if file.is_file() and suffix_of(file) not in known)
     check_shards(files)
     return files
 

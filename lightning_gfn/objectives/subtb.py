@@ -11,13 +11,26 @@ from torch import Tensor
 
 from lightning_gfn.interfaces import Objective
 from lightning_gfn.objectives.functional.checks import Reduction, check_choice, check_lam
-from lightning_gfn.objectives.functional.pairs import pair_sums, reduce_pairs
+from lightning_gfn.objectives.functional.pairs import group_pair_sums, pair_sums, reduce_pairs
 from lightning_gfn.objectives.functional.potentials import flow_potentials, stop_potentials
 from lightning_gfn.types import LossOutput
 
 Level = Literal["token", "step"]
+Pairs = Literal["trajectory", "problem"]
 PREFIX_MASKS: Mapping[str, str] = {"token": "stop_mask_BT1", "step": "step_mask_BT1"}
 FLOW_COLUMNS = frozenset({"log_pf_BT", "log_pstop_BT1", "log_f_BT1", "log_reward_B", "mask_BT"})
+
+
+def check_pairs(lam: float, pairs: Pairs) -> None:
+    """Refuse a decay over pairs that have no distance.
+
+    Raises:
+        ValueError: λ below 1 with pairs of different trajectories.
+    """
+    if pairs == "problem" and lam != 1.0:
+        raise ValueError(
+            f"lam={lam} weights pairs by their distance within a trajectory: set lam to 1 or pairs to trajectory"
+        )
 
 
 def state_mask(columns: Mapping[str, Tensor], level: Level) -> Tensor | None:
@@ -38,6 +51,7 @@ def modified_subtb_loss(
     prefix_mask_BT1: Tensor | None = None,
     lam: float = 1.0,
     reduction: Reduction = "mean",
+    group_B: Tensor | None = None,
 ) -> LossOutput:
     """Squared sub-trajectory balance over all pairs of prefixes, every prefix being a possible completion.
 
@@ -47,6 +61,10 @@ def modified_subtb_loss(
 
     The state flow is R(z_1:i, stop) / q(stop | z_1:i), so neither a flow network nor log Z is learned. i and j count
     tokens, also where a prefix mask leaves prefixes out. Work and memory are linear in the length for every λ.
+
+    All g of one problem are -log Z of it where the loss vanishes. Pairs within a trajectory reach that through the
+    empty prefix, which all trajectories share; where it may not stop, nothing says how likely different beginnings are.
+    With ``group_B`` the pairs are those of all prefixes of a problem, also of different trajectories.
 
     Args:
         log_pf_BT: (B, T) log q(token | prefix), nats; gradient flows.
@@ -59,6 +77,8 @@ def modified_subtb_loss(
         lam: λ in (0, 1], the weight of one more token between two prefixes.
         reduction: ``mean`` over the weighted pairs of the batch, or ``sum`` over pairs as in the paper's equation,
             divided by the number of trajectories. A row with fewer than two prefixes adds 0, with a graph.
+        group_B: (B,) int64, the problem of each trajectory: pairs are formed within a problem. None forms them within
+            a trajectory. Needs λ = 1, since prefixes of two trajectories have no distance.
 
     Returns:
         The loss; diagnostics ``residual_rms`` (over weighted pairs, nats) and ``log_z_estimate`` (mean of -g, first
@@ -71,8 +91,12 @@ def modified_subtb_loss(
     """
     check_lam(lam)
     check_choice("reduction", reduction, ("mean", "sum"))
+    check_pairs(lam, "trajectory" if group_B is None else "problem")
     potential_BT1, valid_BT1 = stop_potentials(log_pf_BT, log_pstop_BT1, log_reward_BT1, mask_BT, prefix_mask_BT1)
-    sum_B, weight_B = pair_sums(potential_BT1, valid_BT1, lam)
+    if group_B is None:
+        sum_B, weight_B = pair_sums(potential_BT1, valid_BT1, lam)
+    else:
+        sum_B, weight_B = group_pair_sums(potential_BT1, valid_BT1, group_B)
     total, weight = reduce_pairs(sum_B, weight_B, reduction)
     row_mean_B = torch.where(valid_BT1, potential_BT1.detach(), 0.0).sum(1) / valid_BT1.sum(1).clamp_min(1)
     return LossOutput(
@@ -150,6 +174,8 @@ class ModifiedSubTB(Objective):
         lam: λ in (0, 1], the weight of one more token between two prefixes.
         level: pairs of all prefixes that may stop (``token``), or of those that end a reasoning step (``step``).
         reduction: ``mean`` over weighted pairs, or ``sum`` over pairs per trajectory as in the paper's equation.
+        pairs: of prefixes of one trajectory as in the paper's equation (``trajectory``), or of all trajectories of a
+            problem (``problem``), which joins different beginnings where the empty completion is too short to stop.
 
     Source: Hu et al. 2024, arXiv:2310.04363, equation 3.
     """
@@ -157,16 +183,20 @@ class ModifiedSubTB(Objective):
     lam: float = field(default=1.0, kw_only=True)
     level: Level = field(default="token", kw_only=True)
     reduction: Reduction = field(default="mean", kw_only=True)
+    pairs: Pairs = field(default="trajectory", kw_only=True)
 
     def __post_init__(self) -> None:
         check_lam(self.lam)
         check_choice("level", self.level, tuple(PREFIX_MASKS))
         check_choice("reduction", self.reduction, ("mean", "sum"))
+        check_choice("pairs", self.pairs, ("trajectory", "problem"))
+        check_pairs(self.lam, self.pairs)
 
     @property
     def requires(self) -> frozenset[str]:
         """Columns that are read."""
-        return frozenset({"log_pf_BT", "log_pstop_BT1", "log_reward_BT1", "mask_BT", PREFIX_MASKS[self.level]})
+        own = {"log_pf_BT", "log_pstop_BT1", "log_reward_BT1", "mask_BT", PREFIX_MASKS[self.level]}
+        return frozenset(own | ({"group_B"} if self.pairs == "problem" else set()))
 
     def __call__(self, columns: Mapping[str, Tensor]) -> LossOutput:
         """The loss of one batch."""
@@ -178,6 +208,7 @@ class ModifiedSubTB(Objective):
             prefix_mask_BT1=columns[PREFIX_MASKS[self.level]],
             lam=self.lam,
             reduction=self.reduction,
+            group_B=columns["group_B"] if self.pairs == "problem" else None,
         )
 
 

@@ -86,7 +86,10 @@ def test_data_without_evidence_are_refused() -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("objective", "shortest"), [(VarGrad(), 2), (ModifiedSubTB(), 0)])
+@pytest.mark.parametrize(
+    ("objective", "shortest"),
+    [(VarGrad(), 2), (ModifiedSubTB(), 0), (ModifiedSubTB(pairs="problem"), 2)],
+)
 def test_training_samples_the_posterior(policy: Any, make_trainer: Any, objective: Any, shortest: int) -> None:
     """Total variation from p(z | x, y), by enumeration of all z, falls far below that of the prior."""
     problem, behaviour = X[0], BehaviourMix(on_policy=0.5, tempered=0.5, temperature_low=1.0, temperature_high=3.0)

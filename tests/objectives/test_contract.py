@@ -163,6 +163,7 @@ def test_objectives_are_frozen_and_built_from_a_class_path(objective: Objective)
     [
         (lambda: ModifiedSubTB(lam=0.0), "lam"),
         (lambda: ModifiedSubTB(lam=1.5), "lam"),
+        (lambda: ModifiedSubTB(lam=0.9, pairs="problem"), "lam"),
         (lambda: ModifiedSubTB(level="sentence"), "level"),  # type: ignore[arg-type]
         (lambda: SubTB(reduction="max"), "reduction"),  # type: ignore[arg-type]
         (lambda: DetailedBalance(reduction="max"), "reduction"),  # type: ignore[arg-type]

@@ -23,6 +23,7 @@ BALANCE = [
     ModifiedSubTB(),
     ModifiedSubTB(lam=0.8, reduction="sum"),
     ModifiedSubTB(level="step"),
+    ModifiedSubTB(pairs="problem"),
 ]
 
 

@@ -197,8 +197,8 @@ def warn_of_separate_starts(objective: Objective, policy: Policy) -> None:
         rank_zero_warn(
             f"objective {type(objective).__name__} balances the prefixes of one trajectory, and with "
             f"policy.min_new_tokens={policy.min_new_tokens} the empty one is none of them: nothing says how likely "
-            "different beginnings should be. Set min_new_tokens to 0 and let the reward judge short completions, or "
-            "take VarGrad or TB"
+            "different beginnings should be. Set objective.pairs to problem (ModifiedSubTB), or min_new_tokens to 0 "
+            "and let the reward judge short completions, or take VarGrad or TB"
         )
 
 

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from lightning_gfn.objectives.functional.advantages import group_mean
 from lightning_gfn.objectives.functional.checks import Reduction
 
 BLOCK = 64
@@ -91,6 +92,29 @@ def pair_sums(values_BS: Tensor, mask_BS: Tensor, lam: float) -> tuple[Tensor, T
     cross_BS = 2.0 * lam * difference_BS * functional.pad(first_BS[:, :-1], (1, 0))
     second_BS = decayed_cumsum(cross_BS + difference_BS.square() * weight_BS, lam)
     return torch.where(mask_BS, second_BS, 0.0).sum(1), (kept_BS * weight_BS).sum(1)
+
+
+def group_pair_sums(values_BS: Tensor, mask_BS: Tensor, group_B: Tensor) -> tuple[Tensor, Tensor]:
+    """Sum of squared differences over all pairs of kept positions of a group of rows, dealt out over these rows.
+
+        S = Σ_{a<b} (g_a - g_b)² = M Σ_a (g_a - mean g)²,    W = M (M - 1) / 2        a, b: the M positions of a group
+
+    Args:
+        values_BS: g, nats.
+        mask_BS: bool, True on positions that take part.
+        group_B: int64, the group of each row; arbitrary ids.
+
+    Returns:
+        What each row adds to the S (B,), with gradient, and to the W (B,) of its group.
+    """
+    kept_BS = mask_BS.to(values_BS.dtype)
+    num_B = kept_BS.sum(1)
+    mean_num_B, size_B = group_mean(num_B, group_B)
+    total_B = mean_num_B * size_B
+    mean_sum_B, _ = group_mean(torch.where(mask_BS, values_BS, 0.0).sum(1), group_B)
+    mean_B = mean_sum_B * size_B / total_B.clamp_min(1.0)
+    centred_BS = torch.where(mask_BS, values_BS - mean_B.unsqueeze(1), 0.0)
+    return total_B * centred_BS.square().sum(1), num_B * (total_B - 1.0).clamp_min(0.0) / 2.0
 
 
 def consecutive_sums(values_BS: Tensor, mask_BS: Tensor) -> tuple[Tensor, Tensor]:

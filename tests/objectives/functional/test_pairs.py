@@ -7,7 +7,13 @@ import torch
 from torch import Tensor
 
 from lightning_gfn.objectives.functional import pairs
-from lightning_gfn.objectives.functional.pairs import consecutive_sums, decayed_cumsum, fill_forward, pair_sums
+from lightning_gfn.objectives.functional.pairs import (
+    consecutive_sums,
+    decayed_cumsum,
+    fill_forward,
+    group_pair_sums,
+    pair_sums,
+)
 
 
 def all_pairs(values_BS: Tensor, mask_BS: Tensor, lam: float) -> tuple[Tensor, Tensor]:
@@ -46,6 +52,24 @@ def test_value_and_gradient_of_all_pairs(lam: float, size: int, share: float) ->
     (gradient,) = torch.autograd.grad(total @ coefficients, values)
     (expected_gradient,) = torch.autograd.grad(expected @ coefficients, values)
     torch.testing.assert_close(gradient, expected_gradient, atol=1e-9, rtol=1e-9)
+
+
+@pytest.mark.parametrize("groups", [[0, 0, 0, 0], [7, 2, 7, 2], [0, 1, 2, 3]])
+@pytest.mark.parametrize("share", [1.0, 0.5, 0.05])
+def test_pairs_of_a_group_are_those_of_its_rows_laid_end_to_end(groups: list[int], share: float) -> None:
+    generator = torch.Generator().manual_seed(len(set(groups)))
+    values = torch.randn(4, 6, dtype=torch.float64, generator=generator).requires_grad_()
+    mask = torch.rand(4, 6, generator=generator) < share
+    group = torch.tensor(groups)
+    total, weight = group_pair_sums(values, mask, group)
+    for one in set(groups):
+        rows = group == one
+        expected, expected_weight = all_pairs(values[rows].reshape(1, -1), mask[rows].reshape(1, -1), 1.0)
+        torch.testing.assert_close(total[rows].sum(), expected.squeeze(), atol=1e-9, rtol=1e-9)
+        torch.testing.assert_close(weight[rows].sum(), expected_weight.squeeze().double())
+    if len(set(groups)) == 4:
+        torch.testing.assert_close((total, weight), pair_sums(values, mask, 1.0))
+    assert torch.autograd.gradcheck(lambda x: group_pair_sums(x, mask, group)[0], (values,))
 
 
 @pytest.mark.parametrize("lam", [1.0, 0.9])
