@@ -6,8 +6,12 @@ A test that needs a model is skipped, with the reason, where it is not installed
 from __future__ import annotations
 
 import getpass
+import os
+import signal
+import subprocess
+import sys
 import tempfile
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -28,6 +32,34 @@ def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, Any, Any]:
         return (yield)
     with FileLock(Path(tempfile.gettempdir()) / f"lightning-gfn-two-ranks-{getpass.getuser()}.lock"):
         return (yield)
+
+
+@pytest.fixture(scope="session")
+def run_ranks() -> Callable[..., None]:
+    """Run Python on a program that starts further processes; it must succeed.
+
+    Where it hangs, the failure shows what every thread of every process was at.
+    """
+
+    def run(*arguments: str | Path, path: str = "", cwd: Path | None = None, timeout: float = 560.0) -> None:
+        root = str(Path(__file__).parents[1])
+        environment = {
+            **os.environ, "PYTHONPATH": f"{path}:{root}" if path else root, "OMP_NUM_THREADS": "1",
+            "CUDA_VISIBLE_DEVICES": "", "PYTHONFAULTHANDLER": "1",
+        }  # fmt: skip
+        process = subprocess.Popen(
+            [sys.executable, *map(str, arguments)], env=environment, cwd=cwd, text=True, start_new_session=True,
+            stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+        )  # fmt: skip
+        try:
+            _, errors = process.communicate(timeout=timeout)
+        except subprocess.TimeoutExpired:
+            os.killpg(process.pid, signal.SIGABRT)
+            _, errors = process.communicate()
+            pytest.fail(f"not ended after {timeout:g} s\n{errors[-20000:]}")
+        assert process.returncode == 0, errors[-3000:]
+
+    return run
 
 
 def installed_folder(name: str) -> Path:

@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import json
-import os
 import re
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -208,20 +205,11 @@ def test_yaml_builds_it_with_a_metric_of_the_user(make_trainer: Any, replay: Any
 
 
 @pytest.mark.ddp
-def test_two_processes_give_what_one_gives(make_trainer: Any, replay: Any, tmp_path: Path) -> None:
+def test_two_processes_give_what_one_gives(make_trainer: Any, replay: Any, run_ranks: Any, tmp_path: Path) -> None:
     folder = tmp_path / "two"
     script = Path(__file__).parent / "two_ranks.py"
-    environment = {**os.environ, "PYTHONPATH": str(script.parents[2]), "OMP_NUM_THREADS": "1"}
     folder.mkdir()
-    done = subprocess.run(
-        [sys.executable, str(script), str(folder)],
-        env=environment,
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=200,
-    )
-    assert done.returncode == 0, done.stderr[-3000:]
+    run_ranks(script, folder)
     reports = [json.loads((folder / f"report{rank}.json").read_text()) for rank in (0, 1)]
     single = run_test(make_trainer, replay, replay.make_problems(7))
     for report in reports:

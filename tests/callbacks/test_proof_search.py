@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import importlib.util
 import json
-import os
-import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -134,13 +132,10 @@ def test_descriptions(prover: Any) -> None:
 
 
 @pytest.mark.ddp
-def test_two_processes_find_what_one_finds(make_trainer: Any, prover: Any, tmp_path: Path) -> None:
+def test_two_processes_find_what_one_finds(make_trainer: Any, prover: Any, run_ranks: Any, tmp_path: Path) -> None:
     folder = tmp_path / "two"
     folder.mkdir()
-    environment = {**os.environ, "PYTHONPATH": str(HERE), "CUDA_VISIBLE_DEVICES": ""}
-    command = [sys.executable, str(HERE / "prover_module.py"), str(folder)]
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=250)
-    assert done.returncode == 0, done.stderr[-3000:]
+    run_ranks(HERE / "prover_module.py", folder)
     reports = [json.loads((folder / f"report{rank}.json").read_text())["logged"] for rank in (0, 1)]
     trainer = make_trainer(ProofSearch(search=prover.SEARCH, **prover.GRID))
     alone = trainer.test(prover.ProverModule(), prover.loader(prover.make_problems()), verbose=False)[0]

@@ -2,7 +2,6 @@ from __future__ import annotations
 
 import csv
 import os
-import subprocess
 import sys
 import traceback
 from collections.abc import Callable, Sequence
@@ -113,14 +112,11 @@ def run_forked(run: Run) -> Run:
 
 
 @pytest.fixture
-def run_apart(workspace: Path) -> Callable[..., None]:
+def run_apart(workspace: Path, run_ranks: Callable[..., None]) -> Callable[..., None]:
     """Run ``fit`` in a fresh process, which may start others; it must succeed."""
-    environment = {**os.environ, "PYTHONPATH": f"{HERE}:{HERE.parents[1]}", "OMP_NUM_THREADS": "1"}
 
     def call(*arguments: str) -> None:
-        command = [sys.executable, "-m", "lightning_gfn.cli", "fit", "--config", "base.yaml", *arguments]
-        done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=280)
-        assert done.returncode == 0, done.stderr[-3000:]
+        run_ranks("-m", "lightning_gfn.cli", "fit", "--config", "base.yaml", *arguments, path=str(HERE))
 
     return call
 

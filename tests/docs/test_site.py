@@ -111,7 +111,7 @@ def test_the_site_is_built_without_warnings(tmp_path: Path) -> None:
     pytest.importorskip("mkdocstrings")
     command = [sys.executable, "-m", "mkdocs", "build", "--strict", "--site-dir", str(tmp_path / "site")]
     environment = os.environ | {"PYTHONPATH": str(ROOT), "NO_MKDOCS_2_WARNING": "1"}
-    built = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=280)
+    built = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=560)
     assert built.returncode == 0, built.stderr[-3000:]
     page = text_of(tmp_path / "site" / "objectives" / "gflownet" / "index.html")
     assert page.count("<math") >= 20 and "\\log" not in page

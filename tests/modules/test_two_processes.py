@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import importlib.util
-import os
-import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -30,13 +29,10 @@ def script() -> ModuleType:
 
 
 @pytest.fixture(scope="module")
-def reports(tmp_path_factory: pytest.TempPathFactory, script: ModuleType) -> Reports:
+def reports(tmp_path_factory: pytest.TempPathFactory, script: ModuleType, run_ranks: Callable[..., None]) -> Reports:
     """What the two processes end with, for every module."""
     folder = tmp_path_factory.mktemp("two")
-    environment = {**os.environ, "PYTHONPATH": str(SCRIPT.parents[2]), "OMP_NUM_THREADS": "1"}
-    command = [sys.executable, str(SCRIPT), str(folder)]
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False, timeout=280)
-    assert done.returncode == 0, done.stderr[-3000:]
+    run_ranks(SCRIPT, folder)
     return {
         name: [torch.load(folder / f"{name}{rank}.pt", weights_only=True) for rank in range(2)]
         for name in script.EXAMPLES

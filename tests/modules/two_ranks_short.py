@@ -66,10 +66,7 @@ class Save(L.Callback):
         self.path, self.step, self.problems, self.saved = path, step, -1, False
 
     def on_train_batch_end(self, trainer: L.Trainer, pl_module: Any, *_: Any) -> None:
-        """Write it, and note how many problems the window that it holds has.
-
-        Every process decides alike, and not by the file, which one of them writes while another may still look.
-        """
+        """Write it, and note how many problems the window that it holds has."""
         if trainer.global_step == self.step and not self.saved:
             self.saved = True
             self.problems = len(pl_module.window.problem_ids) if pl_module.window is not None else 0

@@ -5,7 +5,6 @@ from __future__ import annotations
 import importlib.util
 import json
 import os
-import subprocess
 import sys
 from collections.abc import Callable, Collection, Iterator
 from functools import cache
@@ -59,7 +58,9 @@ def script() -> ModuleType:
 
 
 @pytest.fixture(scope="module")
-def folder_of(tmp_path_factory: pytest.TempPathFactory, script: ModuleType) -> Callable[[str], Path]:
+def folder_of(
+    tmp_path_factory: pytest.TempPathFactory, script: ModuleType, run_ranks: Callable[..., None]
+) -> Callable[[str], Path]:
     """Where two processes leave reports, checkpoints and models of a method, after one process left its own there."""
 
     @cache
@@ -76,10 +77,7 @@ def folder_of(tmp_path_factory: pytest.TempPathFactory, script: ModuleType) -> C
             alone = script.train(name, script.joined(script.batches_of(name)), devices=1)
             alone.trainer.save_checkpoint(folder / f"{name}.one")
         names = [*methods, *(() if quick else ("short",)), *(f"{name}{script.IN_PASSES}" for name in methods)]
-        environment = {**os.environ, "PYTHONPATH": str(SCRIPT.parents[2]), "OMP_NUM_THREADS": "1"}
-        command = [sys.executable, str(SCRIPT), str(folder), *names]
-        done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False, timeout=280)
-        assert done.returncode == 0, done.stderr[-3000:]
+        run_ranks(SCRIPT, folder, *names)
         return folder
 
     return lambda name: trained(name in QUICK)
