@@ -91,7 +91,10 @@ class OptimizerSettings:
                 f"{type(module).__name__} has no trainable parameter, so that training could change nothing: set "
                 "model.policy.init_args.lora, or load the model without freezing all of it"
             )
-        return AdamW([g for g in groups if g["params"]], betas=self.betas, eps=self.eps)
+        optimizer = AdamW([g for g in groups if g["params"]], betas=self.betas, eps=self.eps, fused=True)
+        # Fused steps can unscale float16 gradients themselves, which keeps Lightning from clipping them before.
+        optimizer._step_supports_amp_scaling = False
+        return optimizer
 
 
 @dataclass(frozen=True)

@@ -11,6 +11,9 @@ from torch import Tensor, nn
 
 from lightning_gfn.policies.text.tokenizers import TextCodec
 
+NARROW_SHARE = 4
+"""A vocabulary at least this many times as large as the action space is cut down to the actions."""
+
 
 class ActionSpace(nn.Module):
     """The actions of a policy: every allowed token, and one stop action that merges all end tokens.
@@ -19,7 +22,8 @@ class ActionSpace(nn.Module):
 
     The sum runs over allowed tokens and stop; prefixes shorter than ``min_new_tokens`` leave stop out. At
     ``max_new_tokens`` stop is forced: q(stop) = 1. Everywhere in this package stop takes the column ``stop_id`` of the
-    vocabulary (the first end token), so that an action is one token id.
+    vocabulary (the first end token), so that an action is one token id. Where few tokens are actions, ``narrow`` is the
+    same space over the columns ``action_ids_K`` alone.
 
     Args:
         vocab_size: columns of the logits.
@@ -35,6 +39,8 @@ class ActionSpace(nn.Module):
     forbidden_ids: Tensor
     end_ids: Tensor
     allowed_V: Tensor
+    action_ids_K: Tensor
+    place_V: Tensor
 
     def __init__(
         self,
@@ -68,6 +74,20 @@ class ActionSpace(nn.Module):
         self.num_forbidden = int(forbidden_V.sum())
         self.min_new_tokens = min_new_tokens
         self.max_new_tokens = max_new_tokens
+        action_ids_K = (~forbidden_V).nonzero().squeeze(1)
+        place_V = torch.zeros(vocab_size, dtype=torch.int64)
+        place_V[action_ids_K] = torch.arange(len(action_ids_K))
+        self.register_buffer("action_ids_K", action_ids_K, persistent=False)
+        self.register_buffer("place_V", place_V, persistent=False)
+        self.narrow: ActionSpace | None = None
+        if NARROW_SHARE * len(action_ids_K) <= vocab_size:
+            self.narrow = ActionSpace(
+                vocab_size=len(action_ids_K),
+                allowed_ids=place_V[tokens].tolist(),
+                end_ids=place_V[ends].tolist(),
+                min_new_tokens=min_new_tokens,
+                max_new_tokens=max_new_tokens,
+            )
 
     def restrict_(self, logits_MV: Tensor, may_stop_M: Tensor | bool) -> Tensor:
         """Turn vocabulary logits into action logits, in place.

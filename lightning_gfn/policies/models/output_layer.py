@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import torch
@@ -32,6 +32,14 @@ class OutputLayer:
     scale: float = 1.0
     cap: float | None = None
 
+    def of_rows(self, ids_K: Tensor) -> OutputLayer | None:
+        """The layer that gives the logits of these tokens alone; None if the head is no plain linear one."""
+        if type(self.head) is not nn.Linear:
+            return None
+        weight_VH, bias_V = self.head.weight, self.head.bias
+        bias_K = None if bias_V is None else bias_V.index_select(0, ids_K)
+        return replace(self, head=LinearRows(weight_VH.index_select(0, ids_K), bias_K))
+
     def __call__(self, hidden_MH: Tensor) -> Tensor:
         logits_MV = wide_logits(self.head, hidden_MH)
         if self.scale != 1.0:
@@ -43,7 +51,27 @@ class OutputLayer:
     @property
     def keeps_logits(self) -> bool:
         """True if the backward pass of this layer may read the logits, so that nobody may overwrite them."""
-        return self.scale != 1.0 or self.cap is not None or type(self.head) is not nn.Linear
+        return self.scale != 1.0 or self.cap is not None or type(self.head) not in LINEAR
+
+
+@dataclass(frozen=True)
+class LinearRows:
+    """A linear head of some tokens.
+
+    Args:
+        weight: (K, H).
+        bias: (K,), or None.
+    """
+
+    weight: Tensor
+    bias: Tensor | None
+
+    def __call__(self, hidden_MH: Tensor) -> Tensor:
+        return nn.functional.linear(hidden_MH, self.weight, self.bias)
+
+
+LINEAR = (nn.Linear, LinearRows)
+"""Heads whose backward pass does not read the logits."""
 
 
 def wide_logits(head: Callable[[Tensor], Tensor], hidden_MH: Tensor) -> Tensor:
@@ -53,10 +81,10 @@ def wide_logits(head: Callable[[Tensor], Tensor], hidden_MH: Tensor) -> Tensor:
         return head(hidden_MH).float()
     if hasattr(head, "in_float32") and (weight.dtype in NARROW or hidden_MH.dtype in NARROW):
         return head.in_float32(hidden_MH)
-    asked = asked_dtype(hidden_MH.device, weight.dtype)
+    asked, bias = asked_dtype(hidden_MH.device, weight.dtype), getattr(head, "bias", None)
     fast = hidden_MH.device.type == "cpu" and asked == torch.bfloat16
-    if type(head) is nn.Linear and (weight.dtype in NARROW or fast):
-        return wide_linear(hidden_MH, weight, head.bias, asked)
+    if type(head) in LINEAR and (weight.dtype in NARROW or fast):
+        return wide_linear(hidden_MH, weight, bias, asked)
     with torch.autocast(hidden_MH.device.type, enabled=False):
         return head(hidden_MH.to(weight.dtype)).float()
 

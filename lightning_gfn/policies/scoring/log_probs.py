@@ -102,8 +102,9 @@ def action_log_probs(
 
         log q(a) = l_a - log Σ_b exp(l_b),    H = -Σ_a q(a) log q(a)        (nats, float32)
 
-    When M · V exceeds ``max_logits`` the prefixes are worked off in chunks, and the backward pass computes the logits
-    of a chunk again, so that at most ``max_logits`` of them exist at a time.
+    Where few tokens are actions, only their logits are computed. When M · V exceeds ``max_logits`` the prefixes are
+    worked off in chunks, and the backward pass computes the logits of a chunk again, so that at most ``max_logits`` of
+    them exist at a time.
 
     Args:
         hidden_MH: hidden states after the final norm.
@@ -118,6 +119,10 @@ def action_log_probs(
     Returns:
         log q(token) (M,), log q(stop) (M,) with 0 where the prefix may not stop, and H (M,) or None.
     """
+
+    if space.narrow is not None and (rows_alone := output_layer.of_rows(space.action_ids_K)) is not None:
+        token_M, output_layer = space.place_V[token_M], rows_alone
+        space, vocab_size = space.narrow, len(space.action_ids_K)
 
     def chunk(hidden: Tensor, token: Tensor, may_stop: Tensor) -> tuple[Tensor, Tensor, Tensor | None]:
         logits = output_layer(hidden)

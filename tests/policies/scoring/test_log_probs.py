@@ -159,3 +159,30 @@ def test_large_vocabularies_are_normalised_as_exactly_as_small_ones() -> None:
     exact = logits.double()[:, 2:].log_softmax(1)
     assert (log_token - exact.gather(1, token[:, None] - 2).squeeze(1)).abs().max() < 2e-6
     assert (log_stop - exact[:, 0]).abs().max() < 2e-6
+
+
+@pytest.mark.parametrize("bias", [True, False])
+@pytest.mark.parametrize("max_logits", [10**6, 5])
+@pytest.mark.parametrize("end_ids", [[2], [2, 21]])
+def test_few_actions_cost_their_own_logits_alone(
+    end_ids: list[int], max_logits: int, bias: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hidden, head, _, may_stop = problem()
+    if not bias:
+        head.register_parameter("bias", None)
+    space = ActionSpace(vocab_size=V, allowed_ids=[7, 4, 19], end_ids=end_ids, min_new_tokens=0, max_new_tokens=4)
+    assert space.narrow is not None and space_of([2]).narrow is None
+    token = torch.tensor([4, 7, 19])[torch.randint(0, 3, (M,))]
+    widths: list[int] = []
+    whole = log_probs.softmax_in_place
+    monkeypatch.setattr(log_probs, "softmax_in_place", lambda x, *rest: (widths.append(x.shape[1]), whole(x, *rest))[1])
+    settings: dict[str, Any] = {"vocab_size": V, "with_entropy": True, "max_logits": max_logits}
+    given = action_log_probs(hidden, OutputLayer(head, cap=1.5), token, may_stop, space, **settings)
+    assert set(widths) == {3 + len(end_ids)}
+    expected = plain(OutputLayer(head, cap=1.5)(hidden), token, may_stop, space)
+    for one, other in zip(given, expected, strict=True):
+        torch.testing.assert_close(one, other, atol=1e-6, rtol=1e-5)
+    over = [hidden, *head.parameters()]
+    found, wanted = (torch.autograd.grad(sum(x.pow(2).sum() for x in values), over) for values in (given, expected))
+    for one, other in zip(found, wanted, strict=True):
+        torch.testing.assert_close(one, other, atol=1e-5, rtol=1e-5)
