@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from lightning_gfn.lean_types import Episode, Theorem
+    from lightning_gfn.reasoning_types import Branch
 
 AnswerStyle = str
 """``gsm8k``, ``math``, ``metamath`` or ``last_number`` (``answers.extract_answer``), or a regular expression with a
@@ -376,6 +377,8 @@ class EvalRecord:
         target_log_probs: log q(completion, stop | prompt) of each completion of the problem's target at temperature 1,
             nats; like references, only the records of the first temperature carry them.
         episodes: the attempts tactic by tactic, where the problem is a theorem.
+        branches: greedy completions by first token, most probable first, where they were asked for; only the records of
+            the first temperature carry them.
     """
 
     problem: Problem
@@ -390,3 +393,4 @@ class EvalRecord:
     reference_actions: tuple[int, ...] = ()
     target_log_probs: tuple[float, ...] = ()
     episodes: tuple[Episode, ...] = ()
+    branches: tuple[Branch, ...] = ()

@@ -14,6 +14,7 @@ ROOT = Path(__file__).resolve().parents[1]
 GROUND = {
     "stop_requests",
     "lean_types",
+    "reasoning_types",
     "types",
     "preference_types",
     "prompts",
@@ -35,7 +36,8 @@ SHARED = GROUND | {"sharding"}
 L3 = {"modules", "callbacks", "reports", "studies", "commands", "tracking"}
 ALLOWED: dict[str, set[str]] = {
     "lean_types": set(),
-    "types": {"lean_types"},
+    "reasoning_types": set(),
+    "types": {"lean_types", "reasoning_types"},
     "preference_types": set(),
     "lean_interfaces": {"lean_types"},
     "interfaces": {"types"},
@@ -96,7 +98,7 @@ ROOMS: dict[str, list[set[str]]] = {
         {"causal_lm", "seq2seq_lm"},
         {"reward_models"},
     ],
-    "rollouts": [{"*"}, {"proofs"}, {"search", "make_sampler"}, {"asynchronous"}],
+    "rollouts": [{"*"}, {"proofs", "reasoning"}, {"search", "make_sampler"}, {"asynchronous"}],
 }
 """Inside a package: a file or folder imports those of the lines above it alone; ``*`` are the files not named."""
 LIGHT = {"cli", "installation", "commands", "studies", *GROUND}

@@ -18,6 +18,7 @@ from lightning_gfn.policies.models.repeated_layers import repeated_layers
 from lightning_gfn.rollouts.evaluation import sample_completions
 from lightning_gfn.rollouts.proofs.proof_evaluation import sample_proofs
 from lightning_gfn.rollouts.proofs.proving import Proving, check_data_prompt
+from lightning_gfn.rollouts.reasoning.branching import with_branches
 from lightning_gfn.rollouts.reference import with_reference_scores, with_target_scores
 from lightning_gfn.types import EvalRecord, LossOutput, Problem
 
@@ -150,6 +151,9 @@ class PolicyModule(TrainedModule, EvaluatedModule):
         records: list[EvalRecord] = []
         for temperature in temperatures:
             records += self.records_at(problems, temperature)
+        if settings.branches is not None and self.trainer.state.fn != "fit":
+            how = {"num_branches": settings.branches, "max_rows": settings.max_rows, "device": self.device}
+            records = with_branches(self.policy, records, **how)
         if settings.score_references:
             records = with_reference_scores(self.policy, records, max_rows=settings.max_rows, device=self.device)
         return with_target_scores(self.policy, records, max_rows=settings.max_rows, device=self.device)

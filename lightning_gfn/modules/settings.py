@@ -174,6 +174,9 @@ class EvaluationSettings:
         max_rows: completions decoded at once (bounds memory).
         score_references: report the likelihood of the problems' reference solutions as well (``reference_nll``), which
             shows what a fine-tuned policy has kept of its supervised task.
+        branches: also decode greedily behind this many of the most probable first tokens and let the answers vote by
+            confidence (chain-of-thought decoding; ``solve_rate_cot``, and ``solve_rate_greedy`` of the first branch),
+            outside of ``fit``; None for no such decoding.
     """
 
     num_samples: int = 8
@@ -184,8 +187,11 @@ class EvaluationSettings:
     seed: int = 0
     max_rows: int = 512
     score_references: bool = False
+    branches: int | None = None
 
     def __post_init__(self) -> None:
+        if self.branches is not None and self.branches < 1:
+            raise ValueError(f"evaluation.branches must be at least 1, or null for none, got {self.branches}")
         if self.num_samples < 1:
             raise ValueError(f"evaluation.num_samples must be at least 1, got {self.num_samples}")
         if not self.temperatures or min(self.temperatures) <= 0:

@@ -10,6 +10,9 @@ from lightning_gfn.reports.statistics.cube import DISTINCT
 
 SPOKEN = {
     "solve_rate": "solve rate",
+    "solve_rate_greedy": "solve rate, greedy",
+    "solve_rate_cot": "solve rate, chain-of-thought decoding",
+    "solve_rate_cot_single": "solve rate, most confident branch",
     "coverage": "coverage of the known solutions",
     "solution_paths_found": "known solutions found",
     "completion_length_mean": "completion length (tokens)",

@@ -7,7 +7,7 @@ import json
 import os
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from statistics import fmean
 from typing import TYPE_CHECKING, Any
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from lightning_gfn.module_interfaces import EvaluatedModule
 
 HEADLINE = re.compile(
-    r"solve_rate|pass_at_\d+|maj_at_\d+|distinct_correct_rouge_[\d.]+|coverage|target_mass|total_variation|kl_to_target"
+    r"solve_rate(?:_greedy|_cot)?|pass_at_\d+|maj_at_\d+|distinct_correct_rouge_[\d.]+|coverage|target_mass|total_variation|kl_to_target"
 )
 NOT_DECODING = ("max_rows", "score_references")
 PLAIN = (str, int, float, bool, type(None))
@@ -82,6 +82,8 @@ def problem_row(record: EvalRecord, *, keep_completions: bool) -> ResultRow:
     if record.episodes:
         row["outcomes"] = [episode.outcome for episode in record.episodes]
         row["num_tactics"] = [len(episode.tactics) for episode in record.episodes]
+    if record.branches:
+        row["branches"] = [asdict(branch) for branch in record.branches]
     if record.target_log_probs and problem.target is not None:
         pairs = zip(problem.target.items(), record.target_log_probs, strict=True)
         row["target"] = {text: [log_weight, log_prob] for (text, log_weight), log_prob in pairs}

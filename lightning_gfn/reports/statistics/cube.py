@@ -10,6 +10,8 @@ import numpy as np
 from lightning_gfn.reports.runs import EvaluatedRun
 from lightning_gfn.reports.statistics.bootstrap import Array
 
+BRANCHES = ("solve_rate_greedy", "solve_rate_cot")
+"""Headline metrics of runs that decoded behind the most probable first tokens."""
 EXACT = ("target_mass", "total_variation", "kl_to_target")
 """Headline metrics of problems whose target distribution is known."""
 DISTINCT = re.compile(r"distinct_correct_rouge_([\d.]+)(?:_(expected|components))?")
@@ -100,9 +102,9 @@ class Cube:
         return all(metric in run.values.get(t, {}) for run in runs for t in self.temperatures)
 
     def headline(self) -> list[str]:
-        """What the runs have of solve rate, largest pass@k and maj@k, distinct-correct, coverage and exactness."""
+        """What the runs have of solve rates, largest pass@k and maj@k, distinct-correct, coverage and exactness."""
         paired = self.paired_metrics()
-        chosen: list[str | None] = [ACCURACY, largest_k("pass", paired), largest_k("maj", paired)]
+        chosen: list[str | None] = [ACCURACY, *BRANCHES, largest_k("pass", paired), largest_k("maj", paired)]
         chosen += [self.diversity(), "coverage", *EXACT]
         return [name for name in chosen if name is not None and name in paired]
 
