@@ -70,9 +70,8 @@ def decode_branches(
     Source: Wang & Zhou 2024, arXiv:2402.10200, section 2.
     """
     prompts = [policy.encode_prompt(problem.prompt) for problem in problems]
-    rows = [
-        (p, token) for p, tokens in enumerate(first_tokens(policy, prompts, num_branches, device)) for token in tokens
-    ]
+    begun = first_tokens(policy, prompts, num_branches, device)
+    rows = [(p, token) for p, tokens in enumerate(begun) for token in tokens]
     contexts = [prompts[p] for p, _ in rows]
     sampled = policy.sample(
         contexts,
@@ -101,11 +100,10 @@ def first_tokens(
 ) -> list[list[int]]:
     """The most probable first tokens behind each prompt, without the stop."""
     found = policy.top_actions(pad_steps(prompts, [[] for _ in prompts], device), top_k=num_branches + 1)
-    pairs = zip(found.candidates_NT1K[:, 0].tolist(), found.log_p_NT1K[:, 0].isfinite().tolist(), strict=True)
-    kept = [
-        [token for token, possible in zip(*row, strict=True) if possible and token != policy.stop_id] for row in pairs
-    ]
-    return [tokens[:num_branches] for tokens in kept]
+    tokens_PK = found.candidates_NT1K[:, 0]
+    possible_PK = found.log_p_NT1K[:, 0].isfinite() & (tokens_PK != policy.stop_id)
+    pairs = zip(tokens_PK, possible_PK, strict=True)
+    return [tokens_K[possible_K][:num_branches].tolist() for tokens_K, possible_K in pairs]
 
 
 def answer_and_confidence(

@@ -107,18 +107,16 @@ def test_given_first_actions_are_scored_as_any_other(policy: CausalLM) -> None:
     lengths = drawn.action_mask_NT.sum(1).tolist()
     actions = [ids[:length].tolist() for ids, length in zip(drawn.action_ids_NT, lengths, strict=True)]
     scored = policy.score(pad_steps([context] * 3, actions, "cpu"))
-    assert torch.allclose(
-        scored.log_prob_N(drawn.action_mask_NT), drawn.scores.log_prob_N(drawn.action_mask_NT), atol=1e-4
-    )
+    own, again = (scores.log_prob_N(drawn.action_mask_NT) for scores in (drawn.scores, scored))
+    assert torch.allclose(own, again, atol=1e-4)
     with pytest.raises(ValueError, match=r"first_N has shape \(2,\), expected \(3,\)"):
         policy.sample([context] * 3, torch.zeros(3, 13), first_N=torch.tensor(first[:2]))
 
 
 def test_top_actions_are_those_of_all_candidates(policy: CausalLM) -> None:
     """The policy's own way and the general one, which asks for every action."""
-    steps = pad_steps(
-        [policy.encode_prompt("1?"), policy.encode_prompt("22?")], [[], policy.encode_completion("5a")], "cpu"
-    )
+    contexts = [policy.encode_prompt("1?"), policy.encode_prompt("22?")]
+    steps = pad_steps(contexts, [[], policy.encode_completion("5a")], "cpu")
     own, general = policy.top_actions(steps, top_k=4), super(type(policy), policy).top_actions(steps, top_k=4)
     every = policy.vocab_size
     known = policy.candidate_scores(steps, torch.arange(every).expand(2, 3, every).contiguous())
