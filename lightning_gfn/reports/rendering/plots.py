@@ -161,17 +161,19 @@ def efficiency(c: Comparison) -> Figure | None:
             spent = {name: found[axis] for name, found in c.spending.methods.items() if found.get(axis, 0.0) > 0.0}
             if not spent:
                 continue
-            plot = Plot(axis_title(axis), metric_title(metric), log_x=max(spent.values()) > 20 * min(spent.values()))
+            wide = max(spent.values()) > 20 * min(spent.values())
+            plot = Plot(axis_title(axis), metric_title(metric), log_x=wide)
+            if wide:
+                steps = (m * 10**k for k in range(13) for m in (1, 3))
+                plot.ticks = [float(tick) for tick in steps if min(spent.values()) <= tick <= max(spent.values())]
             for index, name in enumerate(c.methods):
                 if name in spent:
                     plot.series.append(Series(name, index, [point(spent[name], c.headline[name][metric])], line=False))
             drawings[metric_title(metric), axis_title(axis)] = plot.draw()
     if not drawings:
         return None
-    note = (
-        "The trained model of each method, mean over seeds with 95% intervals. Costs include earlier stages that a run "
-    )
-    note += "names. A method that spends nothing on an axis stands not on it; see also the learning curves."
+    note = "The trained model of each method, mean over seeds with 95% intervals. Costs include earlier stages that a "
+    note += "run names. A method that spends nothing on an axis has no mark there; see also the learning curves."
     choices = [("metric", list(dict.fromkeys(key[0] for key in drawings)))]
     choices.append(("against", list(dict.fromkeys(key[1] for key in drawings))))
     return Figure("Sample efficiency", note, choices, drawings)
