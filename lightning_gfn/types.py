@@ -16,7 +16,6 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from lightning_gfn.lean_types import Episode, Theorem
-    from lightning_gfn.reasoning_types import Branch
 
 AnswerStyle = str
 """``gsm8k``, ``math``, ``metamath`` or ``last_number`` (``answers.extract_answer``), or a regular expression with a
@@ -355,6 +354,23 @@ class LossOutput:
     def loss(self) -> Tensor:
         """``sum / weight``; a zero with a graph if nothing was weighted."""
         return self.sum / self.weight.clamp_min(1e-12)
+
+
+@dataclass(frozen=True)
+class Branch:
+    """A greedy completion behind one of the most probable first tokens.
+
+    Args:
+        completion: its text.
+        answer: the answer that it gives; None without one.
+        correct: that answer is right.
+        confidence: mean over the answer's tokens of p(most probable action) - p(second one); 0 without an answer.
+    """
+
+    completion: str
+    answer: str | None
+    correct: bool
+    confidence: float
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,6 @@ ROOT = Path(__file__).resolve().parents[1]
 GROUND = {
     "stop_requests",
     "lean_types",
-    "reasoning_types",
     "types",
     "preference_types",
     "prompts",
@@ -36,8 +35,7 @@ SHARED = GROUND | {"sharding"}
 L3 = {"modules", "callbacks", "reports", "studies", "commands", "tracking"}
 ALLOWED: dict[str, set[str]] = {
     "lean_types": set(),
-    "reasoning_types": set(),
-    "types": {"lean_types", "reasoning_types"},
+    "types": {"lean_types"},
     "preference_types": set(),
     "lean_interfaces": {"lean_types"},
     "interfaces": {"types"},

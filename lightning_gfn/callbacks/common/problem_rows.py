@@ -23,7 +23,8 @@ if TYPE_CHECKING:
     from lightning_gfn.module_interfaces import EvaluatedModule
 
 HEADLINE = re.compile(
-    r"solve_rate(?:_greedy|_cot)?|pass_at_\d+|maj_at_\d+|distinct_correct_rouge_[\d.]+|coverage|target_mass|total_variation|kl_to_target"
+    r"solve_rate(?:_greedy|_cot)?|pass_at_\d+|maj_at_\d+|distinct_correct_rouge_[\d.]+|coverage"
+    r"|target_mass|total_variation|kl_to_target"
 )
 NOT_DECODING = ("max_rows", "score_references")
 PLAIN = (str, int, float, bool, type(None))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from lightning_gfn.answers import canonical_answer
-from lightning_gfn.reasoning_types import Branch
+from lightning_gfn.types import Branch
 
 
 def chosen_branch(branches: Sequence[Branch]) -> Branch | None:

@@ -12,9 +12,8 @@ from lightning_gfn.metrics.branches import BranchAccuracy
 from lightning_gfn.metrics.functional.branches import chosen_branch
 from lightning_gfn.policies.causal_lm import CausalLM
 from lightning_gfn.policies.padding import pad_steps
-from lightning_gfn.reasoning_types import Branch
 from lightning_gfn.rollouts.reasoning.branching import answer_and_confidence, decode_branches, with_branches
-from lightning_gfn.types import EvalRecord, Problem
+from lightning_gfn.types import Branch, EvalRecord, Problem
 
 CONFIG = {
     "model_type": "llama", "hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2, "num_attention_heads": 2,
