@@ -151,7 +151,7 @@ class PolicyModule(TrainedModule, EvaluatedModule):
         records: list[EvalRecord] = []
         for temperature in temperatures:
             records += self.records_at(problems, temperature)
-        if settings.branches is not None and self.trainer.state.fn != "fit":
+        if settings.branches is not None and self.trainer.state.fn in ("validate", "test"):
             how = {"num_branches": settings.branches, "max_rows": settings.max_rows, "device": self.device}
             records = with_branches(self.policy, records, **how)
         if settings.score_references:

@@ -176,7 +176,7 @@ class EvaluationSettings:
             shows what a fine-tuned policy has kept of its supervised task.
         branches: also decode greedily behind this many of the most probable first tokens and let the answers vote by
             confidence (chain-of-thought decoding; ``solve_rate_cot``, and ``solve_rate_greedy`` of the first branch),
-            outside of ``fit``; None for no such decoding.
+            in ``validate`` and ``test``; None for no such decoding.
     """
 
     num_samples: int = 8
