@@ -152,8 +152,8 @@ class PolicyModule(TrainedModule, EvaluatedModule):
         for temperature in temperatures:
             records += self.records_at(problems, temperature)
         if settings.branches is not None and self.trainer.state.fn in ("validate", "test"):
-            how = {"num_branches": settings.branches, "max_rows": settings.max_rows, "device": self.device}
-            records = with_branches(self.policy, records, **how)
+            how: dict[str, Any] = {"max_rows": settings.max_rows, "device": self.device}
+            records = with_branches(self.policy, records, num_branches=settings.branches, **how)
         if settings.score_references:
             records = with_reference_scores(self.policy, records, max_rows=settings.max_rows, device=self.device)
         return with_target_scores(self.policy, records, max_rows=settings.max_rows, device=self.device)

@@ -128,8 +128,8 @@ class LanguagePolicy(LanguageModel, Policy, TextLikelihood):
             return self._sample_elsewhere(self.engine, contexts, uniforms_NT1, behaviour)
         with torch.no_grad(), evaluation_mode(self.hugging_face):
             try:
-                behaviour = {"temperature_N": temperature_N, "top_k": top_k, "top_p": top_p, "first_N": first_N}
-                return self._draw(self.decoders, self.hugging_face, contexts, uniforms_NT1, **behaviour)
+                of_rows = (contexts, uniforms_NT1, temperature_N, first_N)
+                return self._draw(self.decoders, self.hugging_face, *of_rows, top_k=top_k, top_p=top_p)
             except NotFiniteError as error:
                 raise NotFiniteError(f"{error}: {state_of_weights(self.hugging_face)}") from None
 
@@ -154,7 +154,7 @@ class LanguagePolicy(LanguageModel, Policy, TextLikelihood):
         def one_pass(rows: list[int]) -> SampledActions:
             decoder, context = decoders.make(model)
             chosen = [contexts[n] for n in rows]
-            own = {name: None if values is None else values[rows] for name, values in of_rows.items()}
+            own: dict[str, Any] = {name: None if x is None else x[rows] for name, x in of_rows.items()}
             # Compiled layers would be compiled again for every state of a cache.
             eager = torch.compiler.set_stance("force_eager") if self.compile_layers else nullcontext()
             with context, eager:

@@ -33,7 +33,7 @@ def read_faithfulness(results: Path, stage: str) -> dict[str, dict[str, float]]:
     remedy = "evaluate again (the callback lightning_gfn.callbacks.faithfulness.Faithfulness)"
     values: dict[str, dict[str, float]] = {}
     for number, row in json_rows(path, remedy):
-        problem, metrics = row.get("problem_id"), row.get("metrics")
+        problem, metrics = row.get("problem_id", ""), row.get("metrics")
         if not is_text(problem) or not isinstance(metrics, dict):
             raise ValueError(f"{path}, line {number}: 'problem_id' or 'metrics' is missing or malformed; {remedy}")
         for name, value in metrics.items():
