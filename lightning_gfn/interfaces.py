@@ -282,6 +282,30 @@ class TextLikelihood(ABC):
         """
 
 
+class SearchesBeams(ABC):
+    """A language model whose most probable actions can be searched for, instead of sampled."""
+
+    @abstractmethod
+    def search_beams(
+        self,
+        contexts: Sequence[Sequence[int]],
+        *,
+        num_beams: int,
+        num_groups: int = 1,
+        diversity_penalty: float = 0.0,
+        length_penalty: float = 0.0,
+    ) -> list[list[tuple[int, ...]]]:
+        """``num_beams`` complete actions of each context, the best that the search finds.
+
+        Args:
+            contexts: token ids of each context, none empty.
+            num_beams: beams of each context, over all groups.
+            num_groups: groups that are kept apart; divides ``num_beams``.
+            diversity_penalty: nats for each beam of an earlier group with the same action at the same place.
+            length_penalty: actions are ranked by log q / (number of actions)^length_penalty.
+        """
+
+
 class Reward(ABC):
     """Turns rollouts into log rewards in two moves, so that replay never pays for the first one again.
 
@@ -297,6 +321,8 @@ class Reward(ABC):
     """What ends a reasoning step, if the reward judges steps."""
     is_constant: bool = False
     """True if ``combine`` gives the same at every optimiser step."""
+    is_log_weight: bool = False
+    """True if it weighs completions by their likelihood alone, so that evaluation scores its samples, too."""
 
     def parts(self) -> tuple[Reward, ...]:
         """The rewards that it is made of; itself where it is one."""

@@ -376,6 +376,13 @@ class EvalRecord:
         target_log_probs: log q(completion, stop | prompt) of each completion of the problem's target at temperature 1,
             nats; like references, only the records of the first temperature carry them.
         episodes: the attempts tactic by tactic, where the problem is a theorem.
+        actions: tokens of each completion; empty for theorems.
+        is_drawn: the completions are independent draws of the policy at this temperature; False where top-k or top-p
+            cut its distribution or beams searched it.
+        log_rewards: log R of each completion, tempered as at the end of the reward's schedules, nats; empty where the
+            module has no reward that is a log weight.
+        log_likelihoods: log p of each completion with its stop under the frozen reference, nats; empty where the reward
+            has no such term.
     """
 
     problem: Problem
@@ -390,3 +397,14 @@ class EvalRecord:
     reference_actions: tuple[int, ...] = ()
     target_log_probs: tuple[float, ...] = ()
     episodes: tuple[Episode, ...] = ()
+    actions: tuple[tuple[int, ...], ...] = ()
+    is_drawn: bool = True
+    log_rewards: tuple[float, ...] = ()
+    log_likelihoods: tuple[float, ...] = ()
+
+    @property
+    def is_judged(self) -> bool:
+        """False where completions have log rewards alone: no answer, target or theorem says which are right."""
+        problem = self.problem
+        known = problem.answer is not None or problem.target is not None or problem.theorem is not None
+        return known or not self.log_rewards
