@@ -43,7 +43,7 @@ from lightning_gfn.metrics.proofs import (
     TacticVariety,
 )
 from lightning_gfn.metrics.references import ReferenceNll
-from lightning_gfn.metrics.target import TargetDistance
+from lightning_gfn.metrics.target import LogLikelihood, SampledTarget, TargetDistance
 from lightning_gfn.module_interfaces import as_evaluated
 
 if TYPE_CHECKING:
@@ -165,7 +165,8 @@ class Evaluation(EvaluatedStep):
             bank += [DistinctCorrect(self.thresholds, rule, self.tokenizer) for rule in self.distinct_rules]
             bank += [Coverage(), CompletionStatistics(), ReferenceNll()]
             bank += [DistinctProofs(), ProofLength(), TacticErrors(), StatesCovered(), TacticVariety()]
-            bank += [EnvironmentSeconds(), TargetDistance(), *deepcopy(self.extra_metrics)]
+            bank += [EnvironmentSeconds(), TargetDistance(), SampledTarget(), LogLikelihood()]
+            bank += deepcopy(self.extra_metrics)
             self._metrics[temperature] = [metric.to(pl_module.device) for metric in bank]
         return self._metrics[temperature]
 

@@ -15,6 +15,8 @@ from lightning_gfn.types import EvalRecord
 class SolveRate(PerProblemMetric):
     """Share of correct samples: ``solve_rate``, which is pass@1."""
 
+    judges = True
+
     @property
     def keys(self) -> tuple[str, ...]:
         return ("solve_rate",)
@@ -29,6 +31,8 @@ class PassAtK(PerProblemMetric):
     Args:
         ks: numbers of draws; each at most the number of samples of a problem.
     """
+
+    judges = True
 
     def __init__(self, ks: Sequence[int] = (1, 8), **kwargs: Any) -> None:
         super().__init__(**kwargs)
@@ -51,6 +55,8 @@ class MajorityAtK(PerProblemMetric):
     Args:
         ks: numbers of voters; each at most the number of samples of a problem.
     """
+
+    judges = True
 
     def __init__(self, ks: Sequence[int] = (8,), **kwargs: Any) -> None:
         super().__init__(**kwargs)

@@ -27,6 +27,9 @@ class PerProblemMetric(Metric):
     full_state_update: bool | None = False
     is_differentiable: bool | None = False
 
+    judges: bool = False
+    """True if values come from verdicts on samples, so that a problem whose samples nothing judges has none."""
+
     values: list[Tensor]
     id_bytes: list[Tensor]
     id_lengths: list[Tensor]
@@ -69,7 +72,8 @@ class PerProblemMetric(Metric):
             )
         self._temperature = record.temperature
         encoded = record.problem.id.encode()
-        self.values.append(torch.tensor([self.row(record)], dtype=torch.float64, device=self.device))
+        row = [math.nan] * len(self.keys) if self.judges and not record.is_judged else self.row(record)
+        self.values.append(torch.tensor([row], dtype=torch.float64, device=self.device))
         self.id_bytes.append(torch.tensor(list(encoded), dtype=torch.uint8, device=self.device))
         self.id_lengths.append(torch.tensor([len(encoded)], dtype=torch.int64, device=self.device))
 

@@ -15,6 +15,7 @@ from lightning_gfn.modules.settings import EvaluationSettings, OptimizerSettings
 from lightning_gfn.modules.text_check import check_texts
 from lightning_gfn.policies.heads import Head, LogZScalar
 from lightning_gfn.policies.models.repeated_layers import repeated_layers
+from lightning_gfn.rollouts.evaluating.beams import search_completions
 from lightning_gfn.rollouts.evaluation import sample_completions
 from lightning_gfn.rollouts.proofs.proof_evaluation import sample_proofs
 from lightning_gfn.rollouts.proofs.proving import Proving, check_data_prompt
@@ -150,9 +151,14 @@ class PolicyModule(TrainedModule, EvaluatedModule):
         records: list[EvalRecord] = []
         for temperature in temperatures:
             records += self.records_at(problems, temperature)
+        records = self.with_rewards(records)
         if settings.score_references:
             records = with_reference_scores(self.policy, records, max_rows=settings.max_rows, device=self.device)
         return with_target_scores(self.policy, records, max_rows=settings.max_rows, device=self.device)
+
+    def with_rewards(self, records: list[EvalRecord]) -> list[EvalRecord]:
+        """The records with what the reward says of their samples; as they are where there is none that weighs them."""
+        return records
 
     def records_at(self, problems: list[Problem], temperature: float) -> list[EvalRecord]:
         """Completions at one temperature: whole proofs of those problems that are theorems; in the order of problems.
@@ -176,8 +182,23 @@ class PolicyModule(TrainedModule, EvaluatedModule):
         proofs: Iterator[EvalRecord] = iter(())
         if self.proving is not None and theorems:
             proofs = iter(sample_proofs(self.policy, theorems, self.proving, device=self.device, **how))
-        completions = iter(sample_completions(self.policy, others, **how) if others else ())
+        if settings.beams is not None and theorems:
+            raise ValueError(f"problem {theorems[0].id!r} is a theorem: evaluation.beams searches no proofs, remove it")
+        completions = iter(self.completions_of(others, how) if others else ())
         return [next(completions if problem.theorem is None else proofs) for problem in problems]
+
+    def completions_of(self, problems: list[Problem], how: dict[str, Any]) -> list[EvalRecord]:
+        """Completions that are sampled, or searched for where ``evaluation.beams`` is set.
+
+        Args:
+            problems: none of them a theorem.
+            how: arguments of ``sample_completions``.
+        """
+        beams, max_rows = self.evaluation.beams, self.evaluation.max_rows
+        if beams is None:
+            return sample_completions(self.policy, problems, **how)
+        asked = {"num_samples": self.evaluation.num_samples, "max_rows": max_rows, "device": self.device}
+        return search_completions(self.policy, problems, beams, **asked)
 
     def validation_step(self, batch: list[Problem], batch_idx: int) -> list[EvalRecord]:  # type: ignore[override]
         """Sample; callbacks turn the records into metrics."""

@@ -41,11 +41,12 @@ from lightning_gfn.rollouts.batching import to_trajectories
 from lightning_gfn.rollouts.behaviour import BehaviourMix
 from lightning_gfn.rollouts.distributed import gather_all
 from lightning_gfn.rollouts.dynamic_sampling import ResampleSettings, check_resampling
+from lightning_gfn.rollouts.evaluating.sample_rewards import with_sample_rewards
 from lightning_gfn.rollouts.make_sampler import make_sampler
 from lightning_gfn.rollouts.proofs.proving import Proving, check_reward_prompt
 from lightning_gfn.rollouts.rewarded_sampler import RewardedSampler
 from lightning_gfn.rollouts.rollout_batch import RolloutBatch
-from lightning_gfn.types import LogReward, LossOutput, Problem, Rollouts, Scores, Source
+from lightning_gfn.types import EvalRecord, LogReward, LossOutput, Problem, Rollouts, Scores, Source
 
 
 class RolloutModule(PolicyModule):
@@ -182,6 +183,13 @@ class RolloutModule(PolicyModule):
             self.try_reward()
             if self.updates_per_rollout > 1:
                 self.check_updates()
+
+    def with_rewards(self, records: list[EvalRecord]) -> list[EvalRecord]:
+        """The records with the log rewards of their samples, if the reward is a log weight."""
+        if not self.reward.is_log_weight:
+            return records
+        max_rows = self.evaluation.max_rows
+        return with_sample_rewards(self.policy, self.reward, records, max_rows=max_rows, device=self.device)
 
     def check_shards(self) -> None:
         """See ``TrainedModule.check_shards``."""

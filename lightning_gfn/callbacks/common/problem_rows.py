@@ -23,7 +23,8 @@ if TYPE_CHECKING:
     from lightning_gfn.module_interfaces import EvaluatedModule
 
 HEADLINE = re.compile(
-    r"solve_rate|pass_at_\d+|maj_at_\d+|distinct_correct_rouge_[\d.]+|coverage|target_mass|total_variation|kl_to_target"
+    r"solve_rate|pass_at_\d+|maj_at_\d+|distinct_correct_rouge_[\d.]+|coverage|target_mass|total_variation|"
+    r"kl_to_target|log_likelihood|log_likelihood_max|sample_embedding_distance|sample_spread"
 )
 NOT_DECODING = ("max_rows", "score_references")
 PLAIN = (str, int, float, bool, type(None))
@@ -61,7 +62,8 @@ def problem_row(record: EvalRecord, *, keep_completions: bool) -> ResultRow:
 
     ``metadata`` holds the problem's columns that are a text, a number, a truth value or nothing: strata of reports.
     Attempts at a theorem also have their outcome and their number of tactics. Where the target distribution is known,
-    ``target`` maps each of its completions to its log weight and its log-probability under the policy.
+    ``target`` maps each of its completions to its log weight and its log-probability under the policy. Samples that a
+    reward weighs have their ``log_rewards``; ``is_judged`` is false where that is all that is known of them.
     """
     problem = record.problem
     row: ResultRow = {
@@ -82,6 +84,10 @@ def problem_row(record: EvalRecord, *, keep_completions: bool) -> ResultRow:
     if record.episodes:
         row["outcomes"] = [episode.outcome for episode in record.episodes]
         row["num_tactics"] = [len(episode.tactics) for episode in record.episodes]
+    if record.log_rewards:
+        row["log_rewards"] = list(record.log_rewards)
+    if not record.is_judged:
+        row["is_judged"] = False
     if record.target_log_probs and problem.target is not None:
         pairs = zip(problem.target.items(), record.target_log_probs, strict=True)
         row["target"] = {text: [log_weight, log_prob] for (text, log_weight), log_prob in pairs}
