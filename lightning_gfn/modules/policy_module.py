@@ -197,8 +197,14 @@ class PolicyModule(TrainedModule, EvaluatedModule):
         beams, max_rows = self.evaluation.beams, self.evaluation.max_rows
         if beams is None:
             return sample_completions(self.policy, problems, **how)
-        asked = {"num_samples": self.evaluation.num_samples, "max_rows": max_rows, "device": self.device}
-        return search_completions(self.policy, problems, beams, **asked)
+        return search_completions(
+            self.policy,
+            problems,
+            beams,
+            num_samples=self.evaluation.num_samples,
+            max_rows=max_rows,
+            device=self.device,
+        )
 
     def validation_step(self, batch: list[Problem], batch_idx: int) -> list[EvalRecord]:  # type: ignore[override]
         """Sample; callbacks turn the records into metrics."""

@@ -14,6 +14,10 @@ SHARED = ("num_samples", "max_new_tokens", "min_new_tokens", "seed")
 """Settings in which the runs must agree all the same."""
 
 
+ONLY_DRAWN = ("sample_elbo", "sample_log_z", "sample_effective", "log_z_estimate")
+"""Metrics of samples that the policy itself drew, which other ways of decoding have no value of."""
+
+
 def decoding_text(decoding: Mapping[str, Any], temperature: float) -> str:
     """How a run decodes, in words.
 
@@ -50,12 +54,16 @@ def decodings_of(runs: Sequence[EvaluatedRun]) -> dict[str, str]:
 
 
 def with_shared_decoding(runs: Sequence[EvaluatedRun]) -> list[EvaluatedRun]:
-    """The runs, each at the one temperature that it is compared at, with the settings of decoding that all share."""
+    """The runs, each at the one temperature that it is compared at, with the settings of decoding that all share.
+
+    Estimates that need draws of the policy itself are left out, unless all runs have them.
+    """
+    left_out = {name for name in ONLY_DRAWN if any(name not in run.values[run.temperature] for run in runs)}
     return [
         replace(
             run,
             temperature=COMMON,
-            values={COMMON: run.values[run.temperature]},
+            values={COMMON: {n: found for n, found in run.values[run.temperature].items() if n not in left_out}},
             identity={
                 **run.identity,
                 "decoding": {

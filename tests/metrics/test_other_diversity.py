@@ -24,7 +24,6 @@ from lightning_gfn.metrics.functional import bleu
 from lightning_gfn.metrics.functional.bleu import bleu_tokens, self_bleu
 from lightning_gfn.types import EvalRecord, Problem
 
-
 KEY = "embedding_distance"
 
 

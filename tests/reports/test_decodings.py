@@ -33,6 +33,7 @@ def run(
                 "log_likelihood": -12.0 - n - seed, "log_likelihood_max": -9.0 + temperature,
                 "sample_embedding_distance": 0.5 + 0.1 * temperature + 0.01 * n, "sample_self_bleu": 0.2,
                 "sample_spread": 1.0 - slope,
+                **({} if how or temperature != 1.0 else {"sample_log_z": 2.0}),
             },
         }
         for n in range(60)
@@ -67,6 +68,7 @@ def test_other_decodings_are_refused_unless_asked_for(tmp_path: Path) -> None:
     }
     assert c.headline["cold"]["log_likelihood_max"].value == pytest.approx(-8.3)
     assert c.headline["base"]["log_likelihood"].value == pytest.approx(-12.0 - 29.5 - 0.5)
+    assert "sample_log_z" not in c.further["base"], "which the others have no value of"
     assert "solve_rate" not in c.metrics and not c.equality and c.matched is None and c.best is None
     other = run(tmp_path / "more", "more", num_samples=8)
     with pytest.raises(ValueError, match="decoding.num_samples"):

@@ -26,7 +26,7 @@ def plane(c: Comparison) -> Figure | None:
     if not c.planes:
         return None
     titles = {pair: f"{metric_title(pair[1])} against {metric_title(pair[0])}" for pair in c.planes}
-    drawings = {(titles[pair],): plane_plot(c, *pair) for pair in c.planes}
+    drawings: dict[tuple[str, ...], str] = {(titles[pair],): plane_plot(c, *pair) for pair in c.planes}
     note = f"Large marks: temperature {c.cube.temperature:g}, with 95% intervals."
     if c.own_decoding:
         note = "A mark is a method with its own decoding; 95% intervals."

@@ -13,7 +13,7 @@ from lightning_gfn.interfaces import Policy, Reward
 from lightning_gfn.policies.padding import pad_steps
 from lightning_gfn.rewards.likelihood import TERM
 from lightning_gfn.rewards.schedules import LAST_STEP
-from lightning_gfn.types import EvalRecord, Rollouts
+from lightning_gfn.types import EvalRecord, Rollouts, Source
 
 
 @torch.no_grad()
@@ -69,6 +69,7 @@ def sampled_rollouts(
     problems = {records[r].problem.id: records[r].problem for r, _ in rows}
     place = {id_: p for p, id_ in enumerate(problems)}
     prompts = [policy.encode_prompt(problem.prompt) for problem in problems.values()]
+    source: Source = "on_policy"
     index = [place[records[r].problem.id] for r, _ in rows]
     return Rollouts(
         problems=tuple(problems.values()),
@@ -76,5 +77,5 @@ def sampled_rollouts(
         trajectory_index_N=torch.arange(len(rows), device=device),
         steps=pad_steps([prompts[p] for p in index], [records[r].actions[sample] for r, sample in rows], device),
         completions=tuple(records[r].completions[sample] for r, sample in rows),
-        sources=("on_policy",) * len(rows),
+        sources=(source,) * len(rows),
     )
