@@ -56,7 +56,8 @@ class SampledTarget(PerProblemMetric):
         sample_elbo = mean (log R − log q) ≤ log Z,        sample_log_z = log mean exp(log R − log q)
         sample_effective = (Σ r)² / (n Σ r²), r = R / q
 
-    The last three only of samples of the policy itself: temperature 1, nothing cut. R is tempered as at the end of the
+    All but the slope only of samples of the policy itself, temperature 1 and nothing cut: others lie in a narrower
+    range, where any policy has less spread. R is tempered as at the end of the
     reward's schedules. Problems without log rewards have no values.
 
     Source: ``metrics.functional.target``.
@@ -70,9 +71,10 @@ class SampledTarget(PerProblemMetric):
         if not record.log_rewards:
             return [math.nan] * len(self.keys)
         fit = sample_fit(record.log_rewards, record.log_probs)
-        estimates = [fit.elbo, fit.log_z, fit.effective] if is_from_policy(record) else [math.nan] * 3
-        several = len(record.log_rewards) > 1
-        return [fit.slope, fit.spread if several else math.nan, *estimates]
+        if not is_from_policy(record):
+            return [fit.slope, *[math.nan] * 4]
+        spread = fit.spread if len(record.log_rewards) > 1 else math.nan
+        return [fit.slope, spread, fit.elbo, fit.log_z, fit.effective]
 
 
 class LogLikelihood(PerProblemMetric):

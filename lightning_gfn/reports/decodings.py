@@ -14,7 +14,7 @@ SHARED = ("num_samples", "max_new_tokens", "min_new_tokens", "seed")
 """Settings in which the runs must agree all the same."""
 
 
-ONLY_DRAWN = ("sample_elbo", "sample_log_z", "sample_effective", "log_z_estimate")
+ONLY_DRAWN = ("sample_spread", "sample_elbo", "sample_log_z", "sample_effective", "log_z_estimate")
 """Metrics of samples that the policy itself drew, which other ways of decoding have no value of."""
 
 

@@ -32,8 +32,7 @@ def run(
             "metrics": {
                 "log_likelihood": -12.0 - n - seed, "log_likelihood_max": -9.0 + temperature,
                 "sample_embedding_distance": 0.5 + 0.1 * temperature + 0.01 * n, "sample_self_bleu": 0.2,
-                "sample_spread": 1.0 - slope,
-                **({} if how or temperature != 1.0 else {"sample_log_z": 2.0}),
+                **({} if how or temperature != 1.0 else {"sample_log_z": 2.0, "sample_spread": 1.0 - slope}),
             },
         }
         for n in range(60)
@@ -68,7 +67,9 @@ def test_other_decodings_are_refused_unless_asked_for(tmp_path: Path) -> None:
     }
     assert c.headline["cold"]["log_likelihood_max"].value == pytest.approx(-8.3)
     assert c.headline["base"]["log_likelihood"].value == pytest.approx(-12.0 - 29.5 - 0.5)
-    assert "sample_log_z" not in c.further["base"], "which the others have no value of"
+    assert not {"sample_log_z", "sample_spread"} & set(c.measured("base")), "which the others have no value of"
+    alone = compare_runs([run for run in runs if run.method in ("base", "balanced")], Options(num_resamples=200))
+    assert alone.headline["base"]["sample_spread"].value == pytest.approx(0.2) and not alone.own_decoding
     assert "solve_rate" not in c.metrics and not c.equality and c.matched is None and c.best is None
     other = run(tmp_path / "more", "more", num_samples=8)
     with pytest.raises(ValueError, match="decoding.num_samples"):
@@ -100,7 +101,7 @@ def test_the_pages_of_unjudged_runs_speak_of_no_solutions(tmp_path: Path) -> Non
     page = (tmp_path / "out" / "comparison.md").read_text()
     assert "by each method's own decoding: base: temperature 1; cold: temperature 0.7" in page
     assert "solve rate" not in page and "Distinct solutions" not in page
-    assert "log-likelihood under the reference" in page
+    assert "log-likelihood of the best sample" in page
     assert '"unjudged":true' in (tmp_path / "out" / "comparison.html").read_text()
     found = json.loads((tmp_path / "out" / "comparison.json").read_text())
     assert found["own_decoding"]["diverse"].startswith("beam search")

@@ -84,11 +84,16 @@ def draw_bars(axes: Axes, comparison: Comparison, colours: dict[str, str], metri
         x = comparison.headline[name][metric]
         axes.barh(position, x.value, xerr=spread(x), color=colours[name], height=0.7, capsize=3, ecolor="#333333")
         axes.annotate(
-            f"{x.value:.2f}", (max(x.high, x.value), position), xytext=(4, 0), textcoords="offset points", va="center"
+            f"{x.value:.2f}",
+            (max(x.high, x.value, 0.0), position),
+            xytext=(4, 0),
+            textcoords="offset points",
+            va="center",
         )
     highest = max(row[metric].high for row in comparison.headline.values())
     lowest = min(row[metric].low for row in comparison.headline.values())
-    axes.set_xlim(min(0.0, lowest * 1.05), max(0.0 if lowest < 0.0 else 1e-6, highest * 1.25))
+    room = 0.25 * max(highest, -lowest, 1e-6)  # for the figures beside the bars
+    axes.set_xlim(min(0.0, lowest * 1.05), max(highest, 0.0) + room)
     axes.set_yticks(range(len(names)), names)
     axes.invert_yaxis()
     axes.set_title(metric_title(metric).replace(" (", "\n("), fontsize="medium")
