@@ -281,6 +281,31 @@ class TextLikelihood(ABC):
             reference: of the frozen reference, not of the model as it is.
         """
 
+    @abstractmethod
+    def choice_log_probs(
+        self,
+        contexts: Sequence[Sequence[int]],
+        stems: Sequence[Sequence[int]],
+        choices: Sequence[Sequence[Sequence[int]]],
+        *,
+        reference: bool = False,
+    ) -> list[list[float]]:
+        """log p of each of several texts that may follow a context and a stem, nats, without gradient.
+
+            Σ_{t ≥ c} log p(y_t | context, stem, y_<t)        c: the first token at which the texts differ
+
+        What all of them begin with is left out, since it says nothing about which of them follows.
+
+        Args:
+            contexts: token ids of each of N contexts, none empty.
+            stems: token ids that follow each context; may be empty.
+            choices: token ids of two texts or more for each context, none of which begins another.
+            reference: of the frozen reference, not of the model as it is.
+
+        Returns:
+            N rows, one number a text.
+        """
+
 
 class SearchesBeams(ABC):
     """A language model whose most probable actions can be searched for, instead of sampled."""

@@ -9,6 +9,7 @@ from .diversity import (
     SelfBleu as SelfBleu,
 )
 from .embeddings import EmbeddingDistance as EmbeddingDistance, TextEmbedder as TextEmbedder
+from .labels import LabelPrediction as LabelPrediction
 from .proofs import (
     DistinctProofs as DistinctProofs,
     EnvironmentSeconds as EnvironmentSeconds,

@@ -6,7 +6,8 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
-from lightning_gfn.answers import canonical_answer, extract_answer
+from lightning_gfn.answers import canonical_answer
+from lightning_gfn.answers.given import answers_of
 from lightning_gfn.metrics.base import PerProblemMetric
 from lightning_gfn.metrics.functional.estimates import maj_at_k, pass_at_k
 from lightning_gfn.types import EvalRecord
@@ -69,8 +70,7 @@ class MajorityAtK(PerProblemMetric):
     def row(self, record: EvalRecord) -> Sequence[float]:
         if record.problem.theorem is not None:
             return [math.nan] * len(self.ks)
-        extracted = [extract_answer(text, record.problem.answer_style) for text in record.completions]
-        votes = [canonical_answer(answer) if answer is not None else None for answer in extracted]
+        votes = [canonical_answer(answer) if answer is not None else None for answer in answers_of(record)]
         return [maj_at_k(votes, record.correct, k) for k in self.ks]
 
 

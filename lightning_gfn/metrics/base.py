@@ -7,7 +7,9 @@ from abc import abstractmethod
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 from torchmetrics import Metric
 
@@ -53,6 +55,14 @@ class PerProblemMetric(Metric):
     @abstractmethod
     def row(self, record: EvalRecord) -> Sequence[float]:
         """One value a key for one problem; NaN where the problem has none (it is left out of that mean)."""
+
+    def pooled(self, values_PK: NDArray[np.float64]) -> dict[str, float]:
+        """Figures of all problems together that are no means over problems, by key; none by default.
+
+        Args:
+            values_PK: the value of each problem and key, NaN where there is none.
+        """
+        return {}
 
     def update(self, record: EvalRecord) -> None:
         """Take in the samples of one problem.

@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 from statistics import fmean
 
-from lightning_gfn.answers import extract_answer
+from lightning_gfn.answers.given import answers_of
 from lightning_gfn.metrics.base import PerProblemMetric
 from lightning_gfn.types import EvalRecord
 
@@ -30,5 +30,4 @@ class CompletionStatistics(PerProblemMetric):
         """Share of the samples that hold an answer; NaN for a theorem."""
         if record.problem.theorem is not None or not record.is_judged:
             return math.nan
-        style = record.problem.answer_style
-        return fmean(extract_answer(text, style) is not None for text in record.completions)
+        return fmean(answer is not None for answer in answers_of(record))

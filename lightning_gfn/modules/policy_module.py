@@ -17,6 +17,8 @@ from lightning_gfn.policies.heads import Head, LogZScalar
 from lightning_gfn.policies.models.repeated_layers import repeated_layers
 from lightning_gfn.rollouts.evaluating.beams import search_completions
 from lightning_gfn.rollouts.evaluation import sample_completions
+from lightning_gfn.rollouts.labels.answers import answers_by_label, label_records
+from lightning_gfn.rollouts.labels.scores import with_label_scores
 from lightning_gfn.rollouts.proofs.proof_evaluation import sample_proofs
 from lightning_gfn.rollouts.proofs.proving import Proving, check_data_prompt
 from lightning_gfn.rollouts.reference import with_reference_scores, with_target_scores
@@ -103,7 +105,7 @@ class PolicyModule(TrainedModule, EvaluatedModule):
     @property
     def needs_reference(self) -> bool:
         """True if this stage scores under the policy as it was at its start."""
-        return False
+        return self.evaluation.labels_by == "reference"
 
     # ---------------------------------------------------------------- environment
 
@@ -154,14 +156,24 @@ class PolicyModule(TrainedModule, EvaluatedModule):
         records = self.with_rewards(records)
         if settings.score_references:
             records = with_reference_scores(self.policy, records, max_rows=settings.max_rows, device=self.device)
+        records = with_label_scores(self.policy, records, **self.label_settings())
         return with_target_scores(self.policy, records, max_rows=settings.max_rows, device=self.device)
 
     def with_rewards(self, records: list[EvalRecord]) -> list[EvalRecord]:
         """The records with what the reward says of their samples; as they are where there is none that weighs them."""
         return records
 
+    def label_settings(self) -> dict[str, Any]:
+        """How labels are scored."""
+        settings = self.evaluation
+        return {
+            "max_rows": settings.max_rows,
+            "reference": settings.labels_by == "reference",
+            "swap": settings.swap_rationales,
+        }
+
     def records_at(self, problems: list[Problem], temperature: float) -> list[EvalRecord]:
-        """Completions at one temperature: whole proofs of those problems that are theorems; in the order of problems.
+        """Completions at one temperature, in the order of problems: proofs of theorems, labels where those answer.
 
         Raises:
             ValueError: a problem is a theorem and there is no environment.
@@ -176,7 +188,8 @@ class PolicyModule(TrainedModule, EvaluatedModule):
             "max_rows": settings.max_rows,
         }
         theorems = [problem for problem in problems if problem.theorem is not None]
-        others = [problem for problem in problems if problem.theorem is None]
+        classified = [problem for problem in problems if answers_by_label(problem)]
+        others = [problem for problem in problems if problem.theorem is None and not answers_by_label(problem)]
         if theorems and self.proving is None:
             raise ValueError(f"problem {theorems[0].id!r} is a theorem: set model.proving.environment")
         proofs: Iterator[EvalRecord] = iter(())
@@ -184,8 +197,13 @@ class PolicyModule(TrainedModule, EvaluatedModule):
             proofs = iter(sample_proofs(self.policy, theorems, self.proving, device=self.device, **how))
         if settings.beams is not None and theorems:
             raise ValueError(f"problem {theorems[0].id!r} is a theorem: evaluation.beams searches no proofs, remove it")
+        answers: Iterator[EvalRecord] = iter(())
+        if classified:
+            drawn = {name: how[name] for name in ("num_samples", "temperature", "seed")}
+            answers = iter(label_records(self.policy, classified, **drawn, **self.label_settings()))
         completions = iter(self.completions_of(others, how) if others else ())
-        return [next(completions if problem.theorem is None else proofs) for problem in problems]
+        kinds = (proofs if p.theorem is not None else answers if answers_by_label(p) else completions for p in problems)
+        return [next(kind) for kind in kinds]
 
     def completions_of(self, problems: list[Problem], how: dict[str, Any]) -> list[EvalRecord]:
         """Completions that are sampled, or searched for where ``evaluation.beams`` is set.

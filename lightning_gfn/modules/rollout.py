@@ -150,7 +150,8 @@ class RolloutModule(PolicyModule):
     @property
     def needs_reference(self) -> bool:
         """True if the reward or the objective compares with the reference."""
-        return self.reward.needs_reference or bool(self.objective.requires & REFERENCE_COLUMNS)
+        compares = self.reward.needs_reference or bool(self.objective.requires & REFERENCE_COLUMNS)
+        return super().needs_reference or compares
 
     @property
     def max_steps(self) -> int:
@@ -185,11 +186,14 @@ class RolloutModule(PolicyModule):
                 self.check_updates()
 
     def with_rewards(self, records: list[EvalRecord]) -> list[EvalRecord]:
-        """The records with the log rewards of their samples, if the reward is a log weight."""
-        if not self.reward.is_log_weight:
+        """The records with the log rewards of their samples, if the reward is a log weight and no labels judge them."""
+        unlabelled = [record for record in records if record.problem.labels is None]
+        if not self.reward.is_log_weight or not unlabelled:
             return records
         max_rows = self.evaluation.max_rows
-        return with_sample_rewards(self.policy, self.reward, records, max_rows=max_rows, device=self.device)
+        found = with_sample_rewards(self.policy, self.reward, unlabelled, max_rows=max_rows, device=self.device)
+        weighed = iter(found)
+        return [next(weighed) if record.problem.labels is None else record for record in records]
 
     def check_shards(self) -> None:
         """See ``TrainedModule.check_shards``."""

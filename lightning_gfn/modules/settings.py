@@ -178,6 +178,10 @@ class EvaluationSettings:
             shows what a fine-tuned policy has kept of its supervised task.
         beams: search for the most probable completions instead of sampling, with ``num_samples`` beams; needs the
             temperature 1.0 alone.
+        labels_by: which model says what label follows a rationale: the ``policy`` itself, or the ``reference``, the
+            policy as this stage began, where the policy was trained to write rationales alone.
+        swap_rationales: also score the labels behind the rationales of another problem (``rationale_effect``), which
+            shows whether predictions follow them; about half as much work again.
     """
 
     num_samples: int = 8
@@ -189,6 +193,8 @@ class EvaluationSettings:
     max_rows: int = 512
     score_references: bool = False
     beams: BeamSettings | None = None
+    labels_by: Literal["policy", "reference"] = "policy"
+    swap_rationales: bool = False
 
     def __post_init__(self) -> None:
         if self.num_samples < 1:

@@ -41,6 +41,13 @@ SPOKEN = {
     "log_likelihood_max": "log-likelihood of the best sample (nats)",
     "sample_self_bleu": "self-BLEU of samples (lower: more different)",
     "sample_embedding_distance": "cosine distance of embedded samples",
+    "label_accuracy": "accuracy, averaged over rationales",
+    "label_log_prob": "log-likelihood of the right label (nats)",
+    "label_confidence": "confidence in the predicted label",
+    "label_brier": "Brier score (lower is better)",
+    "distinct_rationales": "different rationales",
+    "rationale_effect": "predictions that change with another problem's rationale",
+    "rationale_shift": "|Δ log p| of the right label with another problem's rationale (nats)",
     "reference_nll_worst": "NLL of the least likely known solution (nats per action)",
 }
 AXES = {
