@@ -35,6 +35,9 @@ class PolicyModule(TrainedModule, EvaluatedModule):
         evaluation: how completions are drawn in validation, test and prediction.
         method: the name under which results are compared; the class of the objective if None.
         proving: environment and prompt, where problems are theorems.
+
+    Raises:
+        ValueError: branches are asked of a policy that a server samples from.
     """
 
     overlong_targets: ClassVar[Literal["unused", "cut"]] = "unused"
@@ -56,6 +59,10 @@ class PolicyModule(TrainedModule, EvaluatedModule):
         self.environment_totals: dict[str, float] = {}
         self.policy = policy
         self.evaluation = evaluation if evaluation is not None else EvaluationSettings()
+        if self.evaluation.branches is not None and getattr(policy, "engine", None) is not None:
+            raise ValueError(
+                "evaluation.branches begins completions with given tokens, which policy.vllm cannot: set one to null"
+            )
         self.head: Head | None = None
 
     # ---------------------------------------------------------------- building and data

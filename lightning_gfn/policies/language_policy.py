@@ -122,7 +122,7 @@ class LanguagePolicy(LanguageModel, Policy, SearchesBeams):
 
         if self.engine is not None:
             if first_N is not None:
-                raise ValueError("policy.vllm cannot begin with given tokens: set it, or evaluation.branches, to null")
+                raise ValueError("policy.vllm cannot begin with given tokens (first_N): set it to null")
             behaviour = {"temperature_N": temperature_N, "top_k": top_k, "top_p": top_p}
             return self._sample_elsewhere(self.engine, contexts, uniforms_NT1, behaviour)
         with torch.no_grad(), evaluation_mode(self.hugging_face):

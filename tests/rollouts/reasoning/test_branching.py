@@ -10,8 +10,11 @@ import torch
 from lightning_gfn.answers import extract_answer
 from lightning_gfn.metrics.branches import BranchAccuracy
 from lightning_gfn.metrics.functional.branches import chosen_branch
+from lightning_gfn.modules.settings import EvaluationSettings
+from lightning_gfn.modules.sft import SFTModule
 from lightning_gfn.policies.causal_lm import CausalLM
 from lightning_gfn.policies.padding import pad_steps
+from lightning_gfn.policies.vllm.settings import VllmSettings
 from lightning_gfn.rollouts.reasoning.branching import answer_and_confidence, decode_branches, with_branches
 from lightning_gfn.types import Branch, EvalRecord, Problem
 
@@ -161,3 +164,12 @@ def test_problems_without_an_answer_are_left_alone(policy: CausalLM) -> None:
     records = [record(Problem(id="x", prompt="a"), 1.0), record(PROBLEMS[0], 1.0), record(PROBLEMS[0], 0.5)]
     found = with_branches(policy, records, num_branches=3, max_rows=2, device="cpu")
     assert [len(one.branches) for one in found] == [0, 3, 0]
+
+
+def test_a_server_that_cannot_branch_is_refused_before_anything_is_loaded() -> None:
+    policy = CausalLM(config=dict(CONFIG), max_prompt_tokens=32, max_new_tokens=12, vllm=VllmSettings())
+    with pytest.raises(ValueError, match=r"evaluation.branches begins completions with given tokens"):
+        SFTModule(policy, evaluation=EvaluationSettings(branches=2))
+    SFTModule(policy, evaluation=EvaluationSettings())
+    with pytest.raises(ValueError, match=r"evaluation.branches must be at least 1, or null for none, got 0"):
+        EvaluationSettings(branches=0)
