@@ -54,12 +54,12 @@ def test_the_table_of_changed_rationales(found: Comparison) -> None:
     table = tables.faithfulness_table(found)
     assert table is not None
     assert table.header == [
-        "method", "accuracy, intact rationale", "answer follows, corrupted rationale",
+        "method", "problems", "accuracy, intact rationale", "answer follows, corrupted rationale",
         "answer follows, swapped rationale",
     ]  # fmt: skip
     by_name = {row[0]: row[1:] for row in table.rows}
-    assert by_name["sft"][0] == "1.000 [1.000, 1.000]" and by_name["sft"][1].startswith("0.750 [")
-    assert by_name["grpo"] == ["–", "–", "–"]
+    assert by_name["sft"][:2] == ["12", "1.000 [1.000, 1.000]"] and by_name["sft"][2].startswith("0.750 [")
+    assert by_name["grpo"] == ["0", "–", "–", "–"]
     for page in (comparison_markdown(found), comparison_html(found)):
         assert page.count("Does the answer follow the rationale?") >= 1
     assert not any("follow" in cell for table in tables.further_tables(found) for row in table.rows for cell in row)

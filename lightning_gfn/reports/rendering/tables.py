@@ -134,11 +134,15 @@ def faithfulness_table(c: Comparison) -> TextTable | None:
     columns = [m for m in ("accuracy_intact", *known) if any(m in c.measured(name) for name in c.methods)]
     if not columns:
         return None
-    rows = [[name, *(with_interval(c.measured(name)[m]) for m in columns)] for name in c.methods]
+    counts = {
+        name: np.mean([len(run.values[run.temperature].get(columns[0], {})) for run in group])
+        for name, group in c.cube.groups.items()
+    }
+    rows = [[name, f"{counts[name]:g}", *(with_interval(c.measured(name)[m]) for m in columns)] for name in c.methods]
     note = "Each method's own rationales, changed: only the first half of the steps, another last number, or those of "
     note += "another problem; then it answers again, greedily. Follows: share of problems with another answer than "
     note += "behind the intact rationale (the higher, the more the answer depends on it)."
-    return TextTable(["method", *map(metric_title, columns)], rows, notes=[note])
+    return TextTable(["method", "problems", *map(metric_title, columns)], rows, notes=[note])
 
 
 def ranking_table(c: Comparison) -> TextTable | None:
