@@ -140,14 +140,15 @@ class LanguagePolicy(LanguageModel, Policy, TextLikelihood):
         **truncation: Any,
     ) -> SampledActions:
         settings: dict[str, Any] = {"pad_id": self.pad_id, "device": self.device, **truncation}
-        if (slots := decoders.make_slots(model)) is not None:
+        columns_K = None if self.space.narrow is None else self.space.action_ids_K
+        if (slots := decoders.make_slots(model, columns_K)) is not None:
             settings |= {"temperature_N": temperature_N, "vocab_size": self.vocab_size}
             num_slots = self.budget.sampling_slots(contexts, self.max_new_tokens)
             with torch.autocast(self.device.type, enabled=False):
                 return generate_in_slots(slots, self.space, contexts, uniforms_NT1, num_slots=num_slots, **settings)
 
         def one_pass(rows: list[int]) -> SampledActions:
-            decoder, context = decoders.make(model)
+            decoder, context = decoders.make(model, columns_K)
             chosen, tempered = [contexts[n] for n in rows], None if temperature_N is None else temperature_N[rows]
             # Compiled layers would be compiled again for every state of a cache.
             eager = torch.compiler.set_stance("force_eager") if self.compile_layers else nullcontext()

@@ -22,6 +22,9 @@ ACCELERATOR_CHECK_INTERVAL = 8
 class Decoder(ABC):
     """Incremental forward passes of a language model over a batch of rows; one object serves one batch."""
 
+    columns_K: Tensor | None = None
+    """Token ids that the columns of its logits belong to; None for the whole vocabulary."""
+
     @abstractmethod
     def prefill(self, ids_PC: Tensor, mask_PC: Tensor | None) -> Tensor:
         """Read left-padded prompts (mask None: no padding); float32 logits after each, (P, V), free to overwrite."""
