@@ -3,7 +3,10 @@ from .feedback_conditioned import FeedbackConditioned as FeedbackConditioned
 from .files.problem_file import ProblemFile as ProblemFile
 from .gsm8k import GSM8K as GSM8K
 from .inference.continuation import SentenceContinuation as SentenceContinuation
+from .inference.labelled_text import LabelledText as LabelledText
+from .inference.posterior_samples import PosteriorSamples as PosteriorSamples
 from .inference.random_integers import RandomIntegers as RandomIntegers
+from .inference.subjectivity import Subjectivity as Subjectivity
 from .lean_feedback import LeanFeedbackTactics as LeanFeedbackTactics
 from .lean_synthetic import LeanSynthetic as LeanSynthetic
 from .lean_text import LeanText as LeanText

@@ -281,6 +281,55 @@ class TextLikelihood(ABC):
             reference: of the frozen reference, not of the model as it is.
         """
 
+    @abstractmethod
+    def choice_log_probs(
+        self,
+        contexts: Sequence[Sequence[int]],
+        stems: Sequence[Sequence[int]],
+        choices: Sequence[Sequence[Sequence[int]]],
+        *,
+        reference: bool = False,
+    ) -> list[list[float]]:
+        """log p of each of several texts that may follow a context and a stem, nats, without gradient.
+
+            Σ_{t ≥ c} log p(y_t | context, stem, y_<t)        c: the first token at which the texts differ
+
+        What all of them begin with is left out, since it says nothing about which of them follows.
+
+        Args:
+            contexts: token ids of each of N contexts, none empty.
+            stems: token ids that follow each context; may be empty.
+            choices: token ids of two texts or more for each context, none of which begins another.
+            reference: of the frozen reference, not of the model as it is.
+
+        Returns:
+            N rows, one number a text.
+        """
+
+
+class SearchesBeams(ABC):
+    """A language model whose most probable actions can be searched for, instead of sampled."""
+
+    @abstractmethod
+    def search_beams(
+        self,
+        contexts: Sequence[Sequence[int]],
+        *,
+        num_beams: int,
+        num_groups: int = 1,
+        diversity_penalty: float = 0.0,
+        length_penalty: float = 0.0,
+    ) -> list[list[tuple[int, ...]]]:
+        """``num_beams`` complete actions of each context, the best that the search finds.
+
+        Args:
+            contexts: token ids of each context, none empty.
+            num_beams: beams of each context, over all groups.
+            num_groups: groups that are kept apart; divides ``num_beams``.
+            diversity_penalty: nats for each beam of an earlier group with the same action at the same place.
+            length_penalty: actions are ranked by log q / (number of actions)^length_penalty.
+        """
+
 
 class Reward(ABC):
     """Turns rollouts into log rewards in two moves, so that replay never pays for the first one again.
@@ -297,6 +346,8 @@ class Reward(ABC):
     """What ends a reasoning step, if the reward judges steps."""
     is_constant: bool = False
     """True if ``combine`` gives the same at every optimiser step."""
+    is_log_weight: bool = False
+    """True if it weighs completions by their likelihood alone, so that evaluation scores its samples, too."""
 
     def parts(self) -> tuple[Reward, ...]:
         """The rewards that it is made of; itself where it is one."""

@@ -38,6 +38,9 @@ class Problem:
             where the data can enumerate them; the distance from it is reported then. None otherwise.
         evidence: text that follows the completion, where the completion is latent: the posterior p(z | x, y) is asked
             for, x being the prompt and y this text, with the separator that stands before it. None otherwise.
+        labels: where the problem is a classification, the text that states each label, by the label's name: with
+            ``evidence``, the text of the right label, they follow the completion, a latent rationale; without it they
+            are the possible completions. None for other problems.
         answer_style: how a final answer is written in a completion: a named style or a pattern of one's own.
         metadata: further columns of the row (level, type, …); user reward functions receive them.
         theorem: what is to be proved, if the problem is a theorem; an attempt then has one step for each tactic, its
@@ -51,9 +54,14 @@ class Problem:
     solution_set: Mapping[str, str] | None = None
     target: Mapping[str, float] | None = None
     evidence: str | None = None
+    labels: Mapping[str, str] | None = None
     answer_style: AnswerStyle = "metamath"
     metadata: Mapping[str, Any] = field(default_factory=dict)
     theorem: Theorem | None = None
+
+
+CLASSIFIED = "classified"
+"""Name in the metadata of a classification of the text that is classified."""
 
 
 @dataclass(frozen=True)
@@ -375,7 +383,17 @@ class EvalRecord:
         reference_actions: actions of each of them: its tokens, and its stop unless the maximum length forces it.
         target_log_probs: log q(completion, stop | prompt) of each completion of the problem's target at temperature 1,
             nats; like references, only the records of the first temperature carry them.
+        label_log_probs: log-probability of each label of the problem behind each rationale, from where the texts of
+            the labels differ, nats; one row where there is no rationale. Empty where there are no labels.
+        swapped_label_log_probs: the same with the rationales of another problem; empty if it was not asked for.
         episodes: the attempts tactic by tactic, where the problem is a theorem.
+        actions: tokens of each completion; empty for theorems.
+        is_drawn: the completions are independent draws of the policy at this temperature; False where top-k or top-p
+            cut its distribution or beams searched it.
+        log_rewards: log R of each completion, tempered as at the end of the reward's schedules, nats; empty where the
+            module has no reward that is a log weight.
+        log_likelihoods: log p of each completion with its stop under the frozen reference, nats; empty where the reward
+            has no such term.
     """
 
     problem: Problem
@@ -389,4 +407,17 @@ class EvalRecord:
     reference_log_probs: tuple[float, ...] = ()
     reference_actions: tuple[int, ...] = ()
     target_log_probs: tuple[float, ...] = ()
+    label_log_probs: tuple[tuple[float, ...], ...] = ()
+    swapped_label_log_probs: tuple[tuple[float, ...], ...] = ()
     episodes: tuple[Episode, ...] = ()
+    actions: tuple[tuple[int, ...], ...] = ()
+    is_drawn: bool = True
+    log_rewards: tuple[float, ...] = ()
+    log_likelihoods: tuple[float, ...] = ()
+
+    @property
+    def is_judged(self) -> bool:
+        """False where completions have log rewards alone: no answer, target or theorem says which are right."""
+        problem = self.problem
+        known = problem.answer is not None or problem.target is not None or problem.theorem is not None
+        return known or not self.log_rewards

@@ -92,11 +92,12 @@ ROOMS: dict[str, list[set[str]]] = {
         {"teacher_forcing"},
         {"language_model"},
         {"language_policy", "critic"},
+        {"text_likelihood"},
         {"teacher"},
         {"causal_lm", "seq2seq_lm"},
         {"reward_models"},
     ],
-    "rollouts": [{"*"}, {"proofs"}, {"search", "make_sampler"}, {"asynchronous"}],
+    "rollouts": [{"*"}, {"proofs", "labels"}, {"search", "make_sampler"}, {"asynchronous"}],
 }
 """Inside a package: a file or folder imports those of the lines above it alone; ``*`` are the files not named."""
 LIGHT = {"cli", "installation", "commands", "studies", *GROUND}

@@ -12,6 +12,7 @@ from lightning_gfn.callbacks.common.problem_rows import (
     console_table,
     is_headline,
     measure,
+    measure_pooled,
     merge_rows,
     num_parameters,
     problem_row,
@@ -34,6 +35,7 @@ from lightning_gfn.metrics.base import PerProblemMetric
 from lightning_gfn.metrics.completions import CompletionStatistics
 from lightning_gfn.metrics.diversity import Coverage, DistinctCorrect, Rule
 from lightning_gfn.metrics.functional.rouge import Tokenizer, require_tokenizer
+from lightning_gfn.metrics.labels import LabelPrediction
 from lightning_gfn.metrics.proofs import (
     DistinctProofs,
     EnvironmentSeconds,
@@ -43,7 +45,7 @@ from lightning_gfn.metrics.proofs import (
     TacticVariety,
 )
 from lightning_gfn.metrics.references import ReferenceNll
-from lightning_gfn.metrics.target import TargetDistance
+from lightning_gfn.metrics.target import LogLikelihood, SampledTarget, TargetDistance
 from lightning_gfn.module_interfaces import as_evaluated
 
 if TYPE_CHECKING:
@@ -165,7 +167,8 @@ class Evaluation(EvaluatedStep):
             bank += [DistinctCorrect(self.thresholds, rule, self.tokenizer) for rule in self.distinct_rules]
             bank += [Coverage(), CompletionStatistics(), ReferenceNll()]
             bank += [DistinctProofs(), ProofLength(), TacticErrors(), StatesCovered(), TacticVariety()]
-            bank += [EnvironmentSeconds(), TargetDistance(), *deepcopy(self.extra_metrics)]
+            bank += [EnvironmentSeconds(), TargetDistance(), SampledTarget(), LogLikelihood(), LabelPrediction()]
+            bank += deepcopy(self.extra_metrics)
             self._metrics[temperature] = [metric.to(pl_module.device) for metric in bank]
         return self._metrics[temperature]
 
@@ -204,11 +207,14 @@ class Evaluation(EvaluatedStep):
     def _measure(self, temperature: float, rows: list[ResultRow], pl_module: LightningModule) -> dict[str, Measured]:
         """Means of one temperature; the rows are given their problem's values."""
         own = [row for row in rows if row["temperature"] == temperature]
+        how = {"num_resamples": self.num_resamples, "seed": self.bootstrap_seed}
+        pooled: dict[str, Measured] = {}
         for metric in self._bank(temperature, pl_module):
             values = metric.per_problem()
+            pooled |= measure_pooled(metric, values, **how)
             for row in own:
                 row["metrics"] |= values[row["problem_id"]]
-        return measure(own, num_resamples=self.num_resamples, seed=self.bootstrap_seed)
+        return {**measure(own, **how), **pooled}
 
     @staticmethod
     def _log(pl_module: LightningModule, stage: str, suffix: str, column: dict[str, Measured]) -> None:

@@ -30,7 +30,7 @@ def sample_row(record: EvalRecord, num_samples: int) -> ResultRow:
         "answer": record.problem.answer,
         "temperature": record.temperature,
         "num_samples": len(record.completions),
-        "num_correct": sum(record.correct),
+        "num_correct": sum(record.correct) if record.is_judged else None,
         "samples": [
             {"completion": text, "correct": right, "log_prob": log_prob, "length": length}
             for text, right, log_prob, length in zip(
@@ -44,13 +44,15 @@ def samples_markdown(rows: Sequence[ResultRow], title: str) -> str:
     """The rows as a Markdown page."""
     parts = [f"# {title}"]
     for row in rows:
-        right = f"{row['num_correct']} of {row['num_samples']} right"
+        judged = row["num_correct"] is not None
+        right = f"{row['num_correct']} of {row['num_samples']} right" if judged else f"{row['num_samples']} samples"
         parts.append(f"## {plain(row['problem_id'])}, temperature {row['temperature']:g}: {right}")
         parts.append(fenced(row["prompt"]))
-        parts.append(f"Reference answer: {code(row['answer'])}")
+        if judged:
+            parts.append(f"Reference answer: {code(row['answer'])}")
         for index, sample in enumerate(row["samples"]):
-            verdict = "right" if sample["correct"] else "wrong"
-            parts.append(f"**{index + 1}: {verdict}**, {sample['length']} tokens, log q {sample['log_prob']:.2f} nats")
+            verdict = (": right" if sample["correct"] else ": wrong") if judged else ""
+            parts.append(f"**{index + 1}{verdict}**, {sample['length']} tokens, log q {sample['log_prob']:.2f} nats")
             parts.append(fenced(sample["completion"]))
     return "\n\n".join(parts) + "\n"
 

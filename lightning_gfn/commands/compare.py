@@ -43,6 +43,11 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--stage", choices=("test", "val"), default="test", help="which results (default: test)")
     parser.add_argument("--temperature", metavar="T", type=float, help="temperature of the grid (default: the first)")
     parser.add_argument(
+        "--own_decoding",
+        action="store_true",
+        help="methods may differ in how they decode (temperature, top-k, top-p, beams), with equally many completions",
+    )
+    parser.add_argument(
         "--primary",
         metavar="METRIC",
         nargs="+",
@@ -125,6 +130,7 @@ def compare(options: argparse.Namespace) -> Comparison:
         margin=options.margin,
         min_difference=options.min_difference,
         num_resamples=options.resamples,
+        own_decoding=options.own_decoding,
     )
     return write_comparison(
         folders,

@@ -5,9 +5,11 @@ from .diversity import (
     Coverage as Coverage,
     DistinctCorrect as DistinctCorrect,
     DistinctEquations as DistinctEquations,
+    DistinctNgrams as DistinctNgrams,
     SelfBleu as SelfBleu,
 )
 from .embeddings import EmbeddingDistance as EmbeddingDistance, TextEmbedder as TextEmbedder
+from .labels import LabelPrediction as LabelPrediction
 from .proofs import (
     DistinctProofs as DistinctProofs,
     EnvironmentSeconds as EnvironmentSeconds,
@@ -18,4 +20,4 @@ from .proofs import (
     TacticVariety as TacticVariety,
 )
 from .references import ReferenceNll as ReferenceNll
-from .target import TargetDistance as TargetDistance
+from .target import LogLikelihood as LogLikelihood, SampledTarget as SampledTarget, TargetDistance as TargetDistance

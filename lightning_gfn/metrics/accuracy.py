@@ -6,7 +6,8 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
-from lightning_gfn.answers import canonical_answer, extract_answer
+from lightning_gfn.answers import canonical_answer
+from lightning_gfn.answers.given import answers_of
 from lightning_gfn.metrics.base import PerProblemMetric
 from lightning_gfn.metrics.functional.estimates import maj_at_k, pass_at_k
 from lightning_gfn.types import EvalRecord
@@ -14,6 +15,8 @@ from lightning_gfn.types import EvalRecord
 
 class SolveRate(PerProblemMetric):
     """Share of correct samples: ``solve_rate``, which is pass@1."""
+
+    judges = True
 
     @property
     def keys(self) -> tuple[str, ...]:
@@ -29,6 +32,8 @@ class PassAtK(PerProblemMetric):
     Args:
         ks: numbers of draws; each at most the number of samples of a problem.
     """
+
+    judges = True
 
     def __init__(self, ks: Sequence[int] = (1, 8), **kwargs: Any) -> None:
         super().__init__(**kwargs)
@@ -52,6 +57,8 @@ class MajorityAtK(PerProblemMetric):
         ks: numbers of voters; each at most the number of samples of a problem.
     """
 
+    judges = True
+
     def __init__(self, ks: Sequence[int] = (8,), **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.ks = _require_positive(ks)
@@ -63,8 +70,7 @@ class MajorityAtK(PerProblemMetric):
     def row(self, record: EvalRecord) -> Sequence[float]:
         if record.problem.theorem is not None:
             return [math.nan] * len(self.ks)
-        extracted = [extract_answer(text, record.problem.answer_style) for text in record.completions]
-        votes = [canonical_answer(answer) if answer is not None else None for answer in extracted]
+        votes = [canonical_answer(answer) if answer is not None else None for answer in answers_of(record)]
         return [maj_at_k(votes, record.correct, k) for k in self.ks]
 
 

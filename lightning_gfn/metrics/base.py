@@ -7,7 +7,9 @@ from abc import abstractmethod
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 from torchmetrics import Metric
 
@@ -26,6 +28,9 @@ class PerProblemMetric(Metric):
 
     full_state_update: bool | None = False
     is_differentiable: bool | None = False
+
+    judges: bool = False
+    """True if values come from verdicts on samples, so that a problem whose samples nothing judges has none."""
 
     values: list[Tensor]
     id_bytes: list[Tensor]
@@ -51,6 +56,14 @@ class PerProblemMetric(Metric):
     def row(self, record: EvalRecord) -> Sequence[float]:
         """One value a key for one problem; NaN where the problem has none (it is left out of that mean)."""
 
+    def pooled(self, values_PK: NDArray[np.float64]) -> dict[str, float]:
+        """Figures of all problems together that are no means over problems, by key; none by default.
+
+        Args:
+            values_PK: the value of each problem and key, NaN where there is none.
+        """
+        return {}
+
     def update(self, record: EvalRecord) -> None:
         """Take in the samples of one problem.
 
@@ -69,7 +82,8 @@ class PerProblemMetric(Metric):
             )
         self._temperature = record.temperature
         encoded = record.problem.id.encode()
-        self.values.append(torch.tensor([self.row(record)], dtype=torch.float64, device=self.device))
+        row = [math.nan] * len(self.keys) if self.judges and not record.is_judged else self.row(record)
+        self.values.append(torch.tensor([row], dtype=torch.float64, device=self.device))
         self.id_bytes.append(torch.tensor(list(encoded), dtype=torch.uint8, device=self.device))
         self.id_lengths.append(torch.tensor([len(encoded)], dtype=torch.int64, device=self.device))
 

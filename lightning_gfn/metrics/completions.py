@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 from statistics import fmean
 
-from lightning_gfn.answers import extract_answer
+from lightning_gfn.answers.given import answers_of
 from lightning_gfn.metrics.base import PerProblemMetric
 from lightning_gfn.types import EvalRecord
 
@@ -15,7 +15,7 @@ class CompletionStatistics(PerProblemMetric):
     """Mean length (tokens), mean entropy per action (nats), share of truncated samples and of samples with an answer.
 
     Keys: ``completion_length_mean``, ``entropy_mean``, ``truncated_share``, ``answered_share``; proofs have no answers,
-    so that theorems are left out of the last one.
+    and texts that nothing but a log reward judges need none, so that both are left out of the last one.
     """
 
     @property
@@ -28,7 +28,6 @@ class CompletionStatistics(PerProblemMetric):
     @staticmethod
     def answered(record: EvalRecord) -> float:
         """Share of the samples that hold an answer; NaN for a theorem."""
-        if record.problem.theorem is not None:
+        if record.problem.theorem is not None or not record.is_judged:
             return math.nan
-        style = record.problem.answer_style
-        return fmean(extract_answer(text, style) is not None for text in record.completions)
+        return fmean(answer is not None for answer in answers_of(record))

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from lightning_gfn.answers.equation_normal_form import equations
 from lightning_gfn.metrics.base import PerProblemMetric
-from lightning_gfn.metrics.functional.bleu import self_bleu
+from lightning_gfn.metrics.functional.bleu import distinct_ngrams, self_bleu
 from lightning_gfn.metrics.functional.estimates import coverage, paths_found
 from lightning_gfn.metrics.functional.rouge import Tokenizer, require_tokenizer
 from lightning_gfn.metrics.functional.similarity import (
@@ -19,6 +19,7 @@ from lightning_gfn.metrics.functional.similarity import (
     require_threshold,
     similarities,
 )
+from lightning_gfn.metrics.samples import Samples, chosen_samples, of_samples, require_samples
 from lightning_gfn.types import EvalRecord
 
 if TYPE_CHECKING:
@@ -46,6 +47,8 @@ class DistinctCorrect(PerProblemMetric):
             (connected ones).
         tokenizer: ``rouge``, the words of rouge-score (ASCII letters and digits), or ``unicode``, words of any script.
     """
+
+    judges = True
 
     def __init__(
         self,
@@ -97,18 +100,51 @@ class Coverage(PerProblemMetric):
 
 
 class SelfBleu(PerProblemMetric):
-    """Mean BLEU-4 of each correct sample against all other correct ones: ``self_bleu``, lower where they differ more.
+    """Mean BLEU-4 of each sample against all other ones: ``self_bleu``, lower where they differ more.
 
-    Over problems with at least two correct samples; a problem with fewer has no pair to compare.
+    Over the correct samples of problems with at least two, since a problem with fewer has no pair to compare; or
+    ``sample_self_bleu``, over all samples.
+
+    Args:
+        samples: ``correct`` ones, or ``all``.
     """
+
+    def __init__(self, samples: Samples = "correct", **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.samples = require_samples(samples)
 
     @property
     def keys(self) -> tuple[str, ...]:
-        return ("self_bleu",)
+        return (of_samples("self_bleu", self.samples),)
 
     def row(self, record: EvalRecord) -> Sequence[float]:
-        scores = self_bleu(correct_only(record.completions, record.correct))
+        scores = self_bleu(chosen_samples(record, self.samples))
         return [float(scores.mean()) if len(scores) > 1 else math.nan]
+
+
+class DistinctNgrams(PerProblemMetric):
+    """Distinct-n: different n-grams over all n-grams of a problem's samples: ``sample_distinct_2`` and so on.
+
+    Words are those of self-BLEU; all samples count, right or wrong. Problems without any n-gram have no value.
+
+    Args:
+        orders: n of each value.
+
+    Source: Li et al. 2016, arXiv:1510.03055, section 5.
+    """
+
+    def __init__(self, orders: Sequence[int] = (1, 2, 3, 4), **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        if not orders or min(orders) < 1 or len(set(orders)) < len(orders):
+            raise ValueError(f"orders: need different whole numbers of at least 1, not {list(orders)}")
+        self.orders = tuple(orders)
+
+    @property
+    def keys(self) -> tuple[str, ...]:
+        return tuple(f"sample_distinct_{order}" for order in self.orders)
+
+    def row(self, record: EvalRecord) -> Sequence[float]:
+        return [distinct_ngrams(record.completions, order) for order in self.orders]
 
 
 class DistinctEquations(PerProblemMetric):
@@ -118,6 +154,8 @@ class DistinctEquations(PerProblemMetric):
     ones do not count. The means are over all problems, 0 where no sample is correct. Correct samples without any
     equation count as one solution together. ``answers.equation_normal_form.equations`` states the normal form.
     """
+
+    judges = True
 
     @property
     def keys(self) -> tuple[str, ...]:

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 
 from lightning_gfn.metrics.base import PerProblemMetric
-from lightning_gfn.metrics.functional.similarity import correct_only
+from lightning_gfn.metrics.samples import Samples, chosen_samples, of_samples, require_samples
 from lightning_gfn.pretrained.catalogue import resolve
 from lightning_gfn.types import EvalRecord
 
@@ -107,12 +107,12 @@ def embedder(model: str, max_tokens: int, batch_size: int) -> TextEmbedder:
 
 
 class EmbeddingDistance(PerProblemMetric):
-    """Mean cosine distance between correct samples: ``embedding_distance``.
+    """Mean cosine distance between samples: ``embedding_distance`` of the correct ones, ``sample_…`` of all.
 
         mean over pairs i < j of 1 - cos(e_i, e_j)
 
     e is the mean of a model's last hidden states over the sample's tokens, without the prompt. Over problems with at
-    least two correct samples. Causal models put all texts into a narrow cone, so only comparisons of values under one
+    least two such samples. Causal models put all texts into a narrow cone, so only comparisons of values under one
     model mean anything. The model is loaded when the first pair is met, once a process.
 
     Args:
@@ -120,10 +120,14 @@ class EmbeddingDistance(PerProblemMetric):
             causal model.
         max_tokens: longer samples are cut.
         batch_size: samples of one forward pass.
+        samples: ``correct`` ones, or ``all``.
     """
 
-    def __init__(self, model: str, max_tokens: int = 512, batch_size: int = 64, **kwargs: Any) -> None:
+    def __init__(
+        self, model: str, max_tokens: int = 512, batch_size: int = 64, samples: Samples = "correct", **kwargs: Any
+    ) -> None:
         super().__init__(**kwargs)
+        self.samples = require_samples(samples)
         if max_tokens < 1 or batch_size < 1:
             raise ValueError(f"max_tokens={max_tokens} and batch_size={batch_size} must be at least 1")
         resolve(model, "model")
@@ -133,15 +137,15 @@ class EmbeddingDistance(PerProblemMetric):
 
     @property
     def keys(self) -> tuple[str, ...]:
-        return ("embedding_distance",)
+        return (of_samples("embedding_distance", self.samples),)
 
     @property
     def meaning(self) -> tuple[str, ...]:
         """The value depends on the model and on where texts are cut."""
-        return (f"embedding_distance by {self.model}, {self.max_tokens} tokens",)
+        return (f"{self.keys[0]} by {self.model}, {self.max_tokens} tokens",)
 
     def row(self, record: EvalRecord) -> Sequence[float]:
-        texts = correct_only(record.completions, record.correct)
+        texts = chosen_samples(record, self.samples)
         if len(texts) < 2:
             return [math.nan]
         vectors = embedder(self.model, self.max_tokens, self.batch_size).embed(texts, self.device)

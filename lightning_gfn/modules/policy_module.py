@@ -15,7 +15,10 @@ from lightning_gfn.modules.settings import EvaluationSettings, OptimizerSettings
 from lightning_gfn.modules.text_check import check_texts
 from lightning_gfn.policies.heads import Head, LogZScalar
 from lightning_gfn.policies.models.repeated_layers import repeated_layers
+from lightning_gfn.rollouts.evaluating.beams import search_completions
 from lightning_gfn.rollouts.evaluation import sample_completions
+from lightning_gfn.rollouts.labels.answers import answers_by_label, label_records
+from lightning_gfn.rollouts.labels.scores import with_label_scores
 from lightning_gfn.rollouts.proofs.proof_evaluation import sample_proofs
 from lightning_gfn.rollouts.proofs.proving import Proving, check_data_prompt
 from lightning_gfn.rollouts.reference import with_reference_scores, with_target_scores
@@ -102,7 +105,7 @@ class PolicyModule(TrainedModule, EvaluatedModule):
     @property
     def needs_reference(self) -> bool:
         """True if this stage scores under the policy as it was at its start."""
-        return False
+        return self.evaluation.labels_by == "reference"
 
     # ---------------------------------------------------------------- environment
 
@@ -150,12 +153,27 @@ class PolicyModule(TrainedModule, EvaluatedModule):
         records: list[EvalRecord] = []
         for temperature in temperatures:
             records += self.records_at(problems, temperature)
+        records = self.with_rewards(records)
         if settings.score_references:
             records = with_reference_scores(self.policy, records, max_rows=settings.max_rows, device=self.device)
+        records = with_label_scores(self.policy, records, **self.label_settings())
         return with_target_scores(self.policy, records, max_rows=settings.max_rows, device=self.device)
 
+    def with_rewards(self, records: list[EvalRecord]) -> list[EvalRecord]:
+        """The records with what the reward says of their samples; as they are where there is none that weighs them."""
+        return records
+
+    def label_settings(self) -> dict[str, Any]:
+        """How labels are scored."""
+        settings = self.evaluation
+        return {
+            "max_rows": settings.max_rows,
+            "reference": settings.labels_by == "reference",
+            "swap": settings.swap_rationales,
+        }
+
     def records_at(self, problems: list[Problem], temperature: float) -> list[EvalRecord]:
-        """Completions at one temperature: whole proofs of those problems that are theorems; in the order of problems.
+        """Completions at one temperature, in the order of problems: proofs of theorems, labels where those answer.
 
         Raises:
             ValueError: a problem is a theorem and there is no environment.
@@ -170,14 +188,41 @@ class PolicyModule(TrainedModule, EvaluatedModule):
             "max_rows": settings.max_rows,
         }
         theorems = [problem for problem in problems if problem.theorem is not None]
-        others = [problem for problem in problems if problem.theorem is None]
+        classified = [problem for problem in problems if answers_by_label(problem)]
+        others = [problem for problem in problems if problem.theorem is None and not answers_by_label(problem)]
         if theorems and self.proving is None:
             raise ValueError(f"problem {theorems[0].id!r} is a theorem: set model.proving.environment")
         proofs: Iterator[EvalRecord] = iter(())
         if self.proving is not None and theorems:
             proofs = iter(sample_proofs(self.policy, theorems, self.proving, device=self.device, **how))
-        completions = iter(sample_completions(self.policy, others, **how) if others else ())
-        return [next(completions if problem.theorem is None else proofs) for problem in problems]
+        if settings.beams is not None and theorems:
+            raise ValueError(f"problem {theorems[0].id!r} is a theorem: evaluation.beams searches no proofs, remove it")
+        answers: Iterator[EvalRecord] = iter(())
+        if classified:
+            drawn = {name: how[name] for name in ("num_samples", "temperature", "seed")}
+            answers = iter(label_records(self.policy, classified, **drawn, **self.label_settings()))
+        completions = iter(self.completions_of(others, how) if others else ())
+        kinds = (proofs if p.theorem is not None else answers if answers_by_label(p) else completions for p in problems)
+        return [next(kind) for kind in kinds]
+
+    def completions_of(self, problems: list[Problem], how: dict[str, Any]) -> list[EvalRecord]:
+        """Completions that are sampled, or searched for where ``evaluation.beams`` is set.
+
+        Args:
+            problems: none of them a theorem.
+            how: arguments of ``sample_completions``.
+        """
+        beams, max_rows = self.evaluation.beams, self.evaluation.max_rows
+        if beams is None:
+            return sample_completions(self.policy, problems, **how)
+        return search_completions(
+            self.policy,
+            problems,
+            beams,
+            num_samples=self.evaluation.num_samples,
+            max_rows=max_rows,
+            device=self.device,
+        )
 
     def validation_step(self, batch: list[Problem], batch_idx: int) -> list[EvalRecord]:  # type: ignore[override]
         """Sample; callbacks turn the records into metrics."""

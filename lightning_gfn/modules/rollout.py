@@ -41,11 +41,12 @@ from lightning_gfn.rollouts.batching import to_trajectories
 from lightning_gfn.rollouts.behaviour import BehaviourMix
 from lightning_gfn.rollouts.distributed import gather_all
 from lightning_gfn.rollouts.dynamic_sampling import ResampleSettings, check_resampling
+from lightning_gfn.rollouts.evaluating.sample_rewards import with_sample_rewards
 from lightning_gfn.rollouts.make_sampler import make_sampler
 from lightning_gfn.rollouts.proofs.proving import Proving, check_reward_prompt
 from lightning_gfn.rollouts.rewarded_sampler import RewardedSampler
 from lightning_gfn.rollouts.rollout_batch import RolloutBatch
-from lightning_gfn.types import LogReward, LossOutput, Problem, Rollouts, Scores, Source
+from lightning_gfn.types import EvalRecord, LogReward, LossOutput, Problem, Rollouts, Scores, Source
 
 
 class RolloutModule(PolicyModule):
@@ -149,7 +150,8 @@ class RolloutModule(PolicyModule):
     @property
     def needs_reference(self) -> bool:
         """True if the reward or the objective compares with the reference."""
-        return self.reward.needs_reference or bool(self.objective.requires & REFERENCE_COLUMNS)
+        compares = self.reward.needs_reference or bool(self.objective.requires & REFERENCE_COLUMNS)
+        return super().needs_reference or compares
 
     @property
     def max_steps(self) -> int:
@@ -182,6 +184,16 @@ class RolloutModule(PolicyModule):
             self.try_reward()
             if self.updates_per_rollout > 1:
                 self.check_updates()
+
+    def with_rewards(self, records: list[EvalRecord]) -> list[EvalRecord]:
+        """The records with the log rewards of their samples, if the reward is a log weight and no labels judge them."""
+        unlabelled = [record for record in records if record.problem.labels is None]
+        if not self.reward.is_log_weight or not unlabelled:
+            return records
+        max_rows = self.evaluation.max_rows
+        found = with_sample_rewards(self.policy, self.reward, unlabelled, max_rows=max_rows, device=self.device)
+        weighed = iter(found)
+        return [next(weighed) if record.problem.labels is None else record for record in records]
 
     def check_shards(self) -> None:
         """See ``TrainedModule.check_shards``."""

@@ -7,6 +7,8 @@ from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
+from lightning_gfn.rollouts.evaluating.beams import BeamSettings
+
 if TYPE_CHECKING:
     from torch import nn
     from torch.optim import AdamW
@@ -174,6 +176,12 @@ class EvaluationSettings:
         max_rows: completions decoded at once (bounds memory).
         score_references: report the likelihood of the problems' reference solutions as well (``reference_nll``), which
             shows what a fine-tuned policy has kept of its supervised task.
+        beams: search for the most probable completions instead of sampling, with ``num_samples`` beams; needs the
+            temperature 1.0 alone.
+        labels_by: which model says what label follows a rationale: the ``policy`` itself, or the ``reference``, the
+            policy as this stage began, where the policy was trained to write rationales alone.
+        swap_rationales: also score the labels behind the rationales of another problem (``rationale_effect``), which
+            shows whether predictions follow them; about half as much work again.
     """
 
     num_samples: int = 8
@@ -184,6 +192,9 @@ class EvaluationSettings:
     seed: int = 0
     max_rows: int = 512
     score_references: bool = False
+    beams: BeamSettings | None = None
+    labels_by: Literal["policy", "reference"] = "policy"
+    swap_rationales: bool = False
 
     def __post_init__(self) -> None:
         if self.num_samples < 1:
@@ -194,6 +205,25 @@ class EvaluationSettings:
             raise ValueError(
                 f"evaluation.fit_temperatures must be among evaluation.temperatures {self.temperatures}, "
                 f"got {self.fit_temperatures}"
+            )
+        if self.beams is not None:
+            self.check_beams(self.beams)
+
+    def check_beams(self, beams: BeamSettings) -> None:
+        """Refuse settings of sampling where beams search.
+
+        Raises:
+            ValueError: names the setting.
+        """
+        if tuple(self.temperatures) != (1.0,) or self.top_k is not None or self.top_p is not None:
+            raise ValueError(
+                "evaluation.beams searches and does not sample: set evaluation.temperatures to [1.0], and top_k and "
+                "top_p to null"
+            )
+        if self.num_samples % beams.num_groups:
+            raise ValueError(
+                f"evaluation.num_samples={self.num_samples} beams cannot be divided into "
+                f"evaluation.beams.num_groups={beams.num_groups} groups: change one of them"
             )
 
 

@@ -29,7 +29,7 @@ def check_pairs(lam: float, pairs: Pairs) -> None:
     """
     if pairs == "problem" and lam != 1.0:
         raise ValueError(
-            f"lam={lam} weights pairs by their distance within a trajectory: set lam to 1 or pairs to trajectory"
+            f"lam is {lam}, but prefixes of two trajectories have no distance: set lam to 1, or pairs to trajectory"
         )
 
 

@@ -18,4 +18,5 @@ from .language_policy import LanguagePolicy as LanguagePolicy
 from .models.adapters import LoraSettings as LoraSettings
 from .seq2seq_lm import Seq2SeqLM as Seq2SeqLM
 from .teacher import TeachingLM as TeachingLM
+from .text_likelihood import TextScoringLM as TextScoringLM
 from .vllm.settings import VllmSettings as VllmSettings

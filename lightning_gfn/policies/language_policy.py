@@ -11,15 +11,14 @@ import torch
 from torch import Tensor
 
 from lightning_gfn.finite import NotFiniteError, state_of_weights
-from lightning_gfn.interfaces import Policy, TextLikelihood
-from lightning_gfn.policies.action_space import every_token
+from lightning_gfn.interfaces import Policy, SearchesBeams
 from lightning_gfn.policies.decoder_factory import DecoderFactory
 from lightning_gfn.policies.language_model import LanguageModel
 from lightning_gfn.policies.models.architectures import max_positions
 from lightning_gfn.policies.models.evaluation_mode import evaluation_mode, no_dropout_and_gradient
 from lightning_gfn.policies.models.output_layer import output_layer_of
-from lightning_gfn.policies.padding import pad_steps
 from lightning_gfn.policies.passes.in_passes import RowValues, sampled_in_passes
+from lightning_gfn.policies.sampling.beam_search import beam_search
 from lightning_gfn.policies.sampling.continuous import generate_in_slots
 from lightning_gfn.policies.sampling.generation import check_arguments, generate
 from lightning_gfn.policies.scoring.candidates import candidate_scores
@@ -32,7 +31,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
 
-class LanguagePolicy(LanguageModel, Policy, TextLikelihood):
+class LanguagePolicy(LanguageModel, Policy, SearchesBeams):
     """A language model that samples actions and scores them.
 
         log q(action, stop | context) = Σ_t log q(a_t | context, a_<t) + log q(stop | context, a)
@@ -157,6 +156,38 @@ class LanguagePolicy(LanguageModel, Policy, TextLikelihood):
 
         return sampled_in_passes(one_pass, self.budget.sampling_passes(contexts, self.max_new_tokens), self.pad_id)
 
+    def search_beams(
+        self,
+        contexts: Sequence[Sequence[int]],
+        *,
+        num_beams: int,
+        num_groups: int = 1,
+        diversity_penalty: float = 0.0,
+        length_penalty: float = 0.0,
+    ) -> list[list[tuple[int, ...]]]:
+        """The best actions that beams find, always on the model's own device; see ``SearchesBeams.search_beams``.
+
+        Raises:
+            ValueError: ``num_groups`` does not divide ``num_beams``, or a context is too long for the model.
+        """
+        if num_beams < 1 or num_beams % num_groups:
+            raise ValueError(f"num_groups={num_groups} must divide num_beams={num_beams}, which must be at least 1")
+        self.check_positions(max(map(len, contexts)))
+        with torch.no_grad(), evaluation_mode(self.hugging_face):
+            decoder, context = self.decoders.make(self.hugging_face)
+            with context:
+                return beam_search(
+                    decoder,
+                    self.space,
+                    contexts,
+                    num_beams=num_beams,
+                    num_groups=num_groups,
+                    diversity_penalty=diversity_penalty,
+                    length_penalty=length_penalty,
+                    pad_id=self.pad_id,
+                    device=self.device,
+                )
+
     def _sample_elsewhere(
         self, engine: VllmEngine, contexts: Sequence[Sequence[int]], uniforms_NT1: Tensor, behaviour: dict[str, Any]
     ) -> SampledActions:
@@ -202,25 +233,6 @@ class LanguagePolicy(LanguageModel, Policy, TextLikelihood):
         with context, no_dropout_and_gradient(model) if reference else nullcontext():
             found = self._in_passes(lambda part, _: vars(self._score(model, part, **asked)), steps)
         return Scores(**found)  # type: ignore[arg-type]
-
-    def text_log_probs(
-        self, contexts: Sequence[Sequence[int]], texts: Sequence[Sequence[int]], *, reference: bool = False
-    ) -> Tensor:
-        """log p of texts, all tokens being possible; see ``TextLikelihood.text_log_probs``.
-
-        Raises:
-            ValueError: if a text holds the tokenizer's end token.
-            RuntimeError: if ``reference`` is asked for and there is none.
-        """
-        own = self.space
-        steps = pad_steps(contexts, texts, self.device)
-        try:
-            self.space = every_token(self.vocab_size, self.tokenizer.eos_token_id, self.device)
-            # Without gradient: passes that are computed again in a backward pass would see the policy's own actions.
-            with torch.no_grad():
-                return self.score(steps, stop=False, reference=reference).log_pf_NT.sum(1, dtype=torch.float64)
-        finally:
-            self.space = own
 
     def score_and_read(
         self,

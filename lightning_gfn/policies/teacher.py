@@ -6,14 +6,14 @@ from collections.abc import Sequence
 
 import torch
 
-from lightning_gfn.policies.language_policy import LanguagePolicy
 from lightning_gfn.policies.models.averaged_weights import AveragedWeights
 from lightning_gfn.policies.models.evaluation_mode import evaluation_mode, no_dropout_and_gradient
+from lightning_gfn.policies.text_likelihood import TextScoringLM
 from lightning_gfn.teacher_interfaces import TeachingPolicy
 from lightning_gfn.types import CandidateScores, StepBatch
 
 
-class TeachingLM(LanguagePolicy, TeachingPolicy):
+class TeachingLM(TextScoringLM, TeachingPolicy):
     """A policy with an exponential moving average of its trained weights beside it."""
 
     def start_teacher(self) -> None:

@@ -92,6 +92,11 @@ def fault_of_row(row: Mapping[str, Any], temperatures: list[float]) -> str | Non
             return f"metric {name!r} is {shown(value)}, expected a number or null"
     if not is_target(row.get("target", {})):
         return f"field 'target' is {shown(row['target'])}, expected two numbers for each completion"
+    weights = row.get("log_rewards", [])
+    if not (isinstance(weights, list) and all(map(is_number, weights))):
+        return f"field 'log_rewards' is {shown(weights)}, expected a list of numbers"
+    if weights and len(weights) != len(row.get("log_probs", ())):
+        return f"field 'log_rewards' has {len(weights)} entries, 'log_probs' {len(row.get('log_probs', ()))}"
     if "num_samples" not in row:
         return None
     total, correct = row["num_samples"], row.get("num_correct")

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 
 from lightning_gfn.metrics.functional.estimates import pass_at_k
+from lightning_gfn.reports.decodings import decodings_of, with_shared_decoding
 from lightning_gfn.reports.runs import EvaluatedRun, check_comparable
 from lightning_gfn.reports.statistics.best import BestTemperatures, at_best_temperatures
 from lightning_gfn.reports.statistics.bootstrap import HierarchicalBootstrap, Interval
 from lightning_gfn.reports.statistics.contrasts import contrast, equality, resampled_difference
-from lightning_gfn.reports.statistics.cube import Cube
+from lightning_gfn.reports.statistics.cube import ACCURACY, PLANES, Cube
 from lightning_gfn.reports.statistics.matched import MatchedAccuracy, match_accuracy
 from lightning_gfn.reports.statistics.significance import Difference, Equality, holm
 from lightning_gfn.reports.statistics.spending import Spending, spending
@@ -33,6 +34,7 @@ class Options:
         margin: differences of the solve rate up to this one do not matter.
         min_difference: a difference of distinct-correct below this one does not matter, however sure (solutions).
         num_resamples: bootstrap resamples.
+        own_decoding: methods may differ in how they decode; each counts at the first temperature of its own grid.
     """
 
     baseline: str | None = None
@@ -41,6 +43,7 @@ class Options:
     margin: float = 0.05
     min_difference: float = 0.0
     num_resamples: int = 10_000
+    own_decoding: bool = False
 
     def __post_init__(self) -> None:
         if not 0 < self.margin < 1:
@@ -62,7 +65,7 @@ class Comparison:
         further: method → every other per-problem metric → interval.
         unpaired: metrics of ``further`` over problems that differ by run.
         differences: method → metric → difference to the baseline.
-        equality: method → whether its solve rate equals the baseline's.
+        equality: method → whether its solve rate equals the baseline's; empty where nothing is solved or failed.
         leads: headline metric → other method → interval of the highest method's lead over it.
         grid: temperature → method → headline metric → interval.
         pass_curve: method → k → pass@k, for every k up to the number of samples.
@@ -71,6 +74,7 @@ class Comparison:
         strata: the headline metrics by field of the data.
         spending: what training spent.
         parameters: number of parameters of the largest model.
+        own_decoding: method → how it decodes, in words, where methods were let differ in that; else empty.
     """
 
     cube: Cube
@@ -90,6 +94,7 @@ class Comparison:
     strata: Strata
     spending: Spending
     parameters: int | None
+    own_decoding: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def methods(self) -> list[str]:
@@ -105,6 +110,15 @@ class Comparison:
     def diversity(self) -> str | None:
         """The distinct-correct metric of plots and claims."""
         return self.cube.diversity()
+
+    @property
+    def planes(self) -> list[tuple[str, str]]:
+        """Pairs of a measure of quality and one of diversity that all methods have: accuracy first, if it is one."""
+        known = set.intersection(*(set(self.measured(name)) for name in self.methods)) - set(self.unpaired)
+        up = self.diversity
+        first = [(ACCURACY, up)] if up is not None and ACCURACY in self.metrics else []
+        pairs = [*first, *((across, up) for across, ups in PLANES for up in ups)]
+        return [pair for pair in pairs if set(pair) <= known]
 
     @property
     def decoding(self) -> Mapping[str, Any]:
@@ -152,6 +166,7 @@ class Comparison:
             "strata": self.strata.to_json(),
             "spending": self.spending.to_json(),
             "decoding": dict(self.decoding),
+            **({"own_decoding": dict(self.own_decoding)} if self.own_decoding else {}),
             "metric_settings": self.first_run.identity["metric_settings"],
             "parameters": self.parameters,
             "runs": {name: [str(run.folder) for run in group] for name, group in self.cube.groups.items()},
@@ -170,6 +185,8 @@ def compare_runs(runs: Sequence[EvaluatedRun], options: Options | None = None) -
         ValueError: the runs are not comparable, or an option names what they do not have.
     """
     chosen = options if options is not None else Options()
+    decodings = decodings_of(runs) if chosen.own_decoding else {}
+    runs = with_shared_decoding(runs) if chosen.own_decoding else runs
     check_comparable(runs)
     cube = Cube(runs)
     base = chosen.baseline if chosen.baseline is not None else cube.methods[0]
@@ -177,8 +194,12 @@ def compare_runs(runs: Sequence[EvaluatedRun], options: Options | None = None) -
         raise ValueError(f"--baseline {base!r} is none of the methods of these runs: {', '.join(cube.methods)}")
     bootstrap = HierarchicalBootstrap(num_resamples=chosen.num_resamples)
     metrics = cube.headline()
-    if "solve_rate" not in metrics:
-        raise ValueError("the runs hold no solve_rate for all problems: evaluate them with the Evaluation callback")
+    if not metrics:
+        raise ValueError(
+            "the runs hold neither a solve_rate nor a log_likelihood for all problems: evaluate them with the "
+            "Evaluation callback"
+        )
+    judged = ACCURACY in metrics
     primary = check_primary(cube, chosen.primary if chosen.primary is not None else tuple(metrics))
     intervals = {
         name: {metric: bootstrap.interval(cube.matrix(name, metric)) for metric in cube.metrics}
@@ -195,15 +216,16 @@ def compare_runs(runs: Sequence[EvaluatedRun], options: Options | None = None) -
         further={name: {m: x for m, x in row.items() if m not in metrics} for name, row in intervals.items()},
         unpaired=cube.unpaired_metrics(),
         differences=all_differences(cube, bootstrap, base, primary),
-        equality={name: equality(cube, bootstrap, name, base, margin=chosen.margin) for name in others},
+        equality={name: equality(cube, bootstrap, name, base, margin=chosen.margin) for name in others if judged},
         leads=leads(cube, bootstrap, intervals, metrics),
         grid=temperature_grid(cube, bootstrap, metrics),
-        pass_curve={name: pass_curve(cube, bootstrap, name) for name in cube.methods},
-        matched=match_accuracy(cube, base, bootstrap),
-        best=at_best_temperatures(cube, base, bootstrap, margin=chosen.margin, stage=chosen.stage),
+        pass_curve={name: pass_curve(cube, bootstrap, name) if judged else {} for name in cube.methods},
+        matched=match_accuracy(cube, base, bootstrap) if judged else None,
+        best=at_best_temperatures(cube, base, bootstrap, margin=chosen.margin, stage=chosen.stage) if judged else None,
         strata=stratify(cube, base, bootstrap),
         spending=spending(cube.groups),
         parameters=max(sizes) if sizes else None,
+        own_decoding=decodings,
     )
 
 

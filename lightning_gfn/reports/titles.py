@@ -32,6 +32,22 @@ SPOKEN = {
     "log_z_estimate": "log Z estimated from samples",
     "log_q_slope": "slope of log q against log R (1 is exact)",
     "log_q_spread": "spread of log q − log R (nats, 0 is exact)",
+    "sample_slope": "slope of log q against log R over samples (1 is exact)",
+    "sample_spread": "spread of log q − log R (samples, nats, 0 is exact)",
+    "sample_elbo": "ELBO from samples (nats)",
+    "sample_log_z": "log Z from samples (importance-weighted, nats)",
+    "sample_effective": "effective share of the samples",
+    "log_likelihood": "log-likelihood of samples (nats)",
+    "log_likelihood_max": "log-likelihood of the best sample (nats)",
+    "sample_self_bleu": "self-BLEU of samples (lower: more different)",
+    "sample_embedding_distance": "cosine distance of embedded samples",
+    "label_accuracy": "accuracy, averaged over rationales",
+    "label_log_prob": "log-likelihood of the right label (nats)",
+    "label_confidence": "confidence in the predicted label",
+    "label_brier": "Brier score (lower is better)",
+    "distinct_rationales": "different rationales",
+    "rationale_effect": "predictions that change with another problem's rationale",
+    "rationale_shift": "|Δ log p| of the right label with another problem's rationale (nats)",
     "reference_nll_worst": "NLL of the least likely known solution (nats per action)",
 }
 AXES = {
@@ -45,7 +61,7 @@ AXES = {
 }
 SEARCH = re.compile(r"search_solve_rate_b(\d+)_n(\d+)")
 LOWER_IS_MORE_DIVERSE = re.compile(r".*(self_bleu|similarity).*")
-DIVERSITY = re.compile(r"(distinct_|coverage|solution_paths_found|self_bleu|.*embedding|.*cosine).*")
+DIVERSITY = re.compile(r"(sample_)?(distinct_|coverage|solution_paths_found|self_bleu|.*embedding|.*cosine).*")
 
 
 def metric_title(metric: str) -> str:
@@ -62,6 +78,9 @@ def metric_title(metric: str) -> str:
     if match:
         rule = f", {match[2]}" if match[2] else ""
         return f"distinct correct (ROUGE-L < {match[1]}{rule}){ending}"
+    match = re.fullmatch(r"sample_distinct_(\d+)", name)
+    if match:
+        return f"different {match[1]}-grams of samples (share)"
     match = SEARCH.fullmatch(name)
     if match:
         return f"solve rate of search, branching {match[1]}, {match[2]} nodes"

@@ -30,6 +30,7 @@ class ReferenceLikelihood(Reward):
     """
 
     is_constant = True
+    is_log_weight = True
     provides = frozenset({"log_reward_B", "log_reward_BT1"})
     needs_reference = True
 

@@ -6,6 +6,9 @@ import math
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
 
+LAST_STEP = 2**62
+"""An optimiser step at which every schedule has come to its end."""
+
 
 class Schedule(ABC):
     """A number for each optimiser step."""

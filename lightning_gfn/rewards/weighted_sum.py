@@ -64,6 +64,7 @@ class SumReward(Reward):
         self.summands = dict(terms)
         self.provides = frozenset.intersection(*(frozenset(part.reward.provides) for part in terms.values()))
         self.needs_reference = any(part.reward.needs_reference for part in terms.values())
+        self.is_log_weight = all(part.reward.is_log_weight for part in terms.values())
         separators = {name: own for name, part in terms.items() if (own := part.reward.separator) is not None}
         if len(set(separators.values())) > 1:
             raise ValueError(f"SumReward: terms judge steps that end differently: {separators}; give all one separator")

@@ -3,6 +3,7 @@ from .batching import BatchRow as BatchRow
 from .behaviour import BehaviourMix as BehaviourMix
 from .completion_sampler import RolloutSampler as RolloutSampler
 from .dynamic_sampling import ResampleSettings as ResampleSettings
+from .evaluating.beams import BeamSettings as BeamSettings
 from .evaluation import Completion as Completion
 from .group_sampler import GroupSampler as GroupSampler
 from .keyed_sampling import Call as Call, KeyedDraw as KeyedDraw

@@ -79,6 +79,20 @@ def sample_completions(
         )
         for (p, _), completion in zip(chunk, described(policy, contexts, sampled, entropy=entropy), strict=True):
             drawn[p].append(completion)
+    return judged_records(problems, temperature, drawn, is_drawn=top_k is None and top_p is None)
+
+
+def judged_records(
+    problems: Sequence[Problem], temperature: float, drawn: Sequence[Sequence[Completion]], *, is_drawn: bool
+) -> list[EvalRecord]:
+    """The records of completions, their answers checked.
+
+    Args:
+        problems: P problems.
+        temperature: at which they were sampled.
+        drawn: the completions of each.
+        is_drawn: they are independent draws of the policy at this temperature.
+    """
     pairs = [
         (extract_answer(completion.text, problem.answer_style), problem.answer)
         for problem, found in zip(problems, drawn, strict=True)
@@ -86,7 +100,13 @@ def sample_completions(
     ]
     verdicts = iter(are_equivalent(pairs))
     return [
-        _record(problem, temperature, found, [_is_right(problem, completion, next(verdicts)) for completion in found])
+        _record(
+            problem,
+            temperature,
+            found,
+            [_is_right(problem, completion, next(verdicts)) for completion in found],
+            is_drawn=is_drawn,
+        )
         for problem, found in zip(problems, drawn, strict=True)
     ]
 
@@ -153,7 +173,9 @@ def _is_right(problem: Problem, completion: Completion, verdict: bool) -> bool:
     return completion.text in problem.target if problem.answer is None and problem.target is not None else verdict
 
 
-def _record(problem: Problem, temperature: float, found: Sequence[Completion], correct: Sequence[bool]) -> EvalRecord:
+def _record(
+    problem: Problem, temperature: float, found: Sequence[Completion], correct: Sequence[bool], *, is_drawn: bool
+) -> EvalRecord:
     return EvalRecord(
         problem=problem,
         temperature=temperature,
@@ -163,4 +185,6 @@ def _record(problem: Problem, temperature: float, found: Sequence[Completion], c
         lengths=tuple(len(completion.action) for completion in found),
         entropies=tuple(completion.entropy for completion in found),
         truncated=tuple(completion.forced for completion in found),
+        actions=tuple(completion.action for completion in found),
+        is_drawn=is_drawn,
     )

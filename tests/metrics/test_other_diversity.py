@@ -24,6 +24,8 @@ from lightning_gfn.metrics.functional import bleu
 from lightning_gfn.metrics.functional.bleu import bleu_tokens, self_bleu
 from lightning_gfn.types import EvalRecord, Problem
 
+KEY = "embedding_distance"
+
 
 def record(texts: Sequence[str], correct: Sequence[bool] | None = None, problem: Problem | None = None) -> EvalRecord:
     count = len(texts)
@@ -230,6 +232,8 @@ def test_embedding_conventions(model_folder: str) -> None:
         "embedding_distance"
     ] == pytest.approx(0.0, abs=1e-9)
     assert embedder.cache_info().currsize == 1
+    whole = value(EmbeddingDistance(model_folder, samples="all"), record(TEXTS, [True, False, False, False]))
+    assert whole == {"sample_embedding_distance": value(EmbeddingDistance(model_folder), record(TEXTS))[KEY]}
 
 
 def test_batches_cuts_and_the_cache_change_nothing(model_folder: str, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -11,11 +11,14 @@ from dataclasses import dataclass
 from statistics import fmean
 from typing import TYPE_CHECKING, Any
 
-from lightning_gfn.answers import extract_answer
+import numpy as np
+
+from lightning_gfn.answers.given import answers_of
 from lightning_gfn.callbacks.common.run_files import ResultRow
+from lightning_gfn.metrics.base import PerProblemMetric
 from lightning_gfn.metrics.functional.estimates import bootstrap_ci
 from lightning_gfn.prompts.chat import prompt_identity
-from lightning_gfn.types import EvalRecord, Problem
+from lightning_gfn.types import CLASSIFIED, EvalRecord, Problem
 
 if TYPE_CHECKING:
     from torch import nn
@@ -23,9 +26,11 @@ if TYPE_CHECKING:
     from lightning_gfn.module_interfaces import EvaluatedModule
 
 HEADLINE = re.compile(
-    r"solve_rate|pass_at_\d+|maj_at_\d+|distinct_correct_rouge_[\d.]+|coverage|target_mass|total_variation|kl_to_target"
+    r"solve_rate|pass_at_\d+|maj_at_\d+|distinct_correct_rouge_[\d.]+|coverage|target_mass|total_variation|"
+    r"kl_to_target|log_likelihood|log_likelihood_max|sample_embedding_distance|sample_spread"
+    r"|label_accuracy|label_log_prob|label_calibration_error"
 )
-NOT_DECODING = ("max_rows", "score_references")
+NOT_DECODING = ("max_rows", "score_references", "labels_by", "swap_rationales")
 PLAIN = (str, int, float, bool, type(None))
 LEVEL = 0.95
 EXPLAINING = ("answered_share", "truncated_share")
@@ -61,7 +66,8 @@ def problem_row(record: EvalRecord, *, keep_completions: bool) -> ResultRow:
 
     ``metadata`` holds the problem's columns that are a text, a number, a truth value or nothing: strata of reports.
     Attempts at a theorem also have their outcome and their number of tactics. Where the target distribution is known,
-    ``target`` maps each of its completions to its log weight and its log-probability under the policy.
+    ``target`` maps each of its completions to its log weight and its log-probability under the policy. Samples that a
+    reward weighs have their ``log_rewards``; ``is_judged`` is false where that is all that is known of them.
     """
     problem = record.problem
     row: ResultRow = {
@@ -71,7 +77,7 @@ def problem_row(record: EvalRecord, *, keep_completions: bool) -> ResultRow:
         "num_correct": sum(record.correct),
         "metrics": {},
         "correct": list(record.correct),
-        "answers": [extract_answer(text, problem.answer_style) for text in record.completions],
+        "answers": answers_of(record),
         "lengths": list(record.lengths),
         "log_probs": list(record.log_probs),
         "entropies": list(record.entropies),
@@ -82,6 +88,10 @@ def problem_row(record: EvalRecord, *, keep_completions: bool) -> ResultRow:
     if record.episodes:
         row["outcomes"] = [episode.outcome for episode in record.episodes]
         row["num_tactics"] = [len(episode.tactics) for episode in record.episodes]
+    if record.log_rewards:
+        row["log_rewards"] = list(record.log_rewards)
+    if not record.is_judged:
+        row["is_judged"] = False
     if record.target_log_probs and problem.target is not None:
         pairs = zip(problem.target.items(), record.target_log_probs, strict=True)
         row["target"] = {text: [log_weight, log_prob] for (text, log_weight), log_prob in pairs}
@@ -92,6 +102,10 @@ def problem_row(record: EvalRecord, *, keep_completions: bool) -> ResultRow:
 
 def problem_digest(problem: Problem) -> str:
     """A digest of what decides how a problem is answered and judged."""
+    if problem.labels is not None:
+        # A classification is the same problem however it is asked: with examples, with a rationale or at once.
+        named = [problem.id, problem.answer, sorted(problem.labels), problem.metadata.get(CLASSIFIED)]
+        return hashlib.sha256(json.dumps(named).encode()).hexdigest()[:16]
     known = sorted(problem.solution_set.items()) if problem.solution_set is not None else None
     content: list[Any] = [problem.id, prompt_identity(problem.prompt), problem.answer, problem.answer_style, known]
     if problem.target is not None:
@@ -163,6 +177,30 @@ def measure(rows: Sequence[ResultRow], *, num_resamples: int, seed: int) -> dict
     return {
         name: Measured(fmean(found), *bootstrap_ci(found, LEVEL, num_resamples=num_resamples, seed=seed))
         for name, found in values.items()
+    }
+
+
+def measure_pooled(
+    metric: PerProblemMetric, values: Mapping[str, Mapping[str, float]], *, num_resamples: int, seed: int
+) -> dict[str, Measured]:
+    """What a metric says of all problems together, with a percentile bootstrap interval over problems.
+
+    Args:
+        metric: gives ``pooled``.
+        values: of each problem, by key.
+        num_resamples: resampled data sets.
+        seed: of the resampling.
+    """
+    table = np.array([[found.get(key, np.nan) for key in metric.keys] for found in values.values()])
+    point = metric.pooled(table) if len(table) else {}
+    if not point:
+        return {}
+    generator = np.random.default_rng(seed)
+    draws = [metric.pooled(table[generator.integers(0, len(table), len(table))]) for _ in range(num_resamples)]
+    bounds = [(1 - LEVEL) / 2, (1 + LEVEL) / 2]
+    return {
+        name: Measured(value, *np.quantile([d[name] for d in draws if name in d], bounds).tolist())
+        for name, value in point.items()
     }
 
 

@@ -64,7 +64,7 @@ def evaluation_sample(outputs: object, step: int, stage: str = "validation") -> 
     record = outputs[0] if isinstance(outputs, list) and outputs else None
     if not isinstance(record, EvalRecord) or not record.completions:
         return None
-    verdict = "right" if record.correct[0] else "wrong"
-    cut = ", cut" if record.truncated[0] else ""
-    title = f"{stage} sample at step {step} ({verdict}{cut}, {record.lengths[0]} tokens):"
+    verdict = ("right, " if record.correct[0] else "wrong, ") if record.is_judged else ""
+    cut = "cut, " if record.truncated[0] else ""
+    title = f"{stage} sample at step {step} ({verdict}{cut}{record.lengths[0]} tokens):"
     return sample_text(title, record.problem.prompt, record.completions[0])

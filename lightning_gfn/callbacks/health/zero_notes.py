@@ -26,7 +26,7 @@ def zero_notes(rows: Sequence[ResultRow], max_new_tokens: int | None) -> list[st
 
 def _notes(rows: Sequence[ResultRow], max_new_tokens: int | None) -> Iterator[tuple[str, str]]:
     """The start and the end of each sentence on the rows of one temperature."""
-    questions = [row for row in rows if "outcomes" not in row]
+    questions = [row for row in rows if "outcomes" not in row and row.get("is_judged", True)]
     theorems = [row for row in rows if "outcomes" in row]
     if questions:
         yield from _on_answers(questions, max_new_tokens)

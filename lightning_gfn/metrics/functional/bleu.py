@@ -1,4 +1,4 @@
-"""Self-BLEU: how much each text repeats the n-grams of the others."""
+"""N-grams of several texts: how much each repeats those of the others (self-BLEU), how many differ (distinct-n)."""
 
 from __future__ import annotations
 
@@ -60,6 +60,25 @@ def self_bleu(texts: Sequence[str]) -> NDArray[np.float64]:
         logs = [math.log((matched if matched else EPSILON) / total) for matched, total in matches]
         scores[i] = math.exp(min(0.0, 1 - closest / length) + math.fsum(logs) / ORDER)
     return scores
+
+
+def distinct_ngrams(texts: Sequence[str], order: int) -> float:
+    """Different n-grams of all texts together, over the number of n-grams that they have.
+
+        distinct-n = |∪_i G_i| / Σ_i |G_i|,      G_i: the n-grams of text i, each as often as it stands there
+
+    Args:
+        texts: M texts.
+        order: n, at least 1.
+
+    Returns:
+        A number in (0, 1]; NaN if no text is as long as n.
+
+    Source: Li et al. 2016, arXiv:1510.03055, section 5.
+    """
+    counts = [_grams(bleu_tokens(text), order) for text in texts]
+    total = sum(sum(grams.values()) for grams in counts)
+    return len(set().union(*counts)) / total if total else math.nan
 
 
 def _grams(words: Sequence[str], order: int) -> _Grams:

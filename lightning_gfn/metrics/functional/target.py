@@ -96,6 +96,57 @@ def proportions(w: NDArray[np.float64], log_q: NDArray[np.float64], p: NDArray[n
     return slope, math.sqrt(float((p * (centred_q - centred_w) ** 2).sum()))
 
 
+@dataclass(frozen=True)
+class SampleFit:
+    """Samples of a policy q beside a target whose log weights w = log R are known for them alone.
+
+    Args:
+        elbo: mean of w − log q, nats: at most log Z, in expectation.
+        log_z: log of the mean of exp(w − log q), nats: the importance-weighted estimate of log Z.
+        effective: (Σ r)² / (n Σ r²) with r = exp(w − log q), in (0, 1]: the share of the samples that the weights
+            leave.
+        slope: of log q against w over the samples; NaN where all w are equal. 1 where q has the target's proportions.
+        spread: standard deviation of log q − w over the samples, nats; 0 where q has the target's proportions.
+    """
+
+    elbo: float
+    log_z: float
+    effective: float
+    slope: float
+    spread: float
+
+
+def sample_fit(log_weights: Sequence[float], log_probs: Sequence[float]) -> SampleFit:
+    """Compare a policy with an unnormalised target on samples.
+
+    ELBO, log Z and the effective share are estimates only for samples of q itself.
+
+    Args:
+        log_weights: w_i = log R of each of n samples, nats, finite.
+        log_probs: log q of each, nats, finite.
+
+    Raises:
+        ValueError: the lengths differ, there are none, or a number is not finite.
+
+    Source: Burda et al. 2016, arXiv:1509.00519 (log Z); Kong 1992 (effective sample size).
+    """
+    w, log_q = np.asarray(log_weights, dtype=np.float64), np.asarray(log_probs, dtype=np.float64)
+    if w.ndim != 1 or w.shape != log_q.shape or not len(w):
+        raise ValueError(f"log_weights and log_probs must be vectors of one length, got {w.shape} and {log_q.shape}")
+    if not (np.isfinite(w).all() and np.isfinite(log_q).all()):
+        raise ValueError("log_weights and log_probs of samples must be finite")
+    ratio = w - log_q
+    log_sum = log_sum_exp(ratio)
+    slope, spread = proportions(w, log_q, np.full(len(w), 1.0 / len(w)))
+    return SampleFit(
+        elbo=float(ratio.mean()),
+        log_z=log_sum - math.log(len(w)),
+        effective=math.exp(2.0 * log_sum - log_sum_exp(2.0 * ratio)) / len(w),
+        slope=slope,
+        spread=spread,
+    )
+
+
 def log_z_estimate(log_weights: Sequence[float], log_probs: Sequence[float]) -> float:
     """log Z estimated from samples of q by importance weights, nats.
 

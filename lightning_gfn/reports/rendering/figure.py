@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from lightning_gfn.reports.comparison import Comparison
 from lightning_gfn.reports.rendering.canvas import new_figure, save_figure
 from lightning_gfn.reports.statistics.bootstrap import Interval
+from lightning_gfn.reports.statistics.cube import ACCURACY
 from lightning_gfn.reports.titles import metric_title
 
 if TYPE_CHECKING:
@@ -28,7 +29,6 @@ COLOURS = (
     "#2f2f2f",
     "#1b7837",
 )
-DIVERSITY = "distinct_correct_rouge_0.7"
 THRESHOLD = re.compile(r"distinct_correct_rouge_([\d.]+)")
 
 
@@ -40,14 +40,14 @@ def spread(x: Interval) -> list[list[float]]:
 def draw_plane(axes: Axes, comparison: Comparison, colours: dict[str, str], metrics: tuple[str, str]) -> None:
     """One point a method with both intervals."""
     across, up = metrics
-    for name, row in comparison.headline.items():
-        x, y = row[across], row[up]
+    for name in comparison.methods:
+        x, y = comparison.measured(name)[across], comparison.measured(name)[up]
         axes.errorbar(
             x.value, y.value, xerr=spread(x), yerr=spread(y), fmt="o", ms=8, capsize=3, color=colours[name], label=name
         )
     axes.set_xlabel(metric_title(across))
     axes.set_ylabel(metric_title(up))
-    axes.set_title("Accuracy against diversity")
+    axes.set_title("Accuracy against diversity" if across == ACCURACY else "Likelihood against diversity")
     axes.margins(0.12)
 
 
@@ -75,7 +75,6 @@ def draw_thresholds(axes: Axes, comparison: Comparison, colours: dict[str, str])
     axes.set_xlabel("ROUGE-L threshold (different if below)")
     axes.set_ylabel(f"distinct correct of {comparison.decoding['num_samples']}")
     axes.set_title("Diversity by threshold")
-    axes.legend(frameon=False, loc="center left", bbox_to_anchor=(1.0, 0.5))
 
 
 def draw_bars(axes: Axes, comparison: Comparison, colours: dict[str, str], metric: str) -> None:
@@ -85,10 +84,16 @@ def draw_bars(axes: Axes, comparison: Comparison, colours: dict[str, str], metri
         x = comparison.headline[name][metric]
         axes.barh(position, x.value, xerr=spread(x), color=colours[name], height=0.7, capsize=3, ecolor="#333333")
         axes.annotate(
-            f"{x.value:.2f}", (max(x.high, x.value), position), xytext=(4, 0), textcoords="offset points", va="center"
+            f"{x.value:.2f}",
+            (max(x.high, x.value, 0.0), position),
+            xytext=(4, 0),
+            textcoords="offset points",
+            va="center",
         )
     highest = max(row[metric].high for row in comparison.headline.values())
-    axes.set_xlim(0, max(highest, 1e-6) * 1.25)
+    lowest = min(row[metric].low for row in comparison.headline.values())
+    room = 0.25 * max(highest, -lowest, 1e-6)  # for the figures beside the bars
+    axes.set_xlim(min(0.0, lowest * 1.05), max(highest, 0.0) + room)
     axes.set_yticks(range(len(names)), names)
     axes.invert_yaxis()
     axes.set_title(metric_title(metric).replace(" (", "\n("), fontsize="medium")
@@ -106,9 +111,13 @@ def draw_comparison(comparison: Comparison, path: Path) -> None:
     figure = new_figure(2.9 * max(len(metrics), 4), 4.6 + 1.4 + 0.34 * len(colours))
     halves = figure.add_gridspec(2, 1, height_ratios=[4.6, 1.4 + 0.34 * len(colours)])
     plane, curve = figure.add_subfigure(halves[0]).subplots(1, 2)
-    up = DIVERSITY if DIVERSITY in metrics else metrics[-1]
-    draw_plane(plane, comparison, colours, (metrics[0], up))
-    draw_thresholds(curve, comparison, colours)
+    planes = comparison.planes if comparison.planes else [(metrics[0], metrics[-1])]
+    draw_plane(plane, comparison, colours, planes[0])
+    if threshold_curve(comparison, comparison.methods[0]):
+        draw_thresholds(curve, comparison, colours)
+    else:
+        draw_plane(curve, comparison, colours, planes[-1])
+    curve.legend(frameon=False, loc="center left", bbox_to_anchor=(1.0, 0.5))
     panels = figure.add_subfigure(halves[1]).subplots(1, len(metrics), squeeze=False)[0]
     for axes, metric in zip(panels, metrics, strict=True):
         draw_bars(axes, comparison, colours, metric)

@@ -10,7 +10,7 @@ from lightning_gfn.reports.comparison import Comparison
 from lightning_gfn.reports.curves import TRAIN, Curve, learning_curves
 from lightning_gfn.reports.rendering.bars import draw_bars
 from lightning_gfn.reports.rendering.svg import Figure, Plot, Point, Series
-from lightning_gfn.reports.rendering.targets import log_calibration, target_distribution
+from lightning_gfn.reports.rendering.targets import log_calibration, sample_calibration, target_distribution
 from lightning_gfn.reports.statistics.bootstrap import Interval
 from lightning_gfn.reports.statistics.cube import ACCURACY, DISTINCT
 from lightning_gfn.reports.titles import axis_title, cost_text, metric_title
@@ -22,24 +22,48 @@ def point(x: float, y: Interval, label: str = "") -> Point:
 
 
 def plane(c: Comparison) -> Figure | None:
-    """Accuracy against distinct-correct, with the path over temperatures."""
-    up = c.diversity
-    if up is None:
+    """Quality against diversity, with the path over temperatures: of solve rate and distinct-correct, or of samples."""
+    if not c.planes:
         return None
-    plot = Plot(metric_title(ACCURACY), metric_title(up), width=940, height=520)
-    on_grid = len(c.grid) > 1 and all(up in row for table in c.grid.values() for row in table.values())
-    for index, name in enumerate(c.methods):
-        if on_grid:
-            steps = [(t, table[name]) for t, table in sorted(c.grid.items())]
-            path = [Point(row[ACCURACY].value, row[up].value, label=f"T = {t:g}") for t, row in steps]
-            plot.series.append(Series(name, index, path, faint=True))
-        x, y = c.headline[name][ACCURACY], c.headline[name][up]
-        mark = Point(x.value, y.value, y.low, y.high, x.low, x.high, f"T = {c.cube.temperature:g}")
-        plot.series.append(Series(name, index, [mark], line=False))
+    titles = {pair: f"{metric_title(pair[1])} against {metric_title(pair[0])}" for pair in c.planes}
+    drawings: dict[tuple[str, ...], str] = {(titles[pair],): plane_plot(c, *pair) for pair in c.planes}
     note = f"Large marks: temperature {c.cube.temperature:g}, with 95% intervals."
-    if on_grid:
+    if c.own_decoding:
+        note = "A mark is a method with its own decoding; 95% intervals."
+    elif any(on_grid(c, across) and on_grid(c, up) for across, up in c.planes):
         note += " Thin lines: each method over all its temperatures (point at a mark for its temperature)."
-    return Figure("Accuracy against distinct correct solutions", note, [], {(): plot.draw()}, wide=True)
+    judged = c.planes[0][0] == ACCURACY
+    title = "Accuracy against distinct correct solutions" if judged else "Likelihood against diversity"
+    if len(drawings) == 1:
+        return Figure(title, note, [], only(drawings), wide=True)
+    return Figure(title, note, [("shown", list(titles.values()))], drawings, wide=True)
+
+
+def on_grid(c: Comparison, metric: str) -> bool:
+    """True if every method has a metric at every temperature."""
+    return len(c.grid) > 1 and all(metric in row for table in c.grid.values() for row in table.values())
+
+
+def plane_plot(c: Comparison, across: str, up: str) -> str:
+    """One point a method with both intervals, and its path over temperatures.
+
+    Args:
+        c: what was found.
+        across: metric of the horizontal axis.
+        up: metric of the vertical axis.
+    """
+    plot = Plot(metric_title(across), metric_title(up), width=940, height=520)
+    for index, name in enumerate(c.methods):
+        if on_grid(c, across) and on_grid(c, up):
+            steps = [(t, table[name]) for t, table in sorted(c.grid.items())]
+            path = [Point(row[across].value, row[up].value, label=f"T = {t:g}") for t, row in steps]
+            plot.series.append(Series(name, index, path, faint=True))
+        measured = c.measured(name)
+        x, y = measured[across], measured[up]
+        label = c.own_decoding.get(name, f"T = {c.cube.temperature:g}")
+        mark = Point(x.value, y.value, y.low, y.high, x.low, x.high, label)
+        plot.series.append(Series(name, index, [mark], line=False))
+    return plot.draw()
 
 
 def pass_curves(c: Comparison) -> Figure | None:
@@ -155,6 +179,6 @@ def costs(c: Comparison) -> Figure | None:
 
 def figures(c: Comparison) -> list[Figure]:
     """Every plot that the runs have the data for."""
-    exact = [target_distribution(c), log_calibration(c)]
+    exact = [target_distribution(c), log_calibration(c), sample_calibration(c)]
     found = [*exact, plane(c), pass_curves(c), thresholds(c), temperatures(c), costs(c), learning(c)]
     return [figure for figure in found if figure is not None]

@@ -35,10 +35,12 @@ def kept_in_order(texts: Sequence[str], threshold: float, tokenizer: Tokenizer =
 
 def cell(row: Mapping[str, Any], threshold: float, tokenizer: Tokenizer = "rouge") -> dict[str, Any]:
     """The samples of one run on one problem."""
-    pairs = list(zip(row["completions"], row["correct"], strict=True))
+    judged = row.get("is_judged", True)
+    pairs = [(text, correct or not judged) for text, correct in zip(row["completions"], row["correct"], strict=True)]
     right = [text for text, correct in pairs if correct]
     wrong = Counter(text for text, correct in pairs if not correct)
     return {
+        **({} if judged else {"unjudged": True}),
         "n": len(pairs),
         "right": len(right),
         "distinct": kept_in_order(right, threshold, tokenizer),

@@ -181,9 +181,11 @@ def setting_sentences(c: Comparison) -> list[str]:
     same = len(set(named.values())) == 1
     single = {len(seeds) for seeds in c.cube.seeds.values()} == {1}
     over = "problems; with one seed they leave out how much training runs differ." if single else "seeds and problems."
+    drawn = f"at temperature {c.cube.temperature:g} ({limits}), the same for every method."
+    if c.own_decoding:
+        drawn = "by each method's own decoding: " + "; ".join(f"{n}: {how}" for n, how in c.own_decoding.items()) + "."
     lines = [
-        f"{len(c.cube.problems)} problems, {decoding['num_samples']} completions each at temperature "
-        f"{c.cube.temperature:g} ({limits}), the same for every method.",
+        f"{len(c.cube.problems)} problems, {decoding['num_samples']} completions each {drawn}",
         "Seeds: " + next(iter(named.values())) + "."
         if same
         else "Seeds by method: " + "; ".join(f"{name}: {seeds}" for name, seeds in named.items()) + ".",

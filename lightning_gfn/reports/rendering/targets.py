@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 from lightning_gfn.reports.comparison import Comparison
 from lightning_gfn.reports.rendering.svg import Figure, Plot, Point, Series
 
 MOST_PROBLEMS = 12
 """Problems that a reader can choose among."""
+MOST_SAMPLES = 200
+"""Points of a method, chosen evenly among its samples."""
 
 Table = Mapping[str, Sequence[float]]
 """Log weight under the target and log-probability under the policy, by completion."""
@@ -108,3 +111,31 @@ def log_calibration(c: Comparison) -> Figure | None:
     note = "A point is a completion. On the line its probability is the target's; a line of slope 1 below it is a "
     note += "policy with the right proportions that also produces what the target does not know."
     return Figure("log q against log R", note, [], {(): plot.draw()})
+
+
+def sample_calibration(c: Comparison) -> Figure | None:
+    """Log q of samples against their log R, both less their means over the problem's samples: slope 1 is exact."""
+    plot = Plot("log R less its mean (nats)", "log q less its mean (nats)", width=520, height=420)
+    values: list[float] = []
+    for index, (name, runs) in enumerate(c.cube.groups.items()):
+        points = [point for problem in c.cube.problems for point in centred(runs[0].samples[problem])]
+        points = points[:: -(-len(points) // MOST_SAMPLES)] if points else points
+        values += [point.x for point in points]
+        plot.series.append(Series(name, index, points, line=False))
+    if not values or max(values) - min(values) < 1e-6 or not all(one.points for one in plot.series):
+        return None
+    line = [Point(x, x) for x in (min(values), max(values))]
+    plot.series.append(Series("target", len(c.methods), line, marks=False))
+    note = "A point is a sample of the first seed; q is the policy at temperature 1, however it was decoded. Means are "
+    note += "taken within a problem, since its log Z is not known. On the line q is proportional to R; base samples "
+    note += "of a reward p^(1/T) lie on a line of slope T."
+    return Figure("log q against log R, of samples", note, [], {(): plot.draw()})
+
+
+def centred(row: Mapping[str, Any]) -> list[Point]:
+    """The samples of a problem, its means taken off; none where they have no log rewards."""
+    weights, log_probs = row.get("log_rewards") or (), row.get("log_probs") or ()
+    if len(weights) < 2:
+        return []
+    across, up = math.fsum(weights) / len(weights), math.fsum(log_probs) / len(log_probs)
+    return [Point(x - across, y - up) for x, y in zip(weights, log_probs, strict=True)]

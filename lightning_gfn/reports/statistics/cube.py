@@ -12,6 +12,15 @@ from lightning_gfn.reports.statistics.bootstrap import Array
 
 EXACT = ("target_mass", "total_variation", "kl_to_target")
 """Headline metrics of problems whose target distribution is known."""
+SCORED = ("log_likelihood", "log_likelihood_max", "sample_embedding_distance", "sample_distinct_2", "sample_spread")
+"""Headline metrics of problems whose completions nothing but a log reward judges."""
+PLANES: tuple[tuple[str, tuple[str, ...]], ...] = (
+    ("log_likelihood_max", ("sample_embedding_distance", "sample_self_bleu", "sample_distinct_2")),
+    ("log_likelihood", ("sample_embedding_distance", "sample_self_bleu", "sample_distinct_2")),
+)
+"""Measures of quality, each with the measures of diversity that it is drawn against, beside accuracy."""
+LABELS = ("label_accuracy", "label_log_prob")
+"""Headline metrics of classifications."""
 DISTINCT = re.compile(r"distinct_correct_rouge_([\d.]+)(?:_(expected|components))?")
 CONDITIONAL = "_solved"
 """Ending of metrics over solved problems only: their problems differ by method, so they cannot be paired."""
@@ -100,10 +109,15 @@ class Cube:
         return all(metric in run.values.get(t, {}) for run in runs for t in self.temperatures)
 
     def headline(self) -> list[str]:
-        """What the runs have of solve rate, largest pass@k and maj@k, distinct-correct, coverage and exactness."""
+        """What the runs have of solve rate, largest pass@k and maj@k, distinct-correct, coverage, exactness, labels.
+
+        Where nothing judges completions: likelihood under the reference, diversity of samples, and exactness of them.
+        """
         paired = self.paired_metrics()
         chosen: list[str | None] = [ACCURACY, largest_k("pass", paired), largest_k("maj", paired)]
-        chosen += [self.diversity(), "coverage", *EXACT]
+        chosen += [self.diversity(), "coverage", *EXACT, *LABELS]
+        if ACCURACY not in paired:
+            chosen += SCORED
         return [name for name in chosen if name is not None and name in paired]
 
 

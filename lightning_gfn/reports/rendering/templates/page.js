@@ -140,7 +140,8 @@
       element.append(make("p", "no run with this seed", "note"));
       return element;
     }
-    title.append(make("span", cell.right + " of " + cell.n + " right, " + cell.distinct.length + " distinct", "share"));
+    const share = cell.unjudged ? cell.n + " samples, " : cell.right + " of " + cell.n + " right, ";
+    title.append(make("span", share + cell.distinct.length + " distinct", "share"));
     for (const found of cell.distinct) element.append(solution(found, "solution"));
     if (cell.wrong.length) {
       const fold = make("details");

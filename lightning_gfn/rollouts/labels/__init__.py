@@ -1,0 +1,1 @@
+"""Labels of classifications: their probability behind rationales, and answers drawn from them."""
