@@ -91,7 +91,7 @@ class FusedWeights:
 
 
 def output_matrix(
-    model: PreTrainedModel, norm: Norm, scale: float, dtype: torch.dtype, columns_K: Tensor | None
+    model: PreTrainedModel, norm: Norm, scale: float, dtype: torch.dtype, columns_K: Tensor | None = None
 ) -> tuple[Tensor, Tensor | None]:
     """Matrix, and bias in float32, that turn normalised states into logits, with the final norm multiplied in.
 

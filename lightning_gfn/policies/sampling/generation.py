@@ -11,6 +11,7 @@ from torch import Tensor
 
 from lightning_gfn.finite import NotFiniteError
 from lightning_gfn.policies.action_space import ActionSpace
+from lightning_gfn.policies.sampling.action_columns import ActionColumns
 from lightning_gfn.policies.sampling.inverse_cdf import InverseCDF, cdf_dtype
 from lightning_gfn.policies.sampling.truncation import behaviour_logits, check_behaviour
 from lightning_gfn.types import SampledActions, Scores
@@ -193,19 +194,19 @@ def generate(
     live_R = torch.ones(num_rows, dtype=torch.bool, device=device)
     logits_RV = decoder.prefill(ids_PC, mask_PC).index_select(0, prompt_N)
     decoder.expand(prompt_N, num_steps - 1)
-    inverse_cdf = InverseCDF(num_rows, logits_RV.shape[1], device)
+    columns = ActionColumns(space, decoder.columns_K, logits_RV.shape[1])
+    inverse_cdf = InverseCDF(num_rows, columns.num_actions, device)
     for t in range(num_steps):
-        space.restrict_(logits_RV, t >= space.min_new_tokens)
         drawn = draw(
             inverse_cdf,
-            logits_RV,
+            columns.restrict_(logits_RV, t >= space.min_new_tokens),
             uniforms_TN[t].index_select(0, rows_R)[:, None],
-            space.stop_id,
+            columns.stop_id,
             temperature_R1=None if temperature_N1 is None else temperature_N1.index_select(0, rows_R),
             top_k=top_k,
             top_p=top_p,
         )
-        tokens_R = drawn.action_R
+        tokens_R = columns.tokens(drawn.action_R)
         actions_TN[t].index_copy_(0, rows_R, tokens_R)
         values = torch.stack((drawn.log_pf_R, drawn.log_pstop_R, drawn.behaviour_log_p_R))
         values_T3N[t].index_copy_(1, rows_R, values)
