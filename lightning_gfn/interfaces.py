@@ -204,6 +204,7 @@ class Policy(TextModel):
         temperature_N: Tensor | None = None,
         top_k: int | None = None,
         top_p: float | None = None,
+        first_N: Tensor | None = None,
     ) -> SampledActions:
         """Continue each context by inverse-CDF sampling from the given uniforms; equal contexts share one prefill.
 
@@ -213,6 +214,7 @@ class Policy(TextModel):
             temperature_N: behaviour temperature of each row.
             top_k: most probable actions that the behaviour keeps.
             top_p: probability mass that the behaviour keeps.
+            first_N: the first token of each row, or the stop; None draws it.
         """
 
     @abstractmethod
@@ -262,6 +264,25 @@ class Policy(TextModel):
             steps: contexts and actions.
             candidates_NT1K: int64, K different actions at each of the T + 1 prefixes.
         """
+
+    def top_actions(self, steps: StepBatch, *, top_k: int) -> CandidateScores:
+        """The most probable next actions at every prefix, without gradient, most probable first.
+
+        Args:
+            steps: contexts and actions.
+            top_k: K; all actions where there are fewer.
+        """
+        import torch
+
+        shape = (*steps.action_ids_NT.shape, 1)
+        every = torch.arange(self.vocab_size, device=steps.action_ids_NT.device)
+        with torch.no_grad():
+            found = self.candidate_scores(steps, every.expand(shape[0], shape[1] + 1, -1).contiguous())
+        log_p, chosen = found.log_p_NT1K.topk(min(top_k, self.vocab_size), dim=2)
+        kept = torch.zeros_like(found.log_p_NT1K, dtype=torch.bool).scatter(2, chosen, True)
+        others = found.log_p_NT1K.masked_fill(kept, -torch.inf).logsumexp(2)
+        rest = torch.where(found.mask_NT1, others, 0.0)
+        return CandidateScores(found.candidates_NT1K.gather(2, chosen), log_p, rest, found.mask_NT1)
 
 
 class TextLikelihood(ABC):

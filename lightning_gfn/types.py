@@ -365,6 +365,23 @@ class LossOutput:
 
 
 @dataclass(frozen=True)
+class Branch:
+    """A greedy completion behind one of the most probable first tokens.
+
+    Args:
+        completion: its text.
+        answer: the answer that it gives; None without one.
+        correct: that answer is right.
+        confidence: mean over the answer's tokens of p(most probable action) - p(second one); 0 without an answer.
+    """
+
+    completion: str
+    answer: str | None
+    correct: bool
+    confidence: float
+
+
+@dataclass(frozen=True)
 class EvalRecord:
     """The samples drawn for one problem at one temperature in validation, test or prediction.
 
@@ -387,6 +404,8 @@ class EvalRecord:
             the labels differ, nats; one row where there is no rationale. Empty where there are no labels.
         swapped_label_log_probs: the same with the rationales of another problem; empty if it was not asked for.
         episodes: the attempts tactic by tactic, where the problem is a theorem.
+        branches: greedy completions by first token, most probable first, where they were asked for; only the records of
+            the first temperature carry them.
         actions: tokens of each completion; empty for theorems.
         is_drawn: the completions are independent draws of the policy at this temperature; False where top-k or top-p
             cut its distribution or beams searched it.
@@ -410,6 +429,7 @@ class EvalRecord:
     label_log_probs: tuple[tuple[float, ...], ...] = ()
     swapped_label_log_probs: tuple[tuple[float, ...], ...] = ()
     episodes: tuple[Episode, ...] = ()
+    branches: tuple[Branch, ...] = ()
     actions: tuple[tuple[int, ...], ...] = ()
     is_drawn: bool = True
     log_rewards: tuple[float, ...] = ()

@@ -97,7 +97,7 @@ ROOMS: dict[str, list[set[str]]] = {
         {"causal_lm", "seq2seq_lm"},
         {"reward_models"},
     ],
-    "rollouts": [{"*"}, {"proofs", "labels"}, {"search", "make_sampler"}, {"asynchronous"}],
+    "rollouts": [{"*"}, {"proofs", "labels", "reasoning"}, {"search", "make_sampler"}, {"asynchronous"}],
 }
 """Inside a package: a file or folder imports those of the lines above it alone; ``*`` are the files not named."""
 LIGHT = {"cli", "installation", "commands", "studies", *GROUND}

@@ -61,6 +61,8 @@ class GeneratedProblems(ProblemDataModule):
             their test problems.
         answer_style: how completions write their answer, as in ``RowDataModule``; the reference solutions end in
             ``The answer is: ANSWER``.
+        rationales: False takes what stands before that line out of the reference solutions that training reads: a model
+            is taught to answer at once.
         settings: arguments of ``ProblemDataModule``.
 
     Raises:
@@ -81,6 +83,7 @@ class GeneratedProblems(ProblemDataModule):
         num_test: int = 128,
         generator_seed: int = 0,
         answer_style: AnswerStyle = "metamath",
+        rationales: bool = True,
         **settings: Any,
     ) -> None:
         super().__init__(**settings)
@@ -94,6 +97,7 @@ class GeneratedProblems(ProblemDataModule):
         self.generator_seed = generator_seed
         check_style(answer_style)
         self.answer_style = answer_style
+        self.rationales = rationales
 
     @abstractmethod
     def sample(self, random: Random, level: int) -> GeneratedProblem:
@@ -146,6 +150,8 @@ class GeneratedProblems(ProblemDataModule):
         paths = generated.solutions()
         texts = list(paths)
         Random(key).shuffle(texts)
+        if not self.rationales:
+            texts = list(dict.fromkeys(text.rpartition("\n")[2] for text in texts))
         return Problem(
             id=f"{self.id_prefix}/{generated.level}/{key}",
             prompt=self.prompt(question),

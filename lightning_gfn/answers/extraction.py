@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping
+from typing import NamedTuple
 
 from lightning_gfn.answers.patterns import compiled, is_pattern, matches
 from lightning_gfn.types import AnswerStyle
@@ -37,6 +38,22 @@ _LAST_NUMBER = re.compile(
 )
 
 
+class AnswerPlace(NamedTuple):
+    """Where a final answer stands in a text, in characters.
+
+    Args:
+        answer: the answer as it is read.
+        marker: where what announces it begins; where the answer itself does if nothing announces it.
+        start: where its own text begins.
+        end: where that ends.
+    """
+
+    answer: str
+    marker: int
+    start: int
+    end: int
+
+
 def extract_answer(text: str, style: AnswerStyle) -> str | None:
     r"""The final answer of a solution; where a marker occurs several times, the last one counts.
 
@@ -62,8 +79,22 @@ def extract_answer(text: str, style: AnswerStyle) -> str | None:
     Source: lm-evaluation-harness, tasks ``gsm8k`` (strict match, version 3) and ``hendrycks_math``; MetaMath,
     ``eval_math.py``.
     """
-    answer = _extract_by_pattern(text, style) if is_pattern(style) else _rule(style)(text)
-    return answer if answer else None
+    place = answer_place(text, style)
+    return place.answer if place is not None else None
+
+
+def answer_place(text: str, style: AnswerStyle) -> AnswerPlace | None:
+    """The place of what ``extract_answer`` reads; None where there is no answer.
+
+    Args:
+        text: a solution, or a prefix of one; any length.
+        style: how the solution writes its answer.
+
+    Raises:
+        ValueError: if the style is unknown, or a pattern that cannot be used.
+    """
+    place = _place_by_pattern(text, style) if is_pattern(style) else _rule(style)(text)
+    return place if place is not None and place.answer else None
 
 
 def first_answer_position(text: str, style: AnswerStyle) -> int | None:
@@ -144,7 +175,7 @@ def check_style(style: AnswerStyle) -> None:
         _rule(style)
 
 
-def _rule(style: str) -> Callable[[str], str | None]:
+def _rule(style: str) -> Callable[[str], AnswerPlace | None]:
     if style not in _RULES:
         raise ValueError(
             f"style: unknown answer style {style!r}; use one of {', '.join(_RULES)}, or a regular expression with one "
@@ -158,16 +189,23 @@ def _last(pattern: re.Pattern[str], text: str) -> re.Match[str] | None:
     return matches_[-1] if matches_ else None
 
 
-def _extract_by_pattern(text: str, pattern: str) -> str | None:
+def _place_by_pattern(text: str, pattern: str) -> AnswerPlace | None:
     found = list(matches(pattern, text))
-    return _unmarked(found[-1]) if found else None
+    return AnswerPlace(_unmarked(found[-1].answer), *found[-1][1:]) if found else None
 
 
-def _extract_gsm8k(text: str) -> str | None:
+def _trimmed(text: str, answer: str, marker: int, start: int, end: int) -> AnswerPlace:
+    """The place without the blanks around its text."""
+    inside = text[start:end]
+    start += len(inside) - len(inside.lstrip())
+    return AnswerPlace(answer, min(marker, start), start, max(start, start + len(inside.strip())))
+
+
+def _place_gsm8k(text: str) -> AnswerPlace | None:
     found = _last(_GSM8K, text)
     if found is None or not any(character.isdigit() for character in found[1]):
         return None
-    return _without_commas(re.sub(_CURRENCY, "", found[1]))
+    return AnswerPlace(_without_commas(re.sub(_CURRENCY, "", found[1])), found.start(), *found.span(1))
 
 
 def _without_commas(text: str) -> str:
@@ -180,17 +218,20 @@ def _unmarked(text: str) -> str:
     return _MARKS.sub("", text.removesuffix(".").rstrip()).strip()
 
 
-def _extract_math(text: str) -> str | None:
+def _place_math(text: str) -> AnswerPlace | None:
     box = _last(_BOX, text)
     found = box if box is not None else _last(_FRAMED_BOX, text)
     if found is None:
         return None
     content = text[found.end() :].lstrip(" \t")
+    begin = len(text) - len(content)
     if content.startswith("{"):
         end = _closing_brace(content, depth=0)
-        return content[1:end].strip() if end is not None else None
+        return _trimmed(text, content[1:end].strip(), found.start(), begin + 1, begin + end) if end else None
     content = content.split("\n", 1)[0].split("$", 1)[0]
-    return content[: _closing_brace(content, depth=1)].strip().removesuffix(".")
+    content = content[: _closing_brace(content, depth=1)]
+    answer = content.strip().removesuffix(".")
+    return _trimmed(text, answer, found.start(), begin, begin + len(content))
 
 
 def _closing_brace(text: str, depth: int) -> int | None:
@@ -202,24 +243,29 @@ def _closing_brace(text: str, depth: int) -> int | None:
     return None
 
 
-def _extract_metamath(text: str) -> str | None:
-    start = text.rfind(_METAMATH_MARKER)
-    if start < 0:
+def _place_metamath(text: str) -> AnswerPlace | None:
+    marker = text.rfind(_METAMATH_MARKER)
+    if marker < 0:
         return None
-    answer = _unmarked(text[start + len(_METAMATH_MARKER) :].lstrip(" \t").split("\n", 1)[0])
+    rest = text[marker + len(_METAMATH_MARKER) :].lstrip(" \t")
+    line, start = rest.split("\n", 1)[0], len(text) - len(rest)
+    answer = _unmarked(line)
     if _WHOLE_NUMBER.fullmatch(answer):
         answer = _COMMA_NUMBER.sub(lambda number: number.group().replace(",", ""), answer)
-    return answer
+    return _trimmed(text, answer, marker, start, start + len(line))
 
 
-def _extract_last_number(text: str) -> str | None:
+def _place_last_number(text: str) -> AnswerPlace | None:
     found = _last(_LAST_NUMBER, text)
-    return (found["sign"] or "") + _without_commas(found["number"]) if found is not None else None
+    if found is None:
+        return None
+    answer = (found["sign"] or "") + _without_commas(found["number"])
+    return AnswerPlace(answer, found.start(), *found.span())
 
 
-_RULES: Mapping[str, Callable[[str], str | None]] = {
-    "gsm8k": _extract_gsm8k,
-    "math": _extract_math,
-    "metamath": _extract_metamath,
-    "last_number": _extract_last_number,
+_RULES: Mapping[str, Callable[[str], AnswerPlace | None]] = {
+    "gsm8k": _place_gsm8k,
+    "math": _place_math,
+    "metamath": _place_metamath,
+    "last_number": _place_last_number,
 }

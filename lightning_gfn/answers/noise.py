@@ -43,10 +43,18 @@ def flipped(problem_id: str, completion: str, *, probability: float, seed: int) 
         ValueError: if the probability lies outside [0, 1].
     """
     check_probability(probability)
+    return _draw(problem_id, completion, seed) < probability * 2.0**64
+
+
+def noise_below(count: int, problem_id: str, text: str, *, seed: int) -> int:
+    """A whole number from 0 to ``count`` - 1 that is a function of the other arguments, as ``flipped`` is."""
+    return count * _draw(problem_id, text, seed) >> 64
+
+
+def _draw(problem_id: str, text: str, seed: int) -> int:
     name = problem_id.encode()
-    message = struct.pack("<qq", seed, len(name)) + name + completion.encode("utf-8", errors="surrogatepass")
-    draw = int.from_bytes(hashlib.blake2b(message, digest_size=8, person=b"label noise").digest(), "little")
-    return draw < probability * 2.0**64
+    message = struct.pack("<qq", seed, len(name)) + name + text.encode("utf-8", errors="surrogatepass")
+    return int.from_bytes(hashlib.blake2b(message, digest_size=8, person=b"label noise").digest(), "little")
 
 
 def noisy_verdict(problem: Problem, completion: str, *, correct: bool, probability: float, seed: int) -> bool:

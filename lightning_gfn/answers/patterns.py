@@ -5,7 +5,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Iterator
 from functools import lru_cache
-from typing import Any
+from typing import Any, NamedTuple
 
 GROUP = "answer"
 PROBE_SECONDS = 0.2
@@ -60,7 +60,16 @@ def compiled(pattern: str) -> Any:
     return expression
 
 
-def matches(pattern: str, text: str) -> Iterator[str]:
+class Found(NamedTuple):
+    """An answer that a pattern finds, and where the match, the answer and its end stand in the text."""
+
+    answer: str
+    match: int
+    start: int
+    end: int
+
+
+def matches(pattern: str, text: str) -> Iterator[Found]:
     """The answers that a pattern finds in a text, in order; none if it takes too long on it (a warning says so, once).
 
     Args:
@@ -70,11 +79,14 @@ def matches(pattern: str, text: str) -> Iterator[str]:
     expression = compiled(pattern)
     group: str | int = GROUP if GROUP in expression.groupindex else 1
     try:
-        found = [match.group(group) for match in expression.finditer(text, timeout=MATCH_SECONDS)]
+        found = [
+            Found(match.group(group), match.start(), *match.span(group))
+            for match in expression.finditer(text, timeout=MATCH_SECONDS)
+        ]
     except TimeoutError:
         _warn_of_time(pattern)
         return
-    yield from (answer for answer in found if answer is not None)
+    yield from (one for one in found if one.answer is not None)
 
 
 @lru_cache(maxsize=64)

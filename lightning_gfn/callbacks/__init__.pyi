@@ -1,6 +1,7 @@
 from .budget import Budget as Budget
 from .evaluation import Evaluation as Evaluation
 from .export import ExportModel as ExportModel
+from .faithfulness import Faithfulness as Faithfulness
 from .predictions import PredictionWriter as PredictionWriter
 from .progress import Progress as Progress
 from .proof_files import ProofFiles as ProofFiles

@@ -10,8 +10,20 @@ from typing import TYPE_CHECKING, Any
 import torch
 from lightning.pytorch import Callback
 
-from lightning_gfn.callbacks.common.costs import COUNTS, PEAK, add_up, peak_memory_mib, read_spent, reset_peak_memory
+from lightning_gfn.callbacks.common.costs import (
+    COUNTS,
+    LABELS,
+    PEAK,
+    PROCESSOR,
+    add_up,
+    label_keys,
+    peak_memory_mib,
+    processor_seconds,
+    read_spent,
+    reset_peak_memory,
+)
 from lightning_gfn.callbacks.common.run_files import run_folder, send_artifact, write_json
+from lightning_gfn.rollouts.distributed import gather_all
 
 if TYPE_CHECKING:
     from lightning.pytorch import LightningModule, Trainer
@@ -22,13 +34,14 @@ class Budget(Callback):
 
     ``training_step`` returns a dict; its entries ``generated_tokens``, ``reward_calls``, ``gradient_tokens`` and
     ``environment_steps`` (numbers of this rank and this batch, 0 where absent) are summed. Seconds are those of
-    training: validation inside ``fit`` does not count. Memory is the highest peak of any rank. Logged as
-    ``budget/<name>`` with earlier stages.
+    training: validation inside ``fit`` does not count. ``processor_seconds`` are those of all threads of all ranks.
+    ``labels`` are the different problems with a label (answer, solution, preference, …) that training has read so far.
+    Memory is the highest peak of any rank. Logged as ``budget/<name>`` with earlier stages.
 
     ``<run folder>/budget.json``, written when training ends, holds the totals at its top level (this run and the
-    earlier stages; peak memory is the highest of them), this run alone under ``own`` and each earlier stage under
-    ``prior``. Limits apply to the totals, so that methods with and without earlier stages stop at the same cost. A run
-    that has reached a limit takes no further step when it is resumed.
+    earlier stages; of peak memory and labels the highest of them), this run alone under ``own`` and each earlier stage
+    under ``prior``. Limits apply to the totals, so that methods with and without earlier stages stop at the same cost.
+    A run that has reached a limit takes no further step when it is resumed.
 
     Args:
         max_generated_tokens: stop once so many tokens were sampled, all ranks together.
@@ -69,14 +82,17 @@ class Budget(Callback):
         self.spent: dict[str, int] = dict.fromkeys(COUNTS, 0)
         self.optimizer_steps = 0
         self.wall_seconds = 0.0
+        self.processor_seconds = 0.0
         self.peak_memory = 0.0
+        self.labels: set[int] = set()
         self._earlier: dict[str, dict[str, float]] = {}
-        self._since: float | None = None
+        self._since: tuple[float, float] | None = None
 
     def own(self) -> dict[str, float]:
         """What this run spent up to the last finished batch."""
         counted = {"optimizer_steps": self.optimizer_steps, "wall_seconds": self.wall_seconds}
-        return {**self.spent, **counted, PEAK: self.peak_memory}
+        more = {PROCESSOR: self.processor_seconds, LABELS: len(self.labels), PEAK: self.peak_memory}
+        return {**self.spent, **counted, **more}
 
     def totals(self) -> dict[str, float]:
         """What this run and its earlier stages spent."""
@@ -88,15 +104,17 @@ class Budget(Callback):
         return [name for name, limit in self.limits.items() if limit is not None and totals[name] >= limit]
 
     def state_dict(self) -> dict[str, Any]:
-        return {
-            name: float(value) if name in ("wall_seconds", PEAK) else int(value) for name, value in self.own().items()
-        }
+        timed = ("wall_seconds", PROCESSOR, PEAK)
+        own = {name: float(value) if name in timed else int(value) for name, value in self.own().items()}
+        return {**own, LABELS: sorted(self.labels)}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         self.spent = {name: int(state_dict.get(name, 0)) for name in COUNTS}
         self.optimizer_steps = int(state_dict["optimizer_steps"])
         self.wall_seconds = float(state_dict["wall_seconds"])
+        self.processor_seconds = float(state_dict.get(PROCESSOR, 0.0))
         self.peak_memory = float(state_dict.get(PEAK, 0.0))
+        self.labels = set(state_dict.get(LABELS, ()))
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Read the earlier stages.
@@ -109,7 +127,7 @@ class Budget(Callback):
             self._earlier = {path: read_spent(Path(path)) for path in self.prior}
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        self._since = time.monotonic()
+        self._since = time.monotonic(), processor_seconds()
         reset_peak_memory(pl_module.device)
         if self.reached():
             trainer.should_stop = True
@@ -117,21 +135,21 @@ class Budget(Callback):
     def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Stop the clock."""
         if self._since is not None:
-            self.wall_seconds += time.monotonic() - self._since
+            wall, processor = self._lap()
+            self.wall_seconds += wall
+            self.processor_seconds += processor
             self._since = None
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Start the clock again."""
         if trainer.state.fn == "fit" and not trainer.sanity_checking:
-            self._since = time.monotonic()
+            self._since = time.monotonic(), processor_seconds()
 
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        now = time.monotonic()
-        elapsed = now - self._since if self._since is not None else 0.0
-        self._since = now
-        self._add(trainer, outputs if isinstance(outputs, Mapping) else {}, elapsed, pl_module.device)
+        elapsed, counted = self._lap(), outputs if isinstance(outputs, Mapping) else {}
+        self._add(trainer, counted, elapsed, label_keys(batch), pl_module.device)
         self.optimizer_steps = trainer.global_step
         values = {f"budget/{name}": float(value) for name, value in self.totals().items()}
         pl_module.log_dict(values, rank_zero_only=True)
@@ -145,16 +163,38 @@ class Budget(Callback):
             content = {**self.totals(), "own": self.own(), "prior": self._earlier}
             send_artifact(trainer, write_json(run_folder(trainer) / "budget.json", content))
 
-    def _add(self, trainer: Trainer, outputs: Mapping[str, Any], elapsed: float, device: torch.device) -> None:
+    def _lap(self) -> tuple[float, float]:
+        """Seconds on the wall and of this process since the last call."""
+        now = time.monotonic(), processor_seconds()
+        before = self._since if self._since is not None else now
+        self._since = now
+        return now[0] - before[0], now[1] - before[1]
+
+    def _add(
+        self,
+        trainer: Trainer,
+        outputs: Mapping[str, Any],
+        elapsed: tuple[float, float],
+        labels: set[int],
+        device: torch.device,
+    ) -> None:
         counts = [int(outputs.get(name, 0)) for name in COUNTS]
-        self.wall_seconds += elapsed
+        wall, processor = elapsed
+        self.wall_seconds += wall
         self.peak_memory = max(self.peak_memory, peak_memory_mib(device))
+        new = labels - self.labels
         if trainer.world_size > 1:
-            summed = torch.tensor(counts, dtype=torch.int64, device=device)
+            summed = torch.tensor([*counts, len(new)], dtype=torch.int64, device=device)
+            shared = torch.tensor([processor], dtype=torch.float64, device=device)
             highest = torch.tensor([self.wall_seconds, self.peak_memory], dtype=torch.float64, device=device)
-            torch.distributed.all_reduce(summed)
+            for values in (summed, shared):
+                torch.distributed.all_reduce(values)
             torch.distributed.all_reduce(highest, op=torch.distributed.ReduceOp.MAX)
-            counts = summed.tolist()
+            *counts, num_new = summed.tolist()
+            processor = float(shared)
             self.wall_seconds, self.peak_memory = highest.tolist()
+            new = set(gather_all(list(new))) if num_new else new
+        self.processor_seconds += processor
+        self.labels |= new
         for name, count in zip(COUNTS, counts, strict=True):
             self.spent[name] += count

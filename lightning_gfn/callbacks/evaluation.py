@@ -32,6 +32,7 @@ from lightning_gfn.callbacks.common.run_files import (
 from lightning_gfn.callbacks.health.zero_notes import zero_notes
 from lightning_gfn.metrics.accuracy import MajorityAtK, PassAtK, SolveRate
 from lightning_gfn.metrics.base import PerProblemMetric
+from lightning_gfn.metrics.branches import BranchAccuracy
 from lightning_gfn.metrics.completions import CompletionStatistics
 from lightning_gfn.metrics.diversity import Coverage, DistinctCorrect, Rule
 from lightning_gfn.metrics.functional.rouge import Tokenizer, require_tokenizer
@@ -165,7 +166,7 @@ class Evaluation(EvaluatedStep):
         if temperature not in self._metrics:
             bank: list[PerProblemMetric] = [SolveRate(), PassAtK(self._ks), MajorityAtK(self._majority_ks)]
             bank += [DistinctCorrect(self.thresholds, rule, self.tokenizer) for rule in self.distinct_rules]
-            bank += [Coverage(), CompletionStatistics(), ReferenceNll()]
+            bank += [Coverage(), CompletionStatistics(), ReferenceNll(), BranchAccuracy()]
             bank += [DistinctProofs(), ProofLength(), TacticErrors(), StatesCovered(), TacticVariety()]
             bank += [EnvironmentSeconds(), TargetDistance(), SampledTarget(), LogLikelihood(), LabelPrediction()]
             bank += deepcopy(self.extra_metrics)

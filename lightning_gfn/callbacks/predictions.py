@@ -10,7 +10,16 @@ from typing import IO, TYPE_CHECKING, Any
 
 from lightning.pytorch import Callback
 
-from lightning_gfn.callbacks.common.costs import PEAK, peak_memory_mib, reset_peak_memory, sampling_cost
+from lightning_gfn.callbacks.common.costs import (
+    LABELS,
+    PEAK,
+    PROCESSOR,
+    is_labelled,
+    peak_memory_mib,
+    processor_seconds,
+    reset_peak_memory,
+    sampling_cost,
+)
 from lightning_gfn.callbacks.common.run_files import (
     gather_rows,
     json_line,
@@ -82,7 +91,8 @@ class PredictionWriter(Callback):
     ``predictions/predictions.jsonl`` stands in data-set order and holds each (problem, temperature, sample) once.
 
     ``predictions/budget.json`` says what the sampling cost, in the form that ``Budget`` takes as ``prior``: tokens
-    generated and completions checked (reward calls) on all ranks, seconds of the slowest, the highest peak of memory.
+    generated, completions checked (reward calls), problems with a label and processor time on all ranks, seconds of the
+    slowest, the highest peak of memory.
 
     Args:
         folder: name of the folder inside the run folder.
@@ -94,7 +104,9 @@ class PredictionWriter(Callback):
         self._generated_tokens = 0
         self._reward_calls = 0
         self._environment_steps = 0
+        self._labelled: set[str] = set()
         self._start = 0.0
+        self._processor_start = 0.0
 
     def on_predict_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Open this rank's file anew; files of ranks that no longer exist go."""
@@ -106,7 +118,8 @@ class PredictionWriter(Callback):
         trainer.strategy.barrier("lightning_gfn.predictions_start")
         self._file = (folder / f"rank{trainer.global_rank}.jsonl").open("w", encoding="utf-8")
         self._generated_tokens = self._reward_calls = self._environment_steps = 0
-        self._start = time.monotonic()
+        self._labelled = set()
+        self._start, self._processor_start = time.monotonic(), processor_seconds()
         reset_peak_memory(pl_module.device)
 
     def on_predict_batch_end(
@@ -129,6 +142,7 @@ class PredictionWriter(Callback):
         )
         self._generated_tokens += sum(row["length"] for row in rows)
         self._reward_calls += len(rows)
+        self._labelled |= {record.problem.id for record in records if is_labelled(record.problem)}
         self._file.write("".join(json_line(row) for row in rows))
         self._file.flush()
 
@@ -153,7 +167,9 @@ class PredictionWriter(Callback):
             "generated_tokens": self._generated_tokens,
             "reward_calls": self._reward_calls,
             "environment_steps": self._environment_steps,
+            LABELS: len(self._labelled),
             "wall_seconds": time.monotonic() - self._start,
+            PROCESSOR: processor_seconds() - self._processor_start,
             PEAK: peak_memory_mib(pl_module.device),
         }
 

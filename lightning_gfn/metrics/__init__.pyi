@@ -1,5 +1,6 @@
 from .accuracy import MajorityAtK as MajorityAtK, PassAtK as PassAtK, SolveRate as SolveRate
 from .base import PerProblemMetric as PerProblemMetric
+from .branches import BranchAccuracy as BranchAccuracy
 from .completions import CompletionStatistics as CompletionStatistics
 from .diversity import (
     Coverage as Coverage,

@@ -21,6 +21,7 @@ from lightning_gfn.rollouts.labels.answers import answers_by_label, label_record
 from lightning_gfn.rollouts.labels.scores import with_label_scores
 from lightning_gfn.rollouts.proofs.proof_evaluation import sample_proofs
 from lightning_gfn.rollouts.proofs.proving import Proving, check_data_prompt
+from lightning_gfn.rollouts.reasoning.branching import with_branches
 from lightning_gfn.rollouts.reference import with_reference_scores, with_target_scores
 from lightning_gfn.types import EvalRecord, LossOutput, Problem
 
@@ -153,6 +154,9 @@ class PolicyModule(TrainedModule, EvaluatedModule):
         records: list[EvalRecord] = []
         for temperature in temperatures:
             records += self.records_at(problems, temperature)
+        if settings.branches is not None and self.trainer.state.fn in ("validate", "test"):
+            how: dict[str, Any] = {"max_rows": settings.max_rows, "device": self.device}
+            records = with_branches(self.policy, records, num_branches=settings.branches, **how)
         records = self.with_rewards(records)
         if settings.score_references:
             records = with_reference_scores(self.policy, records, max_rows=settings.max_rows, device=self.device)

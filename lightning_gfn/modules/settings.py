@@ -176,6 +176,9 @@ class EvaluationSettings:
         max_rows: completions decoded at once (bounds memory).
         score_references: report the likelihood of the problems' reference solutions as well (``reference_nll``), which
             shows what a fine-tuned policy has kept of its supervised task.
+        branches: also decode greedily behind this many of the most probable first tokens and let the answers vote by
+            confidence (chain-of-thought decoding; ``solve_rate_cot``, and ``solve_rate_greedy`` of the first branch),
+            in ``validate`` and ``test``; None for no such decoding.
         beams: search for the most probable completions instead of sampling, with ``num_samples`` beams; needs the
             temperature 1.0 alone.
         labels_by: which model says what label follows a rationale: the ``policy`` itself, or the ``reference``, the
@@ -192,11 +195,14 @@ class EvaluationSettings:
     seed: int = 0
     max_rows: int = 512
     score_references: bool = False
+    branches: int | None = None
     beams: BeamSettings | None = None
     labels_by: Literal["policy", "reference"] = "policy"
     swap_rationales: bool = False
 
     def __post_init__(self) -> None:
+        if self.branches is not None and self.branches < 1:
+            raise ValueError(f"evaluation.branches must be at least 1, or null for none, got {self.branches}")
         if self.num_samples < 1:
             raise ValueError(f"evaluation.num_samples must be at least 1, got {self.num_samples}")
         if not self.temperatures or min(self.temperatures) <= 0:

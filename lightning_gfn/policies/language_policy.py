@@ -95,6 +95,7 @@ class LanguagePolicy(LanguageModel, Policy, SearchesBeams):
         temperature_N: Tensor | None = None,
         top_k: int | None = None,
         top_p: float | None = None,
+        first_N: Tensor | None = None,
     ) -> SampledActions:
         """Continue each context by inverse-CDF sampling, or through ``vllm``; dropout is off and no graph is kept.
 
@@ -104,6 +105,7 @@ class LanguagePolicy(LanguageModel, Policy, SearchesBeams):
             temperature_N: behaviour temperature of each row, above 0.
             top_k: most probable actions that the behaviour keeps; 1 is greedy.
             top_p: probability mass that the behaviour keeps.
+            first_N: the first token of each row, or the stop; None draws it.
 
         Returns:
             actions with log-probabilities under q and under the behaviour.
@@ -116,16 +118,17 @@ class LanguagePolicy(LanguageModel, Policy, SearchesBeams):
         if not contexts:
             raise ValueError("contexts is empty: sample at least one row")
         self.check_positions(max(map(len, contexts)))
-        check_arguments(len(contexts), self.max_new_tokens, uniforms_NT1, temperature_N)
+        check_arguments(len(contexts), self.max_new_tokens, uniforms_NT1, temperature_N, first_N)
 
         if self.engine is not None:
+            if first_N is not None:
+                raise ValueError("policy.vllm cannot begin with given tokens: set it, or evaluation.branches, to null")
             behaviour = {"temperature_N": temperature_N, "top_k": top_k, "top_p": top_p}
             return self._sample_elsewhere(self.engine, contexts, uniforms_NT1, behaviour)
         with torch.no_grad(), evaluation_mode(self.hugging_face):
             try:
-                return self._draw(
-                    self.decoders, self.hugging_face, contexts, uniforms_NT1, temperature_N, top_k=top_k, top_p=top_p
-                )
+                of_rows = (contexts, uniforms_NT1, temperature_N, first_N)
+                return self._draw(self.decoders, self.hugging_face, *of_rows, top_k=top_k, top_p=top_p)
             except NotFiniteError as error:
                 raise NotFiniteError(f"{error}: {state_of_weights(self.hugging_face)}") from None
 
@@ -136,23 +139,26 @@ class LanguagePolicy(LanguageModel, Policy, SearchesBeams):
         contexts: Sequence[Sequence[int]],
         uniforms_NT1: Tensor,
         temperature_N: Tensor | None = None,
+        first_N: Tensor | None = None,
         **truncation: Any,
     ) -> SampledActions:
         settings: dict[str, Any] = {"pad_id": self.pad_id, "device": self.device, **truncation}
+        of_rows = {"temperature_N": temperature_N, "first_N": first_N}
         columns_K = None if self.space.narrow is None else self.space.action_ids_K
         if (slots := decoders.make_slots(model, columns_K)) is not None:
-            settings |= {"temperature_N": temperature_N, "vocab_size": self.vocab_size}
+            settings |= {**of_rows, "vocab_size": self.vocab_size}
             num_slots = self.budget.sampling_slots(contexts, self.max_new_tokens)
             with torch.autocast(self.device.type, enabled=False):
                 return generate_in_slots(slots, self.space, contexts, uniforms_NT1, num_slots=num_slots, **settings)
 
         def one_pass(rows: list[int]) -> SampledActions:
             decoder, context = decoders.make(model, columns_K)
-            chosen, tempered = [contexts[n] for n in rows], None if temperature_N is None else temperature_N[rows]
+            chosen = [contexts[n] for n in rows]
+            own: dict[str, Any] = {name: None if x is None else x[rows] for name, x in of_rows.items()}
             # Compiled layers would be compiled again for every state of a cache.
             eager = torch.compiler.set_stance("force_eager") if self.compile_layers else nullcontext()
             with context, eager:
-                return generate(decoder, self.space, chosen, uniforms_NT1[rows], temperature_N=tempered, **settings)
+                return generate(decoder, self.space, chosen, uniforms_NT1[rows], **own, **settings)
 
         return sampled_in_passes(one_pass, self.budget.sampling_passes(contexts, self.max_new_tokens), self.pad_id)
 
@@ -309,6 +315,11 @@ class LanguagePolicy(LanguageModel, Policy, SearchesBeams):
             ValueError: if an action is impossible, or a row too long for the model.
         """
         return self._candidates(steps, candidates_NT1K.to(self.device), candidates_NT1K.shape[2])
+
+    def top_actions(self, steps: StepBatch, *, top_k: int) -> CandidateScores:
+        """The most probable next actions at every prefix; dropout is off and no graph is kept."""
+        with no_dropout_and_gradient(self.hugging_face):
+            return self._candidates(steps, None, top_k)
 
     def prefix_states(self, model: PreTrainedModel, steps: StepBatch, *, with_last: bool) -> PrefixStates:
         """Hidden states of one teacher-forced pass of this model or of its reference.

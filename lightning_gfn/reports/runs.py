@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from lightning_gfn.reports.checks import NAME, fault_of_identity, fault_of_row, is_number
+from lightning_gfn.reports.faithfulness import METRIC, read_faithfulness
 from lightning_gfn.reports.rows import json_rows, read_json
 from lightning_gfn.reports.searches import PREFIX, read_searches
 
@@ -75,7 +76,8 @@ def load_run(
 ) -> EvaluatedRun:
     """Read ``results/<stage>_metrics.json``, ``results/<stage>_problems.jsonl`` and ``budget.json`` of a run folder.
 
-    Proof searches (``results/<stage>_search.json`` and ``.jsonl``) add ``search_solve_rate_b<branching>_n<nodes>``.
+    Proof searches (``results/<stage>_search.json`` and ``.jsonl``) add ``search_solve_rate_b<branching>_n<nodes>``,
+    changed rationales (``results/<stage>_faithfulness.jsonl``) ``answer_follows_<change>`` and ``accuracy_<change>``.
 
     Args:
         folder: the run folder.
@@ -102,13 +104,14 @@ def load_run(
         results / f"{stage}_problems.jsonl", temperatures, chosen, identity["problems"]["count"], remedy
     )
     searched, identity["search"] = read_searches(results, stage)
+    added = {**searched, **read_faithfulness(results, stage)}
     return EvaluatedRun(
         folder=folder,
         method=method if method is not None else identity["method"],
         seed=identity.get("seed"),
         identity={key: value for key, value in identity.items() if key != "metrics"},
         temperature=chosen,
-        values={temperature: {**found, **searched} for temperature, found in values.items()},
+        values={temperature: {**found, **added} for temperature, found in values.items()},
         samples=samples,
         budget=read_budget(folder / "budget.json"),
     )
@@ -206,9 +209,13 @@ def differences(first: EvaluatedRun, other: EvaluatedRun, setting: str) -> list[
 
 
 def measured_everywhere(run: EvaluatedRun) -> set[str]:
-    """Metrics that have a value for every problem; others depend on what a run solved, or on whether it searched."""
-    values = run.values[run.temperature]
-    return {name for name, found in values.items() if len(found) == len(run.samples) and not name.startswith(PREFIX)}
+    """Metrics that have a value for every problem; others depend on what a run solved, searched or looked into."""
+    values = {
+        name: found
+        for name, found in run.values[run.temperature].items()
+        if not name.startswith(PREFIX) and METRIC.fullmatch(name) is None
+    }
+    return {name for name, found in values.items() if len(found) == len(run.samples)}
 
 
 def asked_metrics(run: EvaluatedRun) -> set[str]:

@@ -5,11 +5,15 @@ from __future__ import annotations
 import math
 import re
 
+from lightning_gfn.reports.faithfulness import METRIC
 from lightning_gfn.reports.statistics.bootstrap import Interval
 from lightning_gfn.reports.statistics.cube import DISTINCT
 
 SPOKEN = {
     "solve_rate": "solve rate",
+    "solve_rate_greedy": "solve rate, greedy",
+    "solve_rate_cot": "solve rate, chain-of-thought decoding",
+    "solve_rate_cot_single": "solve rate, most confident branch",
     "coverage": "coverage of the known solutions",
     "solution_paths_found": "known solutions found",
     "completion_length_mean": "completion length (tokens)",
@@ -53,12 +57,16 @@ SPOKEN = {
 AXES = {
     "generated_tokens": "generated tokens",
     "reward_calls": "reward calls",
+    "labels": "labelled problems",
     "gradient_tokens": "gradient tokens",
     "environment_steps": "tactics run",
     "optimizer_steps": "optimiser steps",
     "wall_seconds": "wall time (s)",
+    "processor_seconds": "processor time (s)",
     "peak_memory_mib": "peak memory (MiB)",
 }
+EFFICIENCY = ("generated_tokens", "labels", "processor_seconds")
+"""Costs that stand beside the headline metrics."""
 SEARCH = re.compile(r"search_solve_rate_b(\d+)_n(\d+)")
 LOWER_IS_MORE_DIVERSE = re.compile(r".*(self_bleu|similarity).*")
 DIVERSITY = re.compile(r"(sample_)?(distinct_|coverage|solution_paths_found|self_bleu|.*embedding|.*cosine).*")
@@ -78,6 +86,10 @@ def metric_title(metric: str) -> str:
     if match:
         rule = f", {match[2]}" if match[2] else ""
         return f"distinct correct (ROUGE-L < {match[1]}{rule}){ending}"
+    if name.startswith("answer_follows_"):
+        return f"answer follows, {name.removeprefix('answer_follows_')} rationale{ending}"
+    if METRIC.fullmatch(name):
+        return f"accuracy, {name.removeprefix('accuracy_')} rationale{ending}"
     match = re.fullmatch(r"sample_distinct_(\d+)", name)
     if match:
         return f"different {match[1]}-grams of samples (share)"

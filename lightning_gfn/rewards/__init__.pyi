@@ -3,6 +3,7 @@ from .function import FunctionReward as FunctionReward
 from .joint import JointLikelihood as JointLikelihood
 from .learned import LearnedReward as LearnedReward
 from .likelihood import ReferenceLikelihood as ReferenceLikelihood
+from .misspecified import MisspecifiedLikelihood as MisspecifiedLikelihood
 from .noisy import NoisyAnswerMatch as NoisyAnswerMatch
 from .proof import ProofReward as ProofReward, ProofSuccess as ProofSuccess
 from .schedules import Constant as Constant, Cosine as Cosine, Linear as Linear, Schedule as Schedule

@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 TERM = "log_joint"
+Text = tuple[int, tuple[int, ...], tuple[int, ...]]
+"""Index of a problem, tokens of a completion or prefix, tokens of what follows it."""
 
 
 class JointLikelihood(Reward):
@@ -50,20 +52,28 @@ class JointLikelihood(Reward):
             ValueError: a problem has no evidence, or a trajectory several steps.
         """
         if not isinstance(policy, TextLikelihood):
-            raise TypeError(f"JointLikelihood needs a language model, {type(policy).__name__} scores no texts")
+            raise TypeError(f"{type(self).__name__} needs a language model, {type(policy).__name__} scores no texts")
         require_single_step(rollouts, type(self).__name__)
-        evidence = {problem.id: policy.encode_completion(evidence_of(problem)) for problem in rollouts.problems}
-        places: dict[tuple[int, tuple[int, ...]], int] = {}
-        rows: list[list[int]] = []
+        evidence = {problem.id: policy.encode_completion(self.evidence(problem)) for problem in rollouts.problems}
+        rows: list[list[Text]] = []
         for p, ids in zip(rollouts.problem_index_B.tolist(), rollouts.action_lists(), strict=True):
             behind = evidence[rollouts.problems[p].id]
             ends = range(len(ids) + 1) if prefixes else (len(ids),)
-            rows.append([places.setdefault((p, (*ids[:end], *behind)), len(places)) for end in ends])
-        values = self._values(policy, rollouts, list(places))
+            rows.append([(p, tuple(ids[:end]), tuple(behind)) for end in ends])
+        distinct = list(dict.fromkeys(text for row in rows for text in row))
+        values = dict(zip(distinct, self.log_joint(policy, rollouts, distinct), strict=True))
         device = rollouts.action_mask_NT.device
         if prefixes:
-            return {TERM: pad_prefix_values([[values[n] for n in row] for row in rows], rollouts)}, None
-        return {TERM: torch.tensor([values[n] for (n,) in rows], dtype=torch.float32, device=device)}, None
+            return {TERM: pad_prefix_values([[values[text] for text in row] for row in rows], rollouts)}, None
+        return {TERM: torch.tensor([values[text] for (text,) in rows], dtype=torch.float32, device=device)}, None
+
+    def evidence(self, problem: Problem) -> str:
+        """What is taken to follow the completion; the problem's own evidence."""
+        return evidence_of(problem)
+
+    def log_joint(self, policy: TextLikelihood, rollouts: Rollouts, texts: Sequence[Text]) -> list[float]:
+        """log p(z, y | x) of each text."""
+        return self._values(policy, rollouts, [(p, (*ids, *behind)) for p, ids, behind in texts])
 
     def _values(
         self, policy: TextLikelihood, rollouts: Rollouts, texts: Sequence[tuple[int, tuple[int, ...]]]
@@ -81,7 +91,7 @@ class JointLikelihood(Reward):
 
     def try_on(self, problem: Problem) -> None:
         """Refuse data without evidence before a model is loaded."""
-        evidence_of(problem)
+        self.evidence(problem)
 
     def combine(self, terms: Mapping[str, Tensor], rollouts: Rollouts, optimizer_step: int) -> LogReward:
         """``log_joint`` itself (weight 1, temperature 1)."""

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 Stream = Literal[
     "action", "evaluation", "source", "temperature", "replay", "reference", "search", "supervised", "minibatch",
-    "step_labels",
+    "step_labels", "faithfulness",
 ]  # fmt: skip
 
 _GOLDEN = np.uint64(0x9E3779B97F4A7C15)

@@ -17,7 +17,7 @@ from lightning_gfn.stop_requests import is_interruption
 from lightning_gfn.studies.samples import replace_file
 from lightning_gfn.studies.worker import ENVIRONMENT, Worker
 
-PER_CALL = ("config", "if_exists", "ckpt_path", "weights_only", "run_dir")
+PER_CALL = ("config", "if_exists", "ckpt_path", "weights_only", "run_dir", "dry_run")
 BUDGETS = ("lightning_gfn.callbacks.budget.Budget", "lightning_gfn.callbacks.Budget")
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,9 @@ import pytest
 import torch
 
 from lightning_gfn.callbacks.budget import Budget
-from lightning_gfn.callbacks.common.costs import PEAK, SUMMED, peak_memory_mib, reset_peak_memory
+from lightning_gfn.callbacks.common.costs import PEAK, SUMMED, label_keys, peak_memory_mib, reset_peak_memory
+from lightning_gfn.preference_types import Preference
+from lightning_gfn.types import Problem
 
 
 def test_counts_are_summed_logged_and_written(make_trainer: Any, replay: Any, tmp_path: Path) -> None:
@@ -43,6 +46,39 @@ def test_training_stops_at_the_first_batch_that_reaches_a_limit(
     trainer = make_trainer(Budget(**limit), max_steps=10)
     trainer.fit(replay.ReplayModule(), replay.make_loader(replay.make_problems(6)))
     assert trainer.global_step == steps
+
+
+def test_labels_are_different_problems_and_processor_time_is_counted(
+    make_trainer: Any, replay: Any, tmp_path: Path, earlier: Path
+) -> None:
+    """Six problems in batches of two: four steps read all of them, no epoch counts one again."""
+    loader = replay.make_loader(replay.make_problems(6))
+    budgets = [Budget(), Budget(prior=[str(earlier)])]
+    for budget, steps in zip(budgets, (2, 4), strict=True):
+        trainer = make_trainer(budget, max_steps=steps)
+        trainer.fit(replay.ReplayModule(), loader)
+        assert 0 < budget.processor_seconds < 20
+    assert [len(budget.labels) for budget in budgets] == [4, 6]
+    resumed = Budget()
+    resumed.load_state_dict(budgets[0].state_dict())
+    assert resumed.labels == budgets[0].labels < budgets[1].labels and resumed.own() == budgets[0].own()
+    written = json.loads((tmp_path / "budget.json").read_text())
+    assert written["labels"] == written["own"]["labels"] == 6
+    more = Path(earlier)
+    more.write_text(json.dumps({**json.loads(more.read_text()), "labels": 40, "processor_seconds": 7.0}))
+    chained = Budget(prior=[str(tmp_path / "budget.json"), str(more)])
+    chained.setup(trainer, replay.ReplayModule(), "fit")
+    assert chained.totals()["labels"] == 40, "stages are taken to read the same problems"
+    assert chained.totals()["processor_seconds"] == pytest.approx(7.0 + written["processor_seconds"])
+
+
+def test_what_a_label_is() -> None:
+    plain = Problem(id="a", prompt="x")
+    assert label_keys([plain]) == set()
+    answered = [replace(plain, answer="1"), replace(plain, id="b", solutions=("1",)), replace(plain, evidence=" 1")]
+    assert len(label_keys(answered)) == 1, "one prompt"
+    assert len(label_keys([Preference(id="p", prompt="y", chosen="1", rejected="2"), answered[0]])) == 2
+    assert label_keys(torch.zeros(3)) == label_keys(["text"]) == set()
 
 
 def test_seconds_count_training_but_not_validation(make_trainer: Any, replay: Any) -> None:

@@ -2,21 +2,54 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import math
+import os
 import sys
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     import torch
 
 COUNTS = ("generated_tokens", "reward_calls", "gradient_tokens", "environment_steps")
-SINCE_PROOFS = "environment_steps"
-"""A count that files from before there were theorems lack: then it is 0."""
-SUMMED = (*COUNTS, "optimizer_steps", "wall_seconds")
+PROCESSOR = "processor_seconds"
+SUMMED = (*COUNTS, "optimizer_steps", "wall_seconds", PROCESSOR)
+LABELS = "labels"
 PEAK = "peak_memory_mib"
+HIGHEST = (LABELS, PEAK)
+"""Of several stages the highest counts: they are taken to read labels of the same problems."""
+LATER = ("environment_steps", PROCESSOR, LABELS)
+"""What files of earlier versions lack: then it is 0."""
+
+
+def processor_seconds() -> float:
+    """Processor time of this process, all of its threads, and of those of its children that have ended."""
+    return sum(os.times()[:4])
+
+
+def label_keys(batch: Any) -> set[int]:
+    """A key for each different prompt of a training batch that comes with a label.
+
+    Labels are answers, solutions, texts that follow, targets, theorems and preferences.
+
+    Args:
+        batch: of problems or of preferences; anything else has none.
+    """
+    if not isinstance(batch, Sequence) or isinstance(batch, str):
+        return set()
+    prompts = {item.prompt for item in batch if hasattr(item, "prompt") and is_labelled(item)}
+    digests = (hashlib.blake2b(prompt.encode(), digest_size=7).digest() for prompt in prompts)
+    return {int.from_bytes(digest, "little") for digest in digests}
+
+
+def is_labelled(item: Any) -> bool:
+    """True for a preference, and for a problem that says something of its completions."""
+    fields = ("answer", "solutions", "evidence", "target", "theorem")
+    known = [getattr(item, name) for name in fields if hasattr(item, name)]
+    return not known or any(value is not None and value != () for value in known)
 
 
 def peak_memory_mib(device: torch.device) -> float:
@@ -58,11 +91,11 @@ def read_spent(path: Path) -> dict[str, float]:
         )
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
-        content = {SINCE_PROOFS: 0.0, **content}
-        spent = {name: float(content[name]) for name in (*SUMMED, PEAK)}
+        content = {**dict.fromkeys(LATER, 0.0), **content}
+        spent = {name: float(content[name]) for name in (*SUMMED, *HIGHEST)}
     except (ValueError, KeyError, TypeError) as error:
         raise ValueError(
-            f"prior budget {path} is malformed ({error!r}): it needs {', '.join((*SUMMED, PEAK))}"
+            f"prior budget {path} is malformed ({error!r}): it needs {', '.join((*SUMMED, *HIGHEST))}"
         ) from error
     for name, value in spent.items():
         if not (math.isfinite(value) and value >= 0):
@@ -71,10 +104,10 @@ def read_spent(path: Path) -> dict[str, float]:
 
 
 def add_up(stages: Iterable[Mapping[str, float]]) -> dict[str, float]:
-    """Sums over stages, and the highest of their peaks of memory."""
+    """Sums over stages; of memory and of labels the highest."""
     stages = list(stages)
     total = {name: sum(stage[name] for stage in stages) for name in SUMMED}
-    return {**total, PEAK: max((stage[PEAK] for stage in stages), default=0.0)}
+    return {**total, **{name: max((stage[name] for stage in stages), default=0.0) for name in HIGHEST}}
 
 
 def sampling_cost(ranks: Sequence[Mapping[str, float]]) -> dict[str, float]:
@@ -82,13 +115,13 @@ def sampling_cost(ranks: Sequence[Mapping[str, float]]) -> dict[str, float]:
 
     Args:
         ranks: what each rank spent: ``generated_tokens``, ``reward_calls``, ``wall_seconds`` and ``peak_memory_mib``,
-            and ``environment_steps`` where theorems were attempted.
+            and where they are known ``environment_steps``, ``processor_seconds`` and ``labels``.
 
     Returns:
         tokens and calls of all ranks, the seconds of the slowest, the highest peak; no gradient tokens and no optimiser
         steps.
     """
     summed = {name: sum(rank[name] for rank in ranks) for name in ("generated_tokens", "reward_calls")}
-    summed[SINCE_PROOFS] = sum(rank.get(SINCE_PROOFS, 0) for rank in ranks)
+    summed |= {name: sum(rank.get(name, 0) for rank in ranks) for name in LATER}
     highest = {name: max(rank[name] for rank in ranks) for name in ("wall_seconds", PEAK)}
     return {**summed, "gradient_tokens": 0, "optimizer_steps": 0, **highest}

@@ -7,7 +7,7 @@ import json
 import os
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from statistics import fmean
 from typing import TYPE_CHECKING, Any
 
@@ -26,9 +26,9 @@ if TYPE_CHECKING:
     from lightning_gfn.module_interfaces import EvaluatedModule
 
 HEADLINE = re.compile(
-    r"solve_rate|pass_at_\d+|maj_at_\d+|distinct_correct_rouge_[\d.]+|coverage|target_mass|total_variation|"
-    r"kl_to_target|log_likelihood|log_likelihood_max|sample_embedding_distance|sample_spread"
-    r"|label_accuracy|label_log_prob|label_calibration_error"
+    r"solve_rate(?:_greedy|_cot)?|pass_at_\d+|maj_at_\d+|distinct_correct_rouge_[\d.]+|coverage"
+    r"|target_mass|total_variation|kl_to_target|log_likelihood|log_likelihood_max|sample_embedding_distance"
+    r"|sample_spread|label_accuracy|label_log_prob|label_calibration_error"
 )
 NOT_DECODING = ("max_rows", "score_references", "labels_by", "swap_rationales")
 PLAIN = (str, int, float, bool, type(None))
@@ -88,6 +88,8 @@ def problem_row(record: EvalRecord, *, keep_completions: bool) -> ResultRow:
     if record.episodes:
         row["outcomes"] = [episode.outcome for episode in record.episodes]
         row["num_tactics"] = [len(episode.tactics) for episode in record.episodes]
+    if record.branches:
+        row["branches"] = [asdict(branch) for branch in record.branches]
     if record.log_rewards:
         row["log_rewards"] = list(record.log_rewards)
     if not record.is_judged:

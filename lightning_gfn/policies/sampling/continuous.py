@@ -64,11 +64,13 @@ class Behaviour:
         temperature_N1: of each row, and 1 for rows that do not exist; None for 1.
         top_k: actions that are kept.
         top_p: probability mass that is kept.
+        first_N1: the first action of each row, and -1 for rows that do not exist; None draws it.
     """
 
     temperature_N1: Tensor | None
     top_k: int | None
     top_p: float | None
+    first_N1: Tensor | None = None
 
 
 class Slots:
@@ -99,6 +101,7 @@ class Slots:
     ) -> None:
         self.decoder, self.space, self.behaviour = decoder, space, behaviour
         self.columns = ActionColumns(space, decoder.columns_K, vocab_size)
+        self.first_N1 = None if behaviour.first_N1 is None else self.columns.places(behaviour.first_N1)
         self.num_steps, self.width = uniforms_TN.shape
         self.uniforms = uniforms_TN.reshape(-1)
         self.actions = torch.full((uniforms_TN.numel(),), space.stop_id, device=device)
@@ -126,7 +129,7 @@ class Slots:
         """Sample an action in every slot, record it, and read it."""
         space, columns, behaviour = self.space, self.columns, self.behaviour
         place_S = self.time_S * self.width + self.row_S
-        temperature_N1 = behaviour.temperature_N1
+        temperature_N1, first_N1 = behaviour.temperature_N1, self.first_N1
         drawn = draw(
             self.inverse_cdf,
             columns.restrict_(self.logits_SV, self.time_S >= space.min_new_tokens),
@@ -135,6 +138,7 @@ class Slots:
             temperature_R1=None if temperature_N1 is None else temperature_N1[self.row_S],
             top_k=behaviour.top_k,
             top_p=behaviour.top_p,
+            given_R1=None if first_N1 is None else first_N1[self.row_S].masked_fill(self.time_S[:, None] > 0, -1),
         )
         tokens_S = columns.tokens(drawn.action_R)
         self.actions.index_copy_(0, place_S, tokens_S)
@@ -230,6 +234,7 @@ def generate_in_slots(
     temperature_N: Tensor | None = None,
     top_k: int | None = None,
     top_p: float | None = None,
+    first_N: Tensor | None = None,
 ) -> SampledActions:
     """Sample one action for each context, at most S at a time; what ``generate`` gives, up to rounding.
 
@@ -245,6 +250,7 @@ def generate_in_slots(
         temperature_N: behaviour temperature of each row; None for 1.
         top_k: actions that the behaviour keeps.
         top_p: probability mass that the behaviour keeps.
+        first_N: the first token of each row, or the stop; None draws it.
 
     Returns:
         N actions with their log-probabilities.
@@ -254,20 +260,23 @@ def generate_in_slots(
         NotFiniteError: if the model's logits are NaN or infinite.
     """
     num_rows, num_steps = len(contexts), space.max_new_tokens
-    check_arguments(num_rows, num_steps, uniforms_NT1, temperature_N)
+    check_arguments(num_rows, num_steps, uniforms_NT1, temperature_N, first_N)
     check_behaviour(temperature_N, top_k, top_p)
     queue = Queue(contexts, pad_id, device)
     uniforms_TN = uniforms_NT1[:, :num_steps].to(cdf_dtype(device)).to(device).t()
     temperature_N1 = None
     if temperature_N is not None:
         temperature_N1 = torch.nn.functional.pad(temperature_N.to(device, torch.float32), (0, 1), value=1.0)[:, None]
+    first_N1 = None
+    if first_N is not None:
+        first_N1 = torch.nn.functional.pad(first_N.to(device), (0, 1), value=-1)[:, None]
     num_slots = min(num_slots, num_rows)
     decoder.open(num_slots, max(map(len, contexts)) + num_steps)
     slots = Slots(
         decoder,
         space,
         torch.nn.functional.pad(uniforms_TN, (0, 1)),
-        Behaviour(temperature_N1, top_k, top_p),
+        Behaviour(temperature_N1, top_k, top_p, first_N1),
         num_slots=num_slots,
         vocab_size=vocab_size,
         device=device,

@@ -62,6 +62,7 @@ def draw(
     temperature_R1: Tensor | None,
     top_k: int | None,
     top_p: float | None,
+    given_R1: Tensor | None = None,
 ) -> Draw:
     """Sample one action a row: the first whose cumulative probability exceeds the uniform number.
 
@@ -73,6 +74,7 @@ def draw(
         temperature_R1: (R, 1); None for 1.
         top_k: actions that the behaviour keeps.
         top_p: probability mass that the behaviour keeps.
+        given_R1: (R, 1), actions that are taken instead, -1 where one is drawn; the behaviour is sure of them.
 
     Returns:
         actions and their log-probabilities under q and under the behaviour.
@@ -82,9 +84,13 @@ def draw(
     if not plain:
         logits_RV = behaviour_logits(action_logits_RV, temperature_R1, top_k, top_p)
         action_R1, behaviour_log_z_R1 = inverse_cdf(logits_RV, uniforms_R1)
+    if given_R1 is not None:
+        action_R1 = torch.where(given_R1 < 0, action_R1, given_R1)
     log_pf_R1 = (action_logits_RV.gather(1, action_R1) - log_z_R1).float()
     log_pstop_R1 = (action_logits_RV[:, stop_id, None] - log_z_R1).float()
     behaviour_R1 = log_pf_R1 if plain else (logits_RV.gather(1, action_R1) - behaviour_log_z_R1).float()
+    if given_R1 is not None:
+        behaviour_R1 = behaviour_R1.masked_fill(given_R1 >= 0, 0.0)
     return Draw(action_R1[:, 0], log_pf_R1[:, 0], log_pstop_R1[:, 0], behaviour_R1[:, 0])
 
 
@@ -133,8 +139,14 @@ def keep_live(live_R: Tensor) -> tuple[Tensor, Tensor, int]:
     return gaps, movers, num_live
 
 
-def check_arguments(num_rows: int, num_steps: int, uniforms_NT1: Tensor, temperature_N: Tensor | None) -> None:
-    """Refuse random numbers or temperatures that do not fit the rows.
+def check_arguments(
+    num_rows: int,
+    num_steps: int,
+    uniforms_NT1: Tensor,
+    temperature_N: Tensor | None,
+    first_N: Tensor | None = None,
+) -> None:
+    """Refuse random numbers, temperatures or first actions that do not fit the rows.
 
     Raises:
         ValueError: naming the argument, its shape and the shape that it needs.
@@ -144,8 +156,9 @@ def check_arguments(num_rows: int, num_steps: int, uniforms_NT1: Tensor, tempera
             f"uniforms_NT1 has shape {tuple(uniforms_NT1.shape)}; {num_rows} contexts with max_new_tokens={num_steps} "
             f"need ({num_rows}, {num_steps + 1})"
         )
-    if temperature_N is not None and temperature_N.shape != (num_rows,):
-        raise ValueError(f"temperature_N has shape {tuple(temperature_N.shape)}, expected ({num_rows},)")
+    for name, values in (("temperature_N", temperature_N), ("first_N", first_N)):
+        if values is not None and values.shape != (num_rows,):
+            raise ValueError(f"{name} has shape {tuple(values.shape)}, expected ({num_rows},)")
 
 
 @torch.no_grad()
@@ -160,6 +173,7 @@ def generate(
     temperature_N: Tensor | None = None,
     top_k: int | None = None,
     top_p: float | None = None,
+    first_N: Tensor | None = None,
 ) -> SampledActions:
     """Sample one action for each context.
 
@@ -173,6 +187,7 @@ def generate(
         temperature_N: behaviour temperature of each row; None for 1.
         top_k: actions that the behaviour keeps.
         top_p: probability mass that the behaviour keeps.
+        first_N: the first token of each row, or the stop; None draws it.
 
     Returns:
         N actions with their log-probabilities.
@@ -182,7 +197,7 @@ def generate(
         NotFiniteError: if the model's logits are NaN or infinite.
     """
     num_rows, num_steps = len(contexts), space.max_new_tokens
-    check_arguments(num_rows, num_steps, uniforms_NT1, temperature_N)
+    check_arguments(num_rows, num_steps, uniforms_NT1, temperature_N, first_N)
     check_behaviour(temperature_N, top_k, top_p)
     uniforms_TN = uniforms_NT1.to(cdf_dtype(device)).to(device).t().contiguous()
     temperature_N1 = None if temperature_N is None else temperature_N.to(device=device, dtype=torch.float32)[:, None]
@@ -195,6 +210,7 @@ def generate(
     logits_RV = decoder.prefill(ids_PC, mask_PC).index_select(0, prompt_N)
     decoder.expand(prompt_N, num_steps - 1)
     columns = ActionColumns(space, decoder.columns_K, logits_RV.shape[1])
+    given_N1 = None if first_N is None else columns.places(first_N.to(device)[:, None])
     inverse_cdf = InverseCDF(num_rows, columns.num_actions, device)
     for t in range(num_steps):
         drawn = draw(
@@ -205,6 +221,7 @@ def generate(
             temperature_R1=None if temperature_N1 is None else temperature_N1.index_select(0, rows_R),
             top_k=top_k,
             top_p=top_p,
+            given_R1=given_N1 if t == 0 else None,
         )
         tokens_R = columns.tokens(drawn.action_R)
         actions_TN[t].index_copy_(0, rows_R, tokens_R)

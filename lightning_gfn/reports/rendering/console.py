@@ -24,7 +24,7 @@ def console_summary(c: Comparison, width: int) -> str:
     """
     width = max(width, LEAST_WIDTH)
     spent = tables.spending_table(c)
-    parts = [console_table(tables.headline_table(c), width)]
+    parts = [console_table(tables.headline_table(c, costs=False), width)]
     parts.append("\n".join(said(line, width, bullet="- ") for line in sentences.claims(c)))
     parts.append(said(sentences.reach_sentence(c), width))
     parts.append(console_table(spent, width) if spent is not None else "")

@@ -64,15 +64,18 @@ def figure_cell(cell: str) -> str:
 
 def headline(c: Comparison) -> str:
     """The headline table; an arrow where the difference to the baseline is shown."""
+    table = tables.headline_table(c)
+    num_costs = len(table.header) - 1 - len(c.metrics)
     marks = []
     for name in c.methods:
         row = c.differences.get(name, {})
-        marks.append([{1: "up", -1: "down", 0: "level"}[row[m].sign] if m in row else "level" for m in c.metrics])
+        signs = [{1: "up", -1: "down", 0: "level"}[row[m].sign] if m in row else "level" for m in c.metrics]
+        marks.append([*signs, *["level"] * num_costs])
     note = (
         f"▲ ▼: higher or lower than {c.baseline} at 5% (Holm-corrected for the primary metrics, by the 95% interval "
         "for others). Brackets: 95% intervals."
     )
-    return html_table(tables.headline_table(c), marks=marks) + f'<p class="note">{escape(note)}</p>'
+    return html_table(table, marks=marks) + f'<p class="note">{escape(note)}</p>'
 
 
 def findings(c: Comparison) -> str:
@@ -174,6 +177,7 @@ def comparison_html(c: Comparison, *, max_sample_bytes: int | None = None) -> st
         "By temperature": optional(tables.grid_table(c)),
         "By threshold and temperature": optional(sensitivity_table(c)),
         "Other measures of diversity": optional(tables.ranking_table(c)),
+        "Does the answer follow the rationale?": optional(tables.faithfulness_table(c)),
         "Strata": strata(c),
         "Cost": spent if spent else bullets(sentences.spending_sentences(c)),
         "Samples": browser(data),

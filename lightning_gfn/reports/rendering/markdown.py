@@ -83,6 +83,7 @@ def comparison_markdown(c: Comparison, *, image: str | None = None) -> str:
         "grid": tables.grid_table(c),
         "sensitivity": sensitivity_table(c),
         "ranks": tables.ranking_table(c),
+        "follows": tables.faithfulness_table(c),
         "spent": tables.spending_table(c),
     }
     shown = {name: with_title(table) if table is not None else "" for name, table in optional.items()}
@@ -95,6 +96,7 @@ def comparison_markdown(c: Comparison, *, image: str | None = None) -> str:
     parts += section("By temperature", shown["grid"])
     parts += section("By threshold and temperature", shown["sensitivity"])
     parts += section("Does the ranking hold for other measures of diversity?", shown["ranks"])
+    parts += section("Does the answer follow the rationale?", shown["follows"])
     for name, found in tables.strata_tables(c).items():
         parts += section(f"By {name}", *(with_title(table) for table in found))
     parts += section("What training spent", shown["spent"], bullets(sentences.spending_sentences(c)))

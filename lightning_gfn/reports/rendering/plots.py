@@ -13,7 +13,7 @@ from lightning_gfn.reports.rendering.svg import Figure, Plot, Point, Series
 from lightning_gfn.reports.rendering.targets import log_calibration, sample_calibration, target_distribution
 from lightning_gfn.reports.statistics.bootstrap import Interval
 from lightning_gfn.reports.statistics.cube import ACCURACY, DISTINCT
-from lightning_gfn.reports.titles import axis_title, cost_text, metric_title
+from lightning_gfn.reports.titles import EFFICIENCY, axis_title, cost_text, metric_title
 
 
 def point(x: float, y: Interval, label: str = "") -> Point:
@@ -177,8 +177,34 @@ def costs(c: Comparison) -> Figure | None:
     return Figure("Cost of training", "Mean over seeds.", [("axis", [key[0] for key in drawings])], drawings)
 
 
+def efficiency(c: Comparison) -> Figure | None:
+    """Each headline metric at the end against what training took for it."""
+    drawings: dict[tuple[str, ...], str] = {}
+    for metric in c.metrics:
+        for axis in (*EFFICIENCY, "reward_calls", "gradient_tokens"):
+            spent = {name: found[axis] for name, found in c.spending.methods.items() if found.get(axis, 0.0) > 0.0}
+            if not spent:
+                continue
+            wide = max(spent.values()) > 20 * min(spent.values())
+            plot = Plot(axis_title(axis), metric_title(metric), log_x=wide)
+            if wide:
+                steps = (m * 10**k for k in range(13) for m in (1, 3))
+                plot.ticks = [float(tick) for tick in steps if min(spent.values()) <= tick <= max(spent.values())]
+            for index, name in enumerate(c.methods):
+                if name in spent:
+                    plot.series.append(Series(name, index, [point(spent[name], c.headline[name][metric])], line=False))
+            drawings[metric_title(metric), axis_title(axis)] = plot.draw()
+    if not drawings:
+        return None
+    note = "The trained model of each method, mean over seeds with 95% intervals. Costs include earlier stages that a "
+    note += "run names. A method that spends nothing on an axis has no mark there; see also the learning curves."
+    choices = [("metric", list(dict.fromkeys(key[0] for key in drawings)))]
+    choices.append(("against", list(dict.fromkeys(key[1] for key in drawings))))
+    return Figure("Sample efficiency", note, choices, drawings)
+
+
 def figures(c: Comparison) -> list[Figure]:
     """Every plot that the runs have the data for."""
     exact = [target_distribution(c), log_calibration(c), sample_calibration(c)]
-    found = [*exact, plane(c), pass_curves(c), thresholds(c), temperatures(c), costs(c), learning(c)]
+    found = [*exact, plane(c), pass_curves(c), thresholds(c), temperatures(c), efficiency(c), costs(c), learning(c)]
     return [figure for figure in found if figure is not None]

@@ -8,9 +8,11 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from lightning_gfn.reports.comparison import Comparison
+from lightning_gfn.reports.faithfulness import CHANGES, METRIC
 from lightning_gfn.reports.runs import EvaluatedRun, flatten
 from lightning_gfn.reports.titles import (
     DIVERSITY,
+    EFFICIENCY,
     LOWER_IS_MORE_DIVERSE,
     axis_title,
     cost_text,
@@ -39,11 +41,25 @@ class TextTable:
     fixed: int = 0
 
 
-def headline_table(c: Comparison) -> TextTable:
-    """The headline metrics of each method."""
-    rows = [[name, *(with_interval(row[metric]) for metric in c.metrics)] for name, row in c.headline.items()]
+def headline_table(c: Comparison, *, costs: bool = True) -> TextTable:
+    """The headline metrics of each method, and what its training took: samples, labels and processor time.
+
+    Args:
+        c: what was found.
+        costs: with the costs that the runs kept an account of.
+    """
+    spent = c.spending.methods
+    axes = [axis for axis in EFFICIENCY if costs and any(axis in found for found in spent.values())]
+    rows = [
+        [
+            name,
+            *(with_interval(row[metric]) for metric in c.metrics),
+            *(cost_text(spent[name][axis]) if axis in spent.get(name, {}) else "" for axis in axes),
+        ]
+        for name, row in c.headline.items()
+    ]
     notes = [*sample_notes(c), *untrained_notes(c)]
-    return TextTable(["method", *map(metric_title, c.metrics)], rows, notes=notes)
+    return TextTable(["method", *map(metric_title, c.metrics), *map(axis_title, axes)], rows, notes=notes)
 
 
 def sample_notes(c: Comparison) -> list[str]:
@@ -99,16 +115,30 @@ def further_tables(c: Comparison) -> list[TextTable]:
         rows = [[metric_title(m), *(with_interval(c.measured(name)[m]) for name in c.methods)] for m in metrics]
         return TextTable(["metric", *c.methods], rows, title, notes)
 
-    others = [m for m in next(iter(c.further.values())) if m not in c.unpaired]
+    others = [m for m in next(iter(c.further.values())) if m not in c.unpaired and METRIC.fullmatch(m) is None]
+    unpaired = [m for m in c.unpaired if METRIC.fullmatch(m) is None]
     spread = [m for m in others if DIVERSITY.fullmatch(m)]
     rest = [m for m in others if m not in spread]
     note = "Each method over its own problems (those that it solved): easier ones for a weak method; not paired."
     found = [
         table("Accuracy and sampling", rest, []),
         table("Diversity", spread, []),
-        table("Over solved problems", c.unpaired, [note]),
+        table("Over solved problems", unpaired, [note]),
     ]
     return [one for one in found if one.rows]
+
+
+def faithfulness_table(c: Comparison) -> TextTable | None:
+    """How often the answer of each method follows a changed rationale, and its accuracy behind it."""
+    known = [m for change in CHANGES for m in (f"answer_follows_{change}", f"accuracy_{change}")]
+    columns = [m for m in ("accuracy_intact", *known) if any(m in c.measured(name) for name in c.methods)]
+    if not columns:
+        return None
+    rows = [[name, *(with_interval(c.measured(name)[m]) for m in columns)] for name in c.methods]
+    note = "Each method's own rationales, changed: only the first half of the steps, another last number, or those of "
+    note += "another problem; then it answers again, greedily. Follows: share of problems with another answer than "
+    note += "behind the intact rationale (the higher, the more the answer depends on it)."
+    return TextTable(["method", *map(metric_title, columns)], rows, notes=[note])
 
 
 def ranking_table(c: Comparison) -> TextTable | None:

@@ -10,6 +10,8 @@ import numpy as np
 from lightning_gfn.reports.runs import EvaluatedRun
 from lightning_gfn.reports.statistics.bootstrap import Array
 
+BRANCHES = ("solve_rate_greedy", "solve_rate_cot")
+"""Headline metrics of runs that decoded behind the most probable first tokens."""
 EXACT = ("target_mass", "total_variation", "kl_to_target")
 """Headline metrics of problems whose target distribution is known."""
 SCORED = ("log_likelihood", "log_likelihood_max", "sample_embedding_distance", "sample_distinct_2", "sample_spread")
@@ -109,12 +111,12 @@ class Cube:
         return all(metric in run.values.get(t, {}) for run in runs for t in self.temperatures)
 
     def headline(self) -> list[str]:
-        """What the runs have of solve rate, largest pass@k and maj@k, distinct-correct, coverage, exactness, labels.
+        """What the runs have of solve rates, largest pass@k and maj@k, distinct-correct, coverage, exactness, labels.
 
         Where nothing judges completions: likelihood under the reference, diversity of samples, and exactness of them.
         """
         paired = self.paired_metrics()
-        chosen: list[str | None] = [ACCURACY, largest_k("pass", paired), largest_k("maj", paired)]
+        chosen: list[str | None] = [ACCURACY, *BRANCHES, largest_k("pass", paired), largest_k("maj", paired)]
         chosen += [self.diversity(), "coverage", *EXACT, *LABELS]
         if ACCURACY not in paired:
             chosen += SCORED

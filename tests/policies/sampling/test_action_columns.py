@@ -18,7 +18,7 @@ def uniforms() -> Tensor:
     return torch.rand(len(TEXTS), 11, generator=torch.Generator().manual_seed(3), dtype=torch.float64)
 
 
-@pytest.mark.parametrize("how", ["plain", "tempered", "truncated"])
+@pytest.mark.parametrize("how", ["plain", "tempered", "truncated", "begun"])
 @pytest.mark.parametrize(
     ("model", "decoder"),
     [("llama", "hugging_face"), ("llama", "fused"), ("llama", "continuous"), ("llama_biases_tied", "fused"),
@@ -34,6 +34,8 @@ def test_few_actions_are_drawn_as_from_the_whole_vocabulary(
         settings["temperature_N"] = torch.linspace(0.5, 2.0, len(TEXTS))
     if how == "truncated":
         settings |= {"top_k": 4, "top_p": 0.9}
+    if how == "begun":
+        settings |= {"first_N": torch.tensor([policy.encode_completion(letter)[0] for letter in "kabzee"])}
     narrow, policy.space.narrow = policy.space.narrow, None
     expected = policy.sample(contexts, uniforms(), **settings)
     policy.space.narrow = narrow
