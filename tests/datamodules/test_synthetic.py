@@ -95,3 +95,13 @@ def test_training_texts_hold_prompts_and_solutions() -> None:
     texts = list(data.training_texts())
     assert len(texts) == sum(len(problem.solutions) for problem in data.problems("train"))
     assert texts[0] == data.problems("train")[0].prompt + data.problems("train")[0].solutions[0]
+
+
+def test_answers_alone_leave_the_problems_as_they_are() -> None:
+    """Training reads no rationale; what evaluation compares, and the ids, stay the same."""
+    sizes = {"levels": {1: 1.0}, "num_train": 20, "num_val": 4, "num_test": 4}
+    plain, direct = (SyntheticWordProblems(rationales=kept, **sizes).problems("train") for kept in (True, False))
+    assert [one.solutions for one in direct] == [(f"The answer is: {one.answer}",) for one in plain]
+    assert [(one.id, one.prompt, one.solution_set) for one in direct] == [
+        (one.id, one.prompt, one.solution_set) for one in plain
+    ]
