@@ -289,6 +289,10 @@ class TextLikelihood(ABC):
     """A language model that says how likely any text is, whatever its actions as a policy are."""
 
     @abstractmethod
+    def encode_context(self, text: str) -> list[int]:
+        """Token ids of a context of any length, begin token included where the tokenizer has one."""
+
+    @abstractmethod
     def text_log_probs(
         self, contexts: Sequence[Sequence[int]], texts: Sequence[Sequence[int]], *, reference: bool = False
     ) -> Tensor:

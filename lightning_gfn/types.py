@@ -41,6 +41,9 @@ class Problem:
         labels: where the problem is a classification, the text that states each label, by the label's name: with
             ``evidence``, the text of the right label, they follow the completion, a latent rationale; without it they
             are the possible completions. None for other problems.
+        prior_prompt: text that the prior of a latent completion continues, where that is not ``prompt``: a policy that
+            is to sample p(z | x, y) may be shown x and y in any form, while the prior p(z | x) p(y | x, z) reads x
+            alone, as text that z continues. None where both read ``prompt``.
         answer_style: how a final answer is written in a completion: a named style or a pattern of one's own.
         metadata: further columns of the row (level, type, …); user reward functions receive them.
         theorem: what is to be proved, if the problem is a theorem; an attempt then has one step for each tactic, its
@@ -55,6 +58,7 @@ class Problem:
     target: Mapping[str, float] | None = None
     evidence: str | None = None
     labels: Mapping[str, str] | None = None
+    prior_prompt: str | None = None
     answer_style: AnswerStyle = "metamath"
     metadata: Mapping[str, Any] = field(default_factory=dict)
     theorem: Theorem | None = None

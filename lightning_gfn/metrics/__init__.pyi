@@ -20,5 +20,10 @@ from .proofs import (
     TacticErrors as TacticErrors,
     TacticVariety as TacticVariety,
 )
+from .reference_texts import (
+    Agreement as Agreement,
+    BertScore as BertScore,
+    ReferenceOverlap as ReferenceOverlap,
+)
 from .references import ReferenceNll as ReferenceNll
 from .target import LogLikelihood as LogLikelihood, SampledTarget as SampledTarget, TargetDistance as TargetDistance

@@ -24,9 +24,11 @@ class JointLikelihood(Reward):
 
         log R(z_1:i) = Σ_{t ≤ i} log p(z_t | x, z_<t) + Σ_s log p(y_s | x, z_1:i, y_<s)        (nats)
 
-    x is the prompt and y the problem's ``evidence``. Balanced, a policy samples the posterior p(z | x, y) over the
-    completions that it can produce. All tokens count, also those that are no actions of the policy, and no stop: what
-    ends z is the beginning of y. Each different text is scored once, and the prompt once for all prefixes.
+    x is the problem's ``prior_prompt``, or where it has none the prompt, and y its ``evidence``. Balanced, a policy
+    samples the posterior p(z | x, y) over the completions that it can produce; with temperature T in a ``SumReward``,
+    a distribution proportional to p(z, y | x)^(1/T). All tokens count, also those that are no actions of the policy,
+    and no stop: what ends z is the beginning of y. Each different text is scored once, and the prompt once for all
+    prefixes.
 
     Source: Hu et al. 2024, arXiv:2310.04363, section 3 (infilling, reasoning).
     """
@@ -83,7 +85,9 @@ class JointLikelihood(Reward):
         index, masks = rollouts.problem_index_B.tolist(), rollouts.context_mask_NC
         for b, p in enumerate(index):
             if p not in contexts:
-                contexts[p] = rollouts.context_ids_NC[b][masks[b]].tolist()
+                own = rollouts.problems[p].prior_prompt
+                given = rollouts.context_ids_NC[b][masks[b]].tolist()
+                contexts[p] = given if own is None else policy.encode_context(own)
         found: list[float] = policy.text_log_probs(
             [contexts[p] for p, _ in texts], [ids for _, ids in texts], reference=True
         ).tolist()
