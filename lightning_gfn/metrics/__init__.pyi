@@ -10,6 +10,7 @@ from .diversity import (
     SelfBleu as SelfBleu,
 )
 from .embeddings import EmbeddingDistance as EmbeddingDistance, TextEmbedder as TextEmbedder
+from .groups import AccuracyByGroup as AccuracyByGroup
 from .labels import LabelPrediction as LabelPrediction
 from .proofs import (
     DistinctProofs as DistinctProofs,

@@ -100,6 +100,7 @@ def problem_row(record: EvalRecord, *, keep_completions: bool) -> ResultRow:
         row["target"] = {text: [log_weight, log_prob] for (text, log_weight), log_prob in pairs}
     if keep_completions:
         row |= {"prompt": problem.prompt, "answer": problem.answer, "completions": list(record.completions)}
+        row |= {"marked": list(record.marked)} if record.marked else {}
     return row
 
 
