@@ -2,7 +2,9 @@ from .aqua import Aqua as Aqua
 from .feedback_conditioned import FeedbackConditioned as FeedbackConditioned
 from .files.problem_file import ProblemFile as ProblemFile
 from .gsm8k import GSM8K as GSM8K
+from .inference.arithmetic import IntegerArithmetic as IntegerArithmetic
 from .inference.continuation import SentenceContinuation as SentenceContinuation
+from .inference.infilling import GeneratedStories as GeneratedStories, StoryInfilling as StoryInfilling
 from .inference.labelled_text import LabelledText as LabelledText
 from .inference.posterior_samples import PosteriorSamples as PosteriorSamples
 from .inference.random_integers import RandomIntegers as RandomIntegers

@@ -140,6 +140,9 @@ class Policy(TextModel):
     vocab_size: int
     """V: actions are numbered below it, the tokens by their ids."""
 
+    uses_tools: bool = False
+    """True if tools write into what it samples."""
+
     @property
     @abstractmethod
     def stop_id(self) -> int:
@@ -191,8 +194,21 @@ class Policy(TextModel):
     def decode(self, ids: Sequence[int]) -> str:
         """Text of action tokens."""
 
-    def can_produce(self, action: Sequence[int]) -> bool:
-        """True if q gives the action a positive probability; policies that bar tokens look at them, too."""
+    def encode_action(self, text: str) -> tuple[list[int], list[int]]:
+        """Token ids of a completion as the policy would have written it, and places of those that a tool wrote."""
+        return self.encode_completion(text), []
+
+    def marked(self, action: Sequence[int], inserted: Sequence[int]) -> str:
+        """Text of an action, in which what a tool wrote is marked; policies with tools do so."""
+        return self.decode(action)
+
+    def can_produce(self, action: Sequence[int], inserted: Sequence[int] = ()) -> bool:
+        """True if q gives the action a positive probability; policies that bar tokens look at them, too.
+
+        Args:
+            action: token ids.
+            inserted: places of tokens that a tool wrote.
+        """
         return self.min_new_tokens <= len(action) <= self.max_new_tokens
 
     @abstractmethod
@@ -289,8 +305,17 @@ class TextLikelihood(ABC):
     """A language model that says how likely any text is, whatever its actions as a policy are."""
 
     @abstractmethod
+    def encode_context(self, text: str) -> list[int]:
+        """Token ids of a context of any length, begin token included where the tokenizer has one."""
+
+    @abstractmethod
     def text_log_probs(
-        self, contexts: Sequence[Sequence[int]], texts: Sequence[Sequence[int]], *, reference: bool = False
+        self,
+        contexts: Sequence[Sequence[int]],
+        texts: Sequence[Sequence[int]],
+        *,
+        reference: bool = False,
+        given: Sequence[Sequence[int]] | None = None,
     ) -> Tensor:
         """log p(text | context) of N texts, all tokens being possible at every place, (N,), nats, without gradient.
 
@@ -300,6 +325,7 @@ class TextLikelihood(ABC):
             contexts: token ids of each context, none empty.
             texts: token ids of each text, of any length and any tokens but the tokenizer's end token.
             reference: of the frozen reference, not of the model as it is.
+            given: places in each text of tokens that are read but not counted, such as those that a tool wrote.
         """
 
     @abstractmethod

@@ -7,7 +7,7 @@ single-turn mathematics has one step a trajectory, so N = B), ``_C`` context tok
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -41,6 +41,9 @@ class Problem:
         labels: where the problem is a classification, the text that states each label, by the label's name: with
             ``evidence``, the text of the right label, they follow the completion, a latent rationale; without it they
             are the possible completions. None for other problems.
+        prior_prompt: text that the prior of a latent completion continues, where that is not ``prompt``: a policy that
+            is to sample p(z | x, y) may be shown x and y in any form, while the prior p(z | x) p(y | x, z) reads x
+            alone, as text that z continues. None where both read ``prompt``.
         answer_style: how a final answer is written in a completion: a named style or a pattern of one's own.
         metadata: further columns of the row (level, type, …); user reward functions receive them.
         theorem: what is to be proved, if the problem is a theorem; an attempt then has one step for each tactic, its
@@ -55,6 +58,7 @@ class Problem:
     target: Mapping[str, float] | None = None
     evidence: str | None = None
     labels: Mapping[str, str] | None = None
+    prior_prompt: str | None = None
     answer_style: AnswerStyle = "metamath"
     metadata: Mapping[str, Any] = field(default_factory=dict)
     theorem: Theorem | None = None
@@ -71,10 +75,12 @@ class Step:
     Args:
         context: token ids of the state, no padding.
         action: token ids of the action, without the end token and without padding.
+        inserted: places in the action of tokens that a tool wrote; they are text, but nobody's choice.
     """
 
     context: tuple[int, ...]
     action: tuple[int, ...]
+    inserted: tuple[int, ...] = ()
 
 
 CORRECT = "correct_B"
@@ -113,12 +119,15 @@ class StepBatch:
         context_mask_NC: bool, True on context tokens.
         action_ids_NT: int64, padded on the right, no end token.
         action_mask_NT: bool, True on action tokens.
+        inserted_NT: bool, True on those of them that a tool wrote: text that follows from the state, with probability 1
+            under every policy. None where no policy has tools.
     """
 
     context_ids_NC: Tensor
     context_mask_NC: Tensor
     action_ids_NT: Tensor
     action_mask_NT: Tensor
+    inserted_NT: Tensor | None = None
 
     @property
     def num_steps(self) -> int:
@@ -127,26 +136,38 @@ class StepBatch:
 
     @property
     def lengths_N(self) -> Tensor:
-        """Tokens of each action, int64."""
+        """Tokens of each action, int64, those that a tool wrote among them."""
         return self.action_mask_NT.sum(1)
+
+    @property
+    def chosen_NT(self) -> Tensor:
+        """bool, True on the tokens that the policy itself chose."""
+        return self.action_mask_NT if self.inserted_NT is None else self.action_mask_NT & ~self.inserted_NT
 
     def select(self, index_M: Tensor) -> StepBatch:
         """The steps at these indices, in this order, padded as before."""
-        return StepBatch(
-            self.context_ids_NC[index_M],
-            self.context_mask_NC[index_M],
-            self.action_ids_NT[index_M],
-            self.action_mask_NT[index_M],
-        )
+        return self.mapped(lambda values: values[index_M])
 
     def to(self, device: torch.device | str) -> StepBatch:
         """The same steps on a device."""
+        return self.mapped(lambda values: values.to(device))
+
+    def trimmed(self) -> StepBatch:
+        """The same steps without columns in which nothing but padding stands."""
+        start = self.context_ids_NC.shape[1] - int(self.context_mask_NC.sum(1).max())
+        end = int(self.lengths_N.max())
         return StepBatch(
-            self.context_ids_NC.to(device),
-            self.context_mask_NC.to(device),
-            self.action_ids_NT.to(device),
-            self.action_mask_NT.to(device),
+            self.context_ids_NC[:, start:],
+            self.context_mask_NC[:, start:],
+            self.action_ids_NT[:, :end],
+            self.action_mask_NT[:, :end],
+            None if self.inserted_NT is None else self.inserted_NT[:, :end],
         )
+
+    def mapped(self, function: Callable[[Tensor], Tensor]) -> StepBatch:
+        """The steps with every tensor taken through a function."""
+        values = {name: function(value) for name, value in vars(self).items() if value is not None}
+        return StepBatch(**values)
 
 
 @dataclass
@@ -216,6 +237,13 @@ class Rollouts:
         lengths = self.steps.lengths_N.tolist()
         return [row[:length] for row, length in zip(self.action_ids_NT.tolist(), lengths, strict=True)]
 
+    def inserted_lists(self) -> list[list[int]]:
+        """Places in the action of each step of the tokens that a tool wrote."""
+        mask_NT = self.steps.inserted_NT
+        if mask_NT is None:
+            return [[] for _ in range(self.steps.num_steps)]
+        return [[t for t, is_inserted in enumerate(row) if is_inserted] for row in mask_NT.tolist()]
+
     def at_last_prefix(self, values_NT1: Tensor) -> Tensor:
         """Of values per prefix, (N, T + 1), those of the whole actions, (N,)."""
         return values_NT1.gather(1, self.action_mask_NT.sum(1, keepdim=True)).squeeze(1)
@@ -230,7 +258,7 @@ class Scores:
     """What a policy says of given actions; gradient flows unless the pass was made without it.
 
     Args:
-        log_pf_NT: log q(token | prefix) at temperature 1; 0 where the action mask is False.
+        log_pf_NT: log q(token | prefix) at temperature 1; 0 where the action mask is False, or a tool wrote the token.
         log_pstop_NT1: log q(stop | prefix) for each of the T + 1 prefixes; 0 where stop is forced (maximum length)
             and beyond the last prefix; prefixes that may not stop hold 0 as well and are False in
             ``stop_mask_NT1``. None if it was not asked for.
@@ -319,6 +347,7 @@ class SampledActions:
         scores: log-probabilities at temperature 1, as ``Policy.score`` would give them.
         behaviour_log_pf_NT: log-probability of the token under the behaviour distribution (temperature, top-k, top-p).
         behaviour_log_pstop_N: the same for the final stop; 0 where it was forced.
+        inserted_NT: bool, True on tokens that a tool wrote; None if the policy has no tools.
     """
 
     action_ids_NT: Tensor
@@ -326,6 +355,7 @@ class SampledActions:
     scores: Scores
     behaviour_log_pf_NT: Tensor
     behaviour_log_pstop_N: Tensor
+    inserted_NT: Tensor | None = None
 
 
 @dataclass(frozen=True)
@@ -391,7 +421,7 @@ class EvalRecord:
         completions: the sampled texts, in generation order.
         correct: one bool a completion.
         log_probs: log q(completion, stop | prompt) at temperature 1, nats.
-        lengths: action tokens of each completion.
+        lengths: action tokens of each completion, without those that a tool wrote.
         entropies: mean entropy per action of each completion, nats.
         truncated: True where the maximum length forced the stop.
         reference_log_probs: log q(solution, stop | prompt) of each reference solution of the problem at temperature 1,
@@ -407,6 +437,8 @@ class EvalRecord:
         branches: greedy completions by first token, most probable first, where they were asked for; only the records of
             the first temperature carry them.
         actions: tokens of each completion; empty for theorems.
+        inserted: places in each of these of tokens that a tool wrote.
+        marked: the completions with what a tool wrote between ⟦ and ⟧; empty where the policy has no tools.
         is_drawn: the completions are independent draws of the policy at this temperature; False where top-k or top-p
             cut its distribution or beams searched it.
         log_rewards: log R of each completion, tempered as at the end of the reward's schedules, nats; empty where the
@@ -431,6 +463,8 @@ class EvalRecord:
     episodes: tuple[Episode, ...] = ()
     branches: tuple[Branch, ...] = ()
     actions: tuple[tuple[int, ...], ...] = ()
+    inserted: tuple[tuple[int, ...], ...] = ()
+    marked: tuple[str, ...] = ()
     is_drawn: bool = True
     log_rewards: tuple[float, ...] = ()
     log_likelihoods: tuple[float, ...] = ()
@@ -441,3 +475,8 @@ class EvalRecord:
         problem = self.problem
         known = problem.answer is not None or problem.target is not None or problem.theorem is not None
         return known or not self.log_rewards
+
+    @property
+    def shown(self) -> tuple[str, ...]:
+        """The completions as people shall read them."""
+        return self.marked if self.marked else self.completions

@@ -38,6 +38,8 @@ class RandomIntegers(ProblemDataModule):
         request: what is asked, with ``{how}`` where the distribution is named, ``{low}`` and ``{high}``.
         num_train: training problems.
         draws: reference solutions of each training problem.
+        prompt_template: the prompt, with ``{question}`` where the request stands.
+        chat: whether the request is put into the model's chat template.
         settings: arguments of ``ProblemDataModule``.
 
     Raises:
@@ -58,11 +60,11 @@ class RandomIntegers(ProblemDataModule):
         request: str = "Give me an integer between {low} and {high}, drawn {how}. Answer with the number alone.",
         num_train: int = 2048,
         draws: int = 8,
+        prompt_template: str = "{question}",
         chat: Literal["on", "off"] = "on",
         **settings: Any,
     ) -> None:
-        settings.setdefault("prompt_template", "{question}" if chat == "on" else "{question}\n")
-        super().__init__(chat=chat, **settings)
+        super().__init__(prompt_template=prompt_template, chat=chat, **settings)
         if distribution not in REQUESTS:
             raise ValueError(f"data.distribution is {distribution!r}, expected one of {', '.join(REQUESTS)}")
         if not 0 <= low < high:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain
 from typing import Any
@@ -23,6 +23,7 @@ class PackedTrajectory:
         completion: its text.
         tokens: int32, context and action of each step one after the other.
         lengths: int64, tokens of each context and of each action, in the same order.
+        inserted: int32, places among all tokens of those that a tool wrote.
         names: the names of its reward terms.
         values: float64, the values of all terms one after the other.
         counts: int64, the number of values of each term.
@@ -39,6 +40,7 @@ class PackedTrajectory:
     counts: NDArray[np.int64]
     log_reward: float
     born: int
+    inserted: NDArray[np.int32]
 
 
 def pack(trajectory: Trajectory) -> PackedTrajectory:
@@ -54,6 +56,7 @@ def pack(trajectory: Trajectory) -> PackedTrajectory:
         counts=np.array([len(values) for values in trajectory.terms.values()], dtype=np.int64),
         log_reward=float(trajectory.log_reward),
         born=int(trajectory.born),
+        inserted=np.array(_places(trajectory.steps), dtype=np.int32),
     )
 
 
@@ -63,7 +66,7 @@ def unpack(packed: PackedTrajectory) -> Trajectory:
     values = _cut(packed.values.tolist(), packed.counts.tolist())
     return Trajectory(
         problem_id=packed.problem_id,
-        steps=tuple(Step(context, action) for context, action in zip(parts[::2], parts[1::2], strict=True)),
+        steps=tuple(_steps(parts, packed.inserted.tolist())),
         completion=packed.completion,
         terms=dict(zip(packed.names, values, strict=True)),
         log_reward=packed.log_reward,
@@ -87,6 +90,8 @@ def to_state(packed: Sequence[PackedTrajectory]) -> dict[str, Any]:
         "values": _join((item.values for item in packed), np.float64),
         "log_rewards": torch.tensor([item.log_reward for item in packed], dtype=torch.float64),
         "born": torch.tensor([item.born for item in packed], dtype=torch.int64),
+        "inserted": _join((item.inserted for item in packed), np.int32),
+        "num_inserted": torch.tensor([len(item.inserted) for item in packed], dtype=torch.int64),
     }
 
 
@@ -96,11 +101,15 @@ def from_state(state: Mapping[str, Any]) -> list[PackedTrajectory]:
     Raises:
         ValueError: if a part is missing.
     """
-    expected = set(to_state([]))
+    expected = set(to_state([])) - {"inserted", "num_inserted"}
     if missing := expected - set(state):
         raise ValueError(
             f"the replay buffer's state lacks {sorted(missing)}; the checkpoint holds another kind of buffer"
         )
+    if "inserted" in state:
+        inserted = _split(state["inserted"], state["num_inserted"].tolist())
+    else:  # saved before tools were known
+        inserted = [np.empty(0, np.int32)] * len(state["problem_ids"])
     names = [tuple(state["term_names"][index]) for index in state["term_schema"].tolist()]
     lengths = _split(state["lengths"], state["num_parts"].tolist())
     tokens = _split(state["tokens"], [int(part.sum()) for part in lengths])
@@ -118,9 +127,29 @@ def from_state(state: Mapping[str, Any]) -> list[PackedTrajectory]:
             counts,
             state["log_rewards"].tolist(),
             state["born"].tolist(),
+            inserted,
             strict=True,
         )
     ]
+
+
+def _places(steps: Sequence[Step]) -> list[int]:
+    """Places of inserted tokens among the tokens of all contexts and actions."""
+    places, start = [], 0
+    for step in steps:
+        start += len(step.context)
+        places += [start + place for place in step.inserted]
+        start += len(step.action)
+    return places
+
+
+def _steps(parts: Sequence[tuple[int, ...]], places: Sequence[int]) -> Iterator[Step]:
+    """Contexts and actions, in turn, as steps."""
+    end = 0
+    for context, action in zip(parts[::2], parts[1::2], strict=True):
+        start = end + len(context)
+        end = start + len(action)
+        yield Step(context, action, tuple(place - start for place in places if start <= place < end))
 
 
 def _cut(flat: list[Any], sizes: list[int]) -> list[tuple[Any, ...]]:

@@ -58,6 +58,7 @@ def prediction_rows(record: EvalRecord, prompt: ProofPrompt | None = None) -> li
             "correct": record.correct[sample],
             "length": record.lengths[sample],
             "truncated": record.truncated[sample],
+            **({"marked": record.marked[sample]} if record.marked else {}),
             **({"answer_style": record.problem.answer_style} if record.problem.theorem is None else {}),
             **(episode_columns(record.episodes[sample], prompt) if record.episodes and prompt is not None else {}),
         }
@@ -86,9 +87,10 @@ class PredictionWriter(Callback):
     """Appends each batch of ``predict`` to ``predictions/rank<r>.jsonl`` and merges the ranks at the end.
 
     Rows: problem_id, prompt, temperature, sample, completion, log_prob (nats, temperature 1), correct, length (tokens),
-    truncated, answer_style; for an attempt at a proof, in place of the last, outcome, message and steps (prompt,
-    tactic, failed). Every batch is flushed, so a killed run keeps what it has predicted. The merged
-    ``predictions/predictions.jsonl`` stands in data-set order and holds each (problem, temperature, sample) once.
+    truncated, answer_style; of policies with tools also marked, the completion with what a tool wrote between ⟦ and ⟧;
+    for an attempt at a proof, in place of answer_style, outcome, message and steps (prompt, tactic, failed). Every
+    batch is flushed, so a killed run keeps what it has predicted. The merged ``predictions/predictions.jsonl`` stands
+    in data-set order and holds each (problem, temperature, sample) once.
 
     ``predictions/budget.json`` says what the sampling cost, in the form that ``Budget`` takes as ``prior``: tokens
     generated, completions checked (reward calls), problems with a label and processor time on all ranks, seconds of the

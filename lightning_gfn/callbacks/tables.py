@@ -34,7 +34,7 @@ def sample_row(record: EvalRecord, num_samples: int) -> ResultRow:
         "samples": [
             {"completion": text, "correct": right, "log_prob": log_prob, "length": length}
             for text, right, log_prob, length in zip(
-                record.completions[:num_samples], record.correct, record.log_probs, record.lengths, strict=False
+                record.shown[:num_samples], record.correct, record.log_probs, record.lengths, strict=False
             )
         ],
     }

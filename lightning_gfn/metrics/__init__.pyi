@@ -10,6 +10,7 @@ from .diversity import (
     SelfBleu as SelfBleu,
 )
 from .embeddings import EmbeddingDistance as EmbeddingDistance, TextEmbedder as TextEmbedder
+from .groups import AccuracyByGroup as AccuracyByGroup
 from .labels import LabelPrediction as LabelPrediction
 from .proofs import (
     DistinctProofs as DistinctProofs,
@@ -19,6 +20,11 @@ from .proofs import (
     StatesCovered as StatesCovered,
     TacticErrors as TacticErrors,
     TacticVariety as TacticVariety,
+)
+from .reference_texts import (
+    Agreement as Agreement,
+    BertScore as BertScore,
+    ReferenceOverlap as ReferenceOverlap,
 )
 from .references import ReferenceNll as ReferenceNll
 from .target import LogLikelihood as LogLikelihood, SampledTarget as SampledTarget, TargetDistance as TargetDistance

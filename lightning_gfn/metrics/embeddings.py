@@ -19,6 +19,7 @@ from lightning_gfn.types import EvalRecord
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
+    from torch import Tensor
 
 
 class TextEmbedder:
@@ -56,6 +57,7 @@ class TextEmbedder:
         self.tokenizer.enable_padding()
         self.batch_size = batch_size
         self._known: dict[str, NDArray[np.float64]] = {}
+        self._known_tokens: dict[str, NDArray[np.float64]] = {}
 
     @torch.no_grad()
     def embed(self, texts: Sequence[str], device: torch.device | str = "cpu") -> NDArray[np.float64]:
@@ -69,22 +71,44 @@ class TextEmbedder:
             One row a text, float64.
         """
         new = [text for text in dict.fromkeys(texts) if text not in self._known]
-        if new:
-            self.model.to(device)
-        for start in range(0, len(new), self.batch_size):
-            batch = new[start : start + self.batch_size]
-            encoded = self.tokenizer.encode_batch(batch)
-            ids = torch.tensor([row.ids for row in encoded], device=device)
-            mask = torch.tensor([row.attention_mask for row in encoded], device=device)
-            if ids.shape[1] == 0:
-                pooled = torch.zeros(len(batch), self.model.config.hidden_size)
-            else:
-                hidden = self.model(input_ids=ids, attention_mask=mask).last_hidden_state
-                kept = torch.where(mask[..., None].bool(), hidden, 0.0).sum(1)
-                pooled = kept / mask.sum(1, keepdim=True).clamp_min(1)
+        for batch, _, mask, hidden in self._passes(new, device):
+            kept = torch.where(mask[..., None].bool(), hidden, 0.0).sum(1)
+            pooled = kept / mask.sum(1, keepdim=True).clamp_min(1)
             rows = torch.nn.functional.normalize(pooled.double(), dim=1).cpu().numpy()
             self._known.update(zip(batch, rows, strict=True))
         return np.stack([self._known[text] for text in texts])
+
+    @torch.no_grad()
+    def embed_tokens(self, texts: Sequence[str], device: torch.device | str = "cpu") -> list[NDArray[np.float64]]:
+        """Unit vectors, (tokens, H), of the tokens of each text, special tokens left out.
+
+        Args:
+            texts: any texts; every different one is embedded once.
+            device: where to compute.
+        """
+        new = [text for text in dict.fromkeys(texts) if text not in self._known_tokens]
+        for batch, encoded, _, hidden in self._passes(new, device):
+            vectors = torch.nn.functional.normalize(hidden.double(), dim=2).cpu().numpy()
+            for text, row, own in zip(batch, encoded, vectors, strict=True):
+                self._known_tokens[text] = own[np.asarray(row.special_tokens_mask, dtype=bool) == 0]
+        return [self._known_tokens[text] for text in texts]
+
+    def _passes(
+        self, texts: Sequence[str], device: torch.device | str
+    ) -> Iterator[tuple[Sequence[str], list[Any], Tensor, Tensor]]:
+        """Batches of texts with their encodings, masks (M, T) and last hidden states (M, T, H)."""
+        if texts:
+            self.model.to(device)
+        for start in range(0, len(texts), self.batch_size):
+            batch = texts[start : start + self.batch_size]
+            encoded = self.tokenizer.encode_batch(batch)
+            ids = torch.tensor([row.ids for row in encoded], dtype=torch.int64, device=device)
+            mask = torch.tensor([row.attention_mask for row in encoded], dtype=torch.int64, device=device)
+            if ids.shape[1] == 0:
+                hidden = torch.zeros(len(batch), 0, self.model.config.hidden_size, device=device)
+            else:
+                hidden = self.model(input_ids=ids, attention_mask=mask).last_hidden_state
+            yield batch, encoded, mask, hidden
 
 
 @contextmanager

@@ -55,6 +55,9 @@ class PolicyModule(TrainedModule, EvaluatedModule):
         proving: Proving | None = None,
     ) -> None:
         super().__init__(optimizer=optimizer, method=method)
+        if policy.uses_tools and (proving is not None or (evaluation is not None and evaluation.beams is not None)):
+            other = "model.proving" if proving is not None else "model.evaluation.beams"
+            raise ValueError(f"model.policy.tools write into completions that are sampled: leave tools or {other} out")
         self.proving: Proving | None = proving
         self.environment_totals: dict[str, float] = {}
         self.policy = policy

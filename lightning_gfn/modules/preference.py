@@ -13,6 +13,7 @@ from lightning_gfn.modules.policy_module import PolicyModule
 from lightning_gfn.modules.reference_scores import ReferenceScores
 from lightning_gfn.modules.settings import EvaluationSettings, OptimizerSettings
 from lightning_gfn.modules.training_batch.columns import trajectory_log_prob
+from lightning_gfn.modules.training_batch.trajectory_layout import JoinedLayout
 from lightning_gfn.objectives.regimes import PREFERENCE, check_regime
 from lightning_gfn.preference_types import LabelledCompletion, Preference
 from lightning_gfn.rollouts.proofs.proving import Proving
@@ -105,7 +106,7 @@ class PreferenceModule(PolicyModule):
         columns = {
             "pair_B": rollouts.problem_index_B,
             "chosen_B": torch.tensor(chosen, device=rollouts.problem_index_B.device),
-            "mask_BT": rollouts.action_mask_NT,
+            "mask_BT": JoinedLayout(rollouts).mask_BT,
             "forced_stop_B": rollouts.action_mask_NT.sum(1) >= self.policy.max_new_tokens,
         }
         with self.whole_weights():

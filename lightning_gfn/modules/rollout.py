@@ -63,6 +63,7 @@ class RolloutModule(PolicyModule):
         num_samples: trajectories per problem and step.
         behaviour: shares of on-policy, tempered, replayed and reference trajectories; on-policy alone if None.
         buffer: replay buffer; needed if the behaviour replays.
+        seed_buffer: put the reference solutions of all training problems into the buffer before the first step.
         head: log Z or flow head, value head or critic; needed by objectives that learn one (TB, SubTB, PPO).
         optimizer: AdamW settings; ``head_lr`` is the head's own learning rate.
         evaluation: how completions are drawn in validation, test and prediction.
@@ -92,6 +93,7 @@ class RolloutModule(PolicyModule):
         num_samples: int = 8,
         behaviour: BehaviourMix | None = None,
         buffer: Buffer | None = None,
+        seed_buffer: bool = False,
         head: Head | None = None,
         optimizer: OptimizerSettings | None = None,
         evaluation: EvaluationSettings | None = None,
@@ -122,6 +124,8 @@ class RolloutModule(PolicyModule):
             )
         if proving is not None:
             check_reward_prompt(proving, reward)
+        if seed_buffer and buffer is None:
+            raise ValueError("model.seed_buffer is true, but there is no buffer: set model.buffer")
         mix = behaviour if behaviour is not None else BehaviourMix()
         check_sources(objective, mix, buffer)
         if resample is not None:
@@ -129,7 +133,7 @@ class RolloutModule(PolicyModule):
         self.objective = objective
         self.reward = reward
         self.head = head
-        self.buffer = buffer
+        self.buffer, self.seed_buffer = buffer, seed_buffer
         self.updates = updates if updates is not None else UpdateSettings()
         self.kl = kl
         self.kl_coefficient = kl.coefficient if kl is not None else 0.0
@@ -245,7 +249,7 @@ class RolloutModule(PolicyModule):
             )
 
     def on_fit_start(self) -> None:
-        """Choose this rank's window among those of the checkpoint.
+        """Choose this rank's window among those of the checkpoint; put reference solutions into an empty buffer.
 
         Raises:
             ValueError: if the number of processes changed in the middle of a window.
@@ -258,6 +262,23 @@ class RolloutModule(PolicyModule):
             )
         if restored:
             self.window = restored[self.global_rank].to(self.device)
+        if self.seed_buffer and self.buffer is not None and not len(self.buffer) and not self.global_step:
+            self.fill_buffer(self.buffer)
+
+    def fill_buffer(self, buffer: Buffer) -> None:
+        """Put the reference solutions of the training problems into a buffer, each rank working out a part of them.
+
+        Raises:
+            ValueError: there is none that the policy could produce.
+        """
+        problems = getattr(self.trainer, "datamodule").problems("train")  # noqa: B009
+        buffer.rank_by(self.reward, self.global_step)
+        with self.whole_weights(), evaluation_mode(self):
+            share = problems[self.global_rank :: self.trainer.world_size]
+            own = self.collector.references(self.policy, share, optimizer_step=self.global_step, device=self.device)
+            seeds = gather_all(own)
+        if not buffer.add(seeds):
+            raise ValueError("model.seed_buffer: the policy can write no reference solution of the training problems")
 
     def on_train_batch_end(self, outputs: Any, batch: Any, batch_idx: int) -> None:
         """Let samplers go on with the new weights."""

@@ -6,6 +6,7 @@ from contextlib import AbstractContextManager, nullcontext
 from typing import TYPE_CHECKING, Any, Literal
 
 import torch
+from torch import Tensor
 
 from lightning_gfn.policies.fused.families import part
 from lightning_gfn.policies.fused.layer_copies import LayerCopies, compute_dtype
@@ -55,9 +56,16 @@ class DecoderFactory:
         self.state: WeightState | None = None
         self.weights: FusedWeights | FusedT5Weights | None = None
 
-    def make(self, model: PreTrainedModel) -> tuple[Decoder, AbstractContextManager[Any]]:
-        """A decoder for one batch, and the context that it runs in."""
-        weights = self.fused_weights(model)
+    def make(
+        self, model: PreTrainedModel, columns_K: Tensor | None = None
+    ) -> tuple[Decoder, AbstractContextManager[Any]]:
+        """A decoder for one batch, and the context that it runs in.
+
+        Args:
+            model: to sample from.
+            columns_K: token ids whose logits are wanted; None for all. A decoder may compute others too.
+        """
+        weights = self.fused_weights(model, columns_K)
         if weights is not None:
             return fused_decoder(weights), torch.autocast(model.device.type, enabled=False)
         output_layer = output_layer_of(model)
@@ -74,8 +82,8 @@ class DecoderFactory:
         )
         return decoder, nullcontext()
 
-    def make_slots(self, model: PreTrainedModel) -> SlotDecoder | None:
-        """A decoder in slots for one batch; None if rows are decoded in step.
+    def make_slots(self, model: PreTrainedModel, columns_K: Tensor | None = None) -> SlotDecoder | None:
+        """A decoder in slots for one batch, as ``make`` gives one; None if rows are decoded in step.
 
         Raises:
             ValueError: if it is asked for and cannot run this model.
@@ -85,14 +93,16 @@ class DecoderFactory:
         from lightning_gfn.policies.fused.decoder_weights import FusedWeights
         from lightning_gfn.policies.fused.slot_decoder import FusedSlotDecoder
 
-        weights = self.fused_weights(model)
+        weights = self.fused_weights(model, columns_K)
         if isinstance(weights, FusedWeights):
             return FusedSlotDecoder(weights)
         if self.decoder == "continuous":
             raise ValueError("decoder: continuous runs decoder-only models; set decoder: fused or auto")
         return None
 
-    def fused_weights(self, model: PreTrainedModel) -> FusedWeights | FusedT5Weights | None:
+    def fused_weights(
+        self, model: PreTrainedModel, columns_K: Tensor | None = None
+    ) -> FusedWeights | FusedT5Weights | None:
         """The up-to-date working copy; None if the model decodes through its own forward pass.
 
         Raises:
@@ -115,32 +125,34 @@ class DecoderFactory:
         too_large = layers.copy_bytes(model, dtype) > max_working_copy_bytes(model.device)
         if reason is not None or (self.decoder == "auto" and too_large):
             return None
-        return self.t5_weights(model, dtype) if seq2seq else self.dense_weights(model, dtype)
+        copy = self.t5_weights if seq2seq else self.dense_weights
+        return copy(model, dtype, columns_K)
 
-    def dense_weights(self, model: PreTrainedModel, dtype: torch.dtype) -> FusedWeights:
+    def dense_weights(self, model: PreTrainedModel, dtype: torch.dtype, columns_K: Tensor | None) -> FusedWeights:
         """The working copy of a decoder-only model; its layers are those of the scoring pass if that computes alike."""
         from lightning_gfn.policies.fused.decoder_weights import FusedWeights
 
         layers = self.copies.of(DecoderOnly().backbone(model), dtype)
         inner = {id(weight) for weight in part(layers.backbone, layers.family.layers).parameters()}
         outer = (weight for weight in model.parameters() if id(weight) not in inner)
-        state = WeightState(dtype, outer, adapter_state(model))
+        state = WeightState(dtype, outer, (adapter_state(model), place(columns_K)))
         if isinstance(self.weights, FusedWeights) and self.state is not None and self.state.equals(state):
             self.weights.use_layers(layers)
         else:
             self.weights = None
-            self.state, self.weights = state, FusedWeights(model, layers, output_layer_of(model))
+            self.state, self.weights = state, FusedWeights(model, layers, output_layer_of(model), columns_K)
         return self.weights
 
-    def t5_weights(self, model: PreTrainedModel, dtype: torch.dtype) -> FusedT5Weights:
+    def t5_weights(self, model: PreTrainedModel, dtype: torch.dtype, columns_K: Tensor | None) -> FusedT5Weights:
         """The working copy of a T5 model."""
         from lightning_gfn.policies.fused.t5_weights import FusedT5Weights
 
-        state = WeightState(dtype, model.parameters(), adapter_state(model))
+        state = WeightState(dtype, model.parameters(), (adapter_state(model), place(columns_K)))
         if not isinstance(self.weights, FusedT5Weights) or self.state is None or not self.state.equals(state):
             self.weights = None
             scale = output_layer_of(model).scale
-            self.state, self.weights = state, FusedT5Weights(model, EncoderDecoder().backbone(model), scale, dtype)
+            backbone = EncoderDecoder().backbone(model)
+            self.state, self.weights = state, FusedT5Weights(model, backbone, scale, dtype, columns_K)
         return self.weights
 
     def copy_dtype(self, model: PreTrainedModel) -> torch.dtype:
@@ -154,6 +166,11 @@ class DecoderFactory:
         if model.config.is_encoder_decoder and has_adapters(model):
             return torch.float32
         return compute_dtype(model)
+
+
+def place(columns_K: Tensor | None) -> tuple[int, int] | None:
+    """What tells the columns of a working copy, which holds on to them, from others."""
+    return None if columns_K is None else (columns_K.data_ptr(), len(columns_K))
 
 
 def max_working_copy_bytes(device: torch.device) -> float:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Iterable
 from contextlib import AbstractContextManager, nullcontext
-from functools import partial
+from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
@@ -29,8 +29,10 @@ from lightning_gfn.policies.teacher_forcing.scoring_pass import PassName, Scorin
 from lightning_gfn.policies.text import tokenizers
 from lightning_gfn.policies.text.prompt_lengths import Overlong
 from lightning_gfn.policies.text.tokenizers import TextCodec, TokenizerSettings
+from lightning_gfn.policies.text.tool_results import ToolResults, check_tools
 from lightning_gfn.policies.vllm.engine import VllmEngine
 from lightning_gfn.policies.vllm.settings import VllmSettings
+from lightning_gfn.tools.tool import Tool
 from lightning_gfn.types import StepBatch
 
 if TYPE_CHECKING:
@@ -83,6 +85,9 @@ class LanguageModel(nn.Module):
         max_logits: the most logits (prefixes times vocabulary) that scoring holds at a time.
         budget: rows and tokens of one pass of scoring, training or sampling; larger batches are cut. None for no limit.
         vllm: a vLLM server that samples in the place of ``decoder``; None samples here.
+        tools: write into completions while they are sampled (``lightning_gfn.tools.calculator.Calculator``). What they
+            write is part of the text, and of ``max_new_tokens``, but no action. Rows are decoded in step then, by the
+            ``fused`` or the ``hugging_face`` decoder.
 
     Raises:
         ValueError: if settings contradict each other.
@@ -116,6 +121,7 @@ class LanguageModel(nn.Module):
         max_logits: int = 2**25,
         budget: PassBudget | None = None,
         vllm: VllmSettings | None = None,
+        tools: list[Tool] | None = None,
     ) -> None:
         super().__init__()
         if (pretrained is None) == (config is None):
@@ -158,6 +164,12 @@ class LanguageModel(nn.Module):
         self.compile_layers = compile_layers
         self.max_logits = max_logits
         self.budget = budget if budget is not None else PassBudget()
+        self.tools = tools if tools is not None else []
+        check_tools(self.tools)
+        self.uses_tools = bool(self.tools)
+        if self.tools and (vllm is not None or decoder == "continuous"):
+            setting = "vllm" if vllm is not None else "decoder: continuous"
+            raise ValueError(f"policy.tools write into rows that are decoded in step: leave {setting} out")
         self.engine: VllmEngine | None = None
         if vllm is not None:
             if not self.architecture.served_by_vllm:
@@ -237,6 +249,7 @@ class LanguageModel(nn.Module):
         """Use this tokenizer from now on."""
         self.tokenizer = tokenizer
         self.codec = TextCodec(tokenizer, prompts_end=self.architecture.prompts_end)
+        self.__dict__.pop("results", None)
         self.pad_id: int = tokenizer.pad_token_id
 
     def tokenizer_size(self) -> int:
@@ -271,6 +284,11 @@ class LanguageModel(nn.Module):
             min_new_tokens=self.min_new_tokens,
             max_new_tokens=self.max_new_tokens,
         ).to(self.device)
+
+    @cached_property
+    def results(self) -> ToolResults | None:
+        """What the tools insert; None without tools."""
+        return ToolResults(self.tools, self.codec, self.vocab_size) if self.tools else None
 
     def default_end_ids(self) -> set[int]:
         """End tokens if none are named: those of an earlier stage, else the tokenizer's, its chat template's, and the

@@ -65,9 +65,17 @@ class LanguagePolicy(LanguageModel, Policy, SearchesBeams):
         """Token ids of a completion, without special tokens."""
         return self.codec.encode_completion(text)
 
+    def encode_action(self, text: str) -> tuple[list[int], list[int]]:
+        """Token ids of a completion as the policy would have written it, and places of those that a tool wrote."""
+        return (self.codec.encode_completion(text), []) if self.results is None else self.results.encode(text)
+
     def decode(self, ids: Sequence[int]) -> str:
         """Text of action tokens."""
         return self.codec.decode(ids)
+
+    def marked(self, action: Sequence[int], inserted: Sequence[int]) -> str:
+        """Text of an action, what a tool wrote between ⟦ and ⟧."""
+        return self.decode(action) if self.results is None else self.results.marked(action, inserted)
 
     # ---------------------------------------------------------------- acting
 
@@ -76,10 +84,11 @@ class LanguagePolicy(LanguageModel, Policy, SearchesBeams):
         """The action that stands for stop among candidates."""
         return self.space.stop_id
 
-    def can_produce(self, action: Sequence[int]) -> bool:
+    def can_produce(self, action: Sequence[int], inserted: Sequence[int] = ()) -> bool:
         """True if lengths and allowed tokens permit the action."""
-        allowed_V = self.space.allowed_V
-        tokens = torch.tensor(action, dtype=torch.int64, device=allowed_V.device)
+        allowed_V, places = self.space.allowed_V, set(inserted)
+        chosen = [token for place, token in enumerate(action) if place not in places]
+        tokens = torch.tensor(chosen, dtype=torch.int64, device=allowed_V.device)
         return super().can_produce(action) and bool(allowed_V[tokens].all())
 
     def set_lengths(self, min_new_tokens: int, max_new_tokens: int) -> None:
@@ -144,20 +153,21 @@ class LanguagePolicy(LanguageModel, Policy, SearchesBeams):
     ) -> SampledActions:
         settings: dict[str, Any] = {"pad_id": self.pad_id, "device": self.device, **truncation}
         of_rows = {"temperature_N": temperature_N, "first_N": first_N}
-        if (slots := decoders.make_slots(model)) is not None:
+        columns_K = None if self.space.narrow is None else self.space.action_ids_K
+        if self.results is None and (slots := decoders.make_slots(model, columns_K)) is not None:
             settings |= {**of_rows, "vocab_size": self.vocab_size}
             num_slots = self.budget.sampling_slots(contexts, self.max_new_tokens)
             with torch.autocast(self.device.type, enabled=False):
                 return generate_in_slots(slots, self.space, contexts, uniforms_NT1, num_slots=num_slots, **settings)
 
         def one_pass(rows: list[int]) -> SampledActions:
-            decoder, context = decoders.make(model)
+            decoder, context = decoders.make(model, columns_K)
             chosen = [contexts[n] for n in rows]
             own: dict[str, Any] = {name: None if x is None else x[rows] for name, x in of_rows.items()}
             # Compiled layers would be compiled again for every state of a cache.
             eager = torch.compiler.set_stance("force_eager") if self.compile_layers else nullcontext()
             with context, eager:
-                return generate(decoder, self.space, chosen, uniforms_NT1[rows], **own, **settings)
+                return generate(decoder, self.space, chosen, uniforms_NT1[rows], tools=self.results, **own, **settings)
 
         return sampled_in_passes(one_pass, self.budget.sampling_passes(contexts, self.max_new_tokens), self.pad_id)
 
@@ -340,7 +350,7 @@ class LanguagePolicy(LanguageModel, Policy, SearchesBeams):
             if needed > limit:
                 raise ValueError(f"context and action need {needed} positions, the model has {limit} positions")
         reading = self.scoring.read(architecture, architecture.backbone(model), steps, self.pad_id)
-        return prefix_states(reading, self.space, steps.lengths_N, with_last=with_last)
+        return prefix_states(reading, self.space, steps, with_last=with_last)
 
     def _candidates(self, steps: StepBatch, candidates_NT1K: Tensor | None, top_k: int) -> CandidateScores:
         model = self.hugging_face

@@ -11,10 +11,31 @@ from lightning_gfn.types import StepBatch
 
 
 def pad_steps(
-    contexts: Sequence[Sequence[int]], actions: Sequence[Sequence[int]], device: torch.device | str
+    contexts: Sequence[Sequence[int]],
+    actions: Sequence[Sequence[int]],
+    device: torch.device | str,
+    inserted: Sequence[Sequence[int]] | None = None,
 ) -> StepBatch:
-    """One step of each context and its action, without end tokens."""
-    return StepBatch(*pad_contexts(contexts, device), *pad_actions(actions, device))
+    """One step of each context and its action, without end tokens.
+
+    Args:
+        contexts: N token id sequences.
+        actions: N token id sequences.
+        device: of the tensors.
+        inserted: places in each action of tokens that a tool wrote; None where no policy has tools.
+    """
+    ids, mask = pad_actions(actions, device)
+    return StepBatch(*pad_contexts(contexts, device), ids, mask, pad_places(inserted, mask))
+
+
+def pad_places(places: Sequence[Sequence[int]] | None, like_NT: Tensor) -> Tensor | None:
+    """Places in rows as a mask of the shape of another one; None stays None."""
+    if places is None:
+        return None
+    mask_NT = torch.zeros_like(like_NT, dtype=torch.bool)
+    rows = [n for n, row in enumerate(places) for _ in row]
+    mask_NT[rows, [t for row in places for t in row]] = True
+    return mask_NT
 
 
 def pad_contexts(contexts: Sequence[Sequence[int]], device: torch.device | str) -> tuple[Tensor, Tensor]:

@@ -23,7 +23,12 @@ class TextScoringLM(LanguagePolicy, TextLikelihood):
     """A policy that also scores texts as a plain language model, all tokens being possible at every place."""
 
     def text_log_probs(
-        self, contexts: Sequence[Sequence[int]], texts: Sequence[Sequence[int]], *, reference: bool = False
+        self,
+        contexts: Sequence[Sequence[int]],
+        texts: Sequence[Sequence[int]],
+        *,
+        reference: bool = False,
+        given: Sequence[Sequence[int]] | None = None,
     ) -> Tensor:
         """log p of texts, all tokens being possible; see ``TextLikelihood.text_log_probs``.
 
@@ -31,7 +36,7 @@ class TextScoringLM(LanguagePolicy, TextLikelihood):
             ValueError: if a text holds the tokenizer's end token.
             RuntimeError: if ``reference`` is asked for and there is none.
         """
-        steps = pad_steps(contexts, texts, self.device)
+        steps = pad_steps(contexts, texts, self.device, given)
         with self._all_tokens():
             return self.score(steps, stop=False, reference=reference).log_pf_NT.sum(1, dtype=torch.float64)
 

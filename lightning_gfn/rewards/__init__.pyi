@@ -1,6 +1,6 @@
 from .answer_match import AnswerMatch as AnswerMatch
 from .function import FunctionReward as FunctionReward
-from .joint import JointLikelihood as JointLikelihood
+from .joint import JointLikelihood as JointLikelihood, JointText as JointText
 from .learned import LearnedReward as LearnedReward
 from .likelihood import ReferenceLikelihood as ReferenceLikelihood
 from .misspecified import MisspecifiedLikelihood as MisspecifiedLikelihood

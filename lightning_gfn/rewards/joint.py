@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import torch
 
@@ -15,8 +15,22 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 TERM = "log_joint"
-Text = tuple[int, tuple[int, ...], tuple[int, ...]]
-"""Index of a problem, tokens of a completion or prefix, tokens of what follows it."""
+
+
+class JointText(NamedTuple):
+    """What is scored.
+
+    Args:
+        problem: index of its problem.
+        action: tokens of a completion or prefix.
+        evidence: tokens of what follows it.
+        given: places in the action of tokens that are read but not counted.
+    """
+
+    problem: int
+    action: tuple[int, ...]
+    evidence: tuple[int, ...]
+    given: tuple[int, ...] = ()
 
 
 class JointLikelihood(Reward):
@@ -24,9 +38,18 @@ class JointLikelihood(Reward):
 
         log R(z_1:i) = Σ_{t ≤ i} log p(z_t | x, z_<t) + Σ_s log p(y_s | x, z_1:i, y_<s)        (nats)
 
-    x is the prompt and y the problem's ``evidence``. Balanced, a policy samples the posterior p(z | x, y) over the
-    completions that it can produce. All tokens count, also those that are no actions of the policy, and no stop: what
-    ends z is the beginning of y. Each different text is scored once, and the prompt once for all prefixes.
+    x is the problem's ``prior_prompt``, or where it has none the prompt, and y its ``evidence``. Balanced, a policy
+    samples the posterior p(z | x, y) over the completions that it can produce; with temperature T in a ``SumReward``,
+    a distribution proportional to p(z, y | x)^(1/T). All tokens count, also those that are no actions of the policy,
+    and no stop: what ends z is the beginning of y. Each different text is scored once, and the prompt once for all
+    prefixes.
+
+    What tools wrote into z is read, but by default not counted: it follows from the state, so that p(z | x) is the
+    probability of what a model with the same tools chooses. Counted, z with results that the model would have guessed
+    are preferred to others.
+
+    Args:
+        count_inserted: let p(z | x) count the tokens that tools wrote as well.
 
     Source: Hu et al. 2024, arXiv:2310.04363, section 3 (infilling, reasoning).
     """
@@ -35,6 +58,9 @@ class JointLikelihood(Reward):
     is_log_weight = True
     provides = frozenset({"log_reward_B", "log_reward_BT1"})
     needs_reference = True
+
+    def __init__(self, count_inserted: bool = False) -> None:
+        self.count_inserted = count_inserted
 
     def terms(self, rollouts: Rollouts, policy: Policy, *, prefixes: bool) -> tuple[dict[str, Tensor], Tensor | None]:
         """Score completions, or all of their prefixes, with the evidence behind them.
@@ -55,11 +81,12 @@ class JointLikelihood(Reward):
             raise TypeError(f"{type(self).__name__} needs a language model, {type(policy).__name__} scores no texts")
         require_single_step(rollouts, type(self).__name__)
         evidence = {problem.id: policy.encode_completion(self.evidence(problem)) for problem in rollouts.problems}
-        rows: list[list[Text]] = []
-        for p, ids in zip(rollouts.problem_index_B.tolist(), rollouts.action_lists(), strict=True):
-            behind = evidence[rollouts.problems[p].id]
+        inserted = [[]] * rollouts.steps.num_steps if self.count_inserted else rollouts.inserted_lists()
+        rows: list[list[JointText]] = []
+        for p, ids, places in zip(rollouts.problem_index_B.tolist(), rollouts.action_lists(), inserted, strict=True):
+            behind = tuple(evidence[rollouts.problems[p].id])
             ends = range(len(ids) + 1) if prefixes else (len(ids),)
-            rows.append([(p, tuple(ids[:end]), tuple(behind)) for end in ends])
+            rows.append([JointText(p, tuple(ids[:end]), behind, tuple(t for t in places if t < end)) for end in ends])
         distinct = list(dict.fromkeys(text for row in rows for text in row))
         values = dict(zip(distinct, self.log_joint(policy, rollouts, distinct), strict=True))
         device = rollouts.action_mask_NT.device
@@ -71,21 +98,20 @@ class JointLikelihood(Reward):
         """What is taken to follow the completion; the problem's own evidence."""
         return evidence_of(problem)
 
-    def log_joint(self, policy: TextLikelihood, rollouts: Rollouts, texts: Sequence[Text]) -> list[float]:
+    def log_joint(self, policy: TextLikelihood, rollouts: Rollouts, texts: Sequence[JointText]) -> list[float]:
         """log p(z, y | x) of each text."""
-        return self._values(policy, rollouts, [(p, (*ids, *behind)) for p, ids, behind in texts])
-
-    def _values(
-        self, policy: TextLikelihood, rollouts: Rollouts, texts: Sequence[tuple[int, tuple[int, ...]]]
-    ) -> list[float]:
-        """Log-likelihood of texts, each given as the index of its problem and its tokens."""
         contexts: dict[int, list[int]] = {}
         index, masks = rollouts.problem_index_B.tolist(), rollouts.context_mask_NC
         for b, p in enumerate(index):
             if p not in contexts:
-                contexts[p] = rollouts.context_ids_NC[b][masks[b]].tolist()
+                own = rollouts.problems[p].prior_prompt
+                given = rollouts.context_ids_NC[b][masks[b]].tolist()
+                contexts[p] = given if own is None else policy.encode_context(own)
         found: list[float] = policy.text_log_probs(
-            [contexts[p] for p, _ in texts], [ids for _, ids in texts], reference=True
+            [contexts[text.problem] for text in texts],
+            [text.action + text.evidence for text in texts],
+            reference=True,
+            given=[text.given for text in texts] if any(text.given for text in texts) else None,
         ).tolist()
         return found
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from lightning_gfn.answers.noise import check_probability, flipped, noise_below
 from lightning_gfn.interfaces import TextLikelihood
-from lightning_gfn.rewards.joint import JointLikelihood, Text, evidence_of
+from lightning_gfn.rewards.joint import JointLikelihood, JointText, evidence_of
 from lightning_gfn.types import Problem
 
 if TYPE_CHECKING:
@@ -35,6 +35,7 @@ class MisspecifiedLikelihood(JointLikelihood):
         alternatives: texts, among them one other than y, of which a wrong one is drawn; None puts another number in the
             place of the last one of y.
         seed: key of the draws; the same for every method that is compared.
+        count_inserted: let p(z | x) count the tokens that tools wrote as well.
 
     Raises:
         ValueError: a number is out of range.
@@ -49,7 +50,9 @@ class MisspecifiedLikelihood(JointLikelihood):
         corruption: float = 0.0,
         alternatives: list[str] | None = None,
         seed: int = 0,
+        count_inserted: bool = False,
     ) -> None:
+        super().__init__(count_inserted)
         if not (math.isfinite(exponent) and exponent >= 0.0):
             raise ValueError(f"reward.exponent is {exponent}, expected a number of at least 0; 1 changes nothing")
         check_probability(corruption)
@@ -86,11 +89,11 @@ class MisspecifiedLikelihood(JointLikelihood):
         other = int(last[0]) + 1 + noise_below(9, problem.id, "other", seed=self.seed)
         return f"{true[: last.start()]}{other}{true[last.end() :]}"
 
-    def log_joint(self, policy: TextLikelihood, rollouts: Rollouts, texts: Sequence[Text]) -> list[float]:
+    def log_joint(self, policy: TextLikelihood, rollouts: Rollouts, texts: Sequence[JointText]) -> list[float]:
         """log p(z | x) + w · log p(y' | x, z) of each text."""
         whole = super().log_joint(policy, rollouts, texts)
         if self.exponent == 1.0:
             return whole
-        alone = super().log_joint(policy, rollouts, [(p, ids, ()) for p, ids, _ in texts])
+        alone = super().log_joint(policy, rollouts, [text._replace(evidence=()) for text in texts])
         w = self.exponent
         return [(1.0 - w) * prior + w * joint for prior, joint in zip(alone, whole, strict=True)]

@@ -23,6 +23,7 @@ class BatchRow:
         context: tokens that the policy sees.
         temperature: sampling temperature, if the action is to be sampled.
         action: the action tokens, if they are given.
+        inserted: places among them of tokens that a tool wrote.
         terms: stored reward terms, if it has any.
     """
 
@@ -32,6 +33,7 @@ class BatchRow:
     context: Sequence[int]
     temperature: float = 1.0
     action: Sequence[int] | None = None
+    inserted: Sequence[int] = ()
     terms: Mapping[str, tuple[float, ...]] | None = None
 
 
@@ -116,6 +118,9 @@ def concatenated(first: Rollouts, second: Rollouts) -> Rollouts:
             _stacked(first.context_mask_NC, second.context_mask_NC, left=True),
             _stacked(first.action_ids_NT, second.action_ids_NT),
             _stacked(first.action_mask_NT, second.action_mask_NT),
+            _stacked(first.steps.inserted_NT, second.steps.inserted_NT)
+            if first.steps.inserted_NT is not None and second.steps.inserted_NT is not None
+            else None,
         ),
         completions=first.completions + second.completions,
         sources=first.sources + second.sources,
@@ -154,8 +159,11 @@ def to_trajectories(rollouts: Rollouts, log_reward: LogReward, *, optimizer_step
         for ids, mask in zip(rollouts.context_ids_NC.tolist(), rollouts.context_mask_NC.tolist(), strict=True)
     ]
     steps_of: list[list[Step]] = [[] for _ in range(rollouts.num_trajectories)]
-    for b, context, action in zip(rollouts.trajectory_index_N.tolist(), contexts, rollouts.action_lists(), strict=True):
-        steps_of[b].append(Step(tuple(context), tuple(action)))
+    owners = rollouts.trajectory_index_N.tolist()
+    for b, context, action, places in zip(
+        owners, contexts, rollouts.action_lists(), rollouts.inserted_lists(), strict=True
+    ):
+        steps_of[b].append(Step(tuple(context), tuple(action), tuple(places)))
     tables = {name: values.tolist() for name, values in rollouts.terms.items()}
     if rollouts.correct_B is not None:
         tables[CORRECT] = rollouts.correct_B.float().tolist()

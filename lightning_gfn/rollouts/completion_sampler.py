@@ -21,12 +21,13 @@ from lightning_gfn.types import CORRECT, Problem, Rollouts, SampledActions, Step
 
 @dataclass
 class _Actions:
-    """The padded actions of B rows: ids, mask and behaviour log-probabilities, each (B, T); of their stops, (B,)."""
+    """The padded actions of B rows: ids, masks and behaviour log-probabilities, each (B, T); of their stops, (B,)."""
 
     ids: Tensor
     mask: Tensor
     log_pf: Tensor
     log_pstop: Tensor
+    inserted: Tensor | None
 
 
 class RolloutSampler(GroupSampler):
@@ -83,7 +84,9 @@ class RolloutSampler(GroupSampler):
             problems=tuple(problems),
             problem_index_B=torch.tensor([row.problem for row in rows], dtype=torch.int64, device=device),
             trajectory_index_N=torch.arange(len(rows), device=device),
-            steps=StepBatch(*pad_contexts([row.context for row in rows], device), actions.ids, actions.mask),
+            steps=StepBatch(
+                *pad_contexts([row.context for row in rows], device), actions.ids, actions.mask, actions.inserted
+            ),
             completions=tuple(policy.decode(ids[b][: lengths[b]]) for b in range(len(rows))),
             sources=tuple(row.source for row in rows),
             behaviour_log_pf_NT=actions.log_pf if all_sampled else None,
@@ -120,19 +123,21 @@ class RolloutSampler(GroupSampler):
                 f"the buffer holds a trajectory of several steps for problem '{problem.id}'; this sampler takes one"
             )
         return [
-            BatchRow(p, sample, "replay", found.steps[0].context, action=found.steps[0].action, terms=found.terms)
+            BatchRow(p, sample, "replay", step.context, action=step.action, inserted=step.inserted, terms=found.terms)
             for sample, found in enumerate(drawn)
+            for step in found.steps
         ]
 
     def _reference(
         self, p: int, problem: Problem, policy: Policy, rollout_step: int, prompt: Sequence[int]
     ) -> list[BatchRow]:
-        encoded = [policy.encode_completion(solution) for solution in problem.solutions]
-        usable = [action for action in encoded if policy.can_produce(action)]
+        encoded = [policy.encode_action(solution) for solution in problem.solutions]
+        usable = [found for found in encoded if policy.can_produce(*found)]
         if not usable:
             return []
         uniform = keyed_uniform("reference", seed=self.seed, rollout_step=rollout_step, problem_id=problem.id)
-        return [BatchRow(p, 0, "reference", prompt, action=usable[int(uniform * len(usable))])]
+        action, inserted = usable[int(uniform * len(usable))]
+        return [BatchRow(p, 0, "reference", prompt, action=action, inserted=inserted)]
 
     def _actions(
         self,
@@ -148,11 +153,14 @@ class RolloutSampler(GroupSampler):
             torch.zeros(shape, dtype=torch.bool, device=device),
             torch.zeros(shape, device=device),
             torch.zeros(len(rows), device=device),
+            torch.zeros(shape, dtype=torch.bool, device=device) if policy.uses_tools else None,
         )
         for b, row in enumerate(rows):
             if row.action is not None:
                 actions.ids[b, : len(row.action)] = torch.tensor(row.action, dtype=torch.int64)
                 actions.mask[b, : len(row.action)] = True
+                if actions.inserted is not None:
+                    actions.inserted[b, list(row.inserted)] = True
         sampled = [b for b, row in enumerate(rows) if row.action is None]
         calls = [
             Call(row.context, problem_ids[row.problem], row.sample, 0, row.temperature, row.source == "tempered")
@@ -161,7 +169,9 @@ class RolloutSampler(GroupSampler):
         for chosen, found in self.draw_at(rollout_step)(policy, calls, device):
             _place(actions, [sampled[n] for n in chosen], found)
         used = int(actions.mask.sum(1).max()) if rows else 0
-        return _Actions(actions.ids[:, :used], actions.mask[:, :used], actions.log_pf[:, :used], actions.log_pstop)
+        inserted = None if actions.inserted is None else actions.inserted[:, :used]
+        ids, mask, log_pf = (part[:, :used] for part in (actions.ids, actions.mask, actions.log_pf))
+        return _Actions(ids, mask, log_pf, actions.log_pstop, inserted)
 
 
 def _place(actions: _Actions, chosen: Sequence[int], sampled: SampledActions) -> None:
@@ -173,3 +183,5 @@ def _place(actions: _Actions, chosen: Sequence[int], sampled: SampledActions) ->
     actions.ids[rows, :width] = torch.where(mask, sampled.action_ids_NT.to(device), 0)
     actions.log_pf[rows, :width] = torch.where(mask, sampled.behaviour_log_pf_NT.to(device, torch.float32), 0.0)
     actions.log_pstop[rows] = sampled.behaviour_log_pstop_N.to(device, torch.float32)
+    if actions.inserted is not None and sampled.inserted_NT is not None:
+        actions.inserted[rows, :width] = sampled.inserted_NT.to(device)

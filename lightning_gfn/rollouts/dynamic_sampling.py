@@ -12,7 +12,7 @@ from lightning_gfn.objectives.functional.advantages import in_mixed_group
 from lightning_gfn.rollouts.batching import concatenated, select_trajectories
 from lightning_gfn.rollouts.behaviour import BehaviourMix
 from lightning_gfn.rollouts.rollout_batch import RolloutBatch
-from lightning_gfn.types import Rollouts, StepBatch
+from lightning_gfn.types import Rollouts
 
 
 @dataclass(frozen=True)
@@ -135,19 +135,12 @@ def exchange_rows(rollouts: Rollouts, others: Rollouts, rows: Mapping[int, int])
     index_B = torch.tensor(index, dtype=torch.int64, device=rollouts.problem_index_B.device)
     correct_B, verdicts_B = rollouts.correct_B, others.correct_B
     joined = select_trajectories(concatenated(rollouts, others), index)
-    steps = joined.steps
-    actions = int(steps.lengths_N.max())
-    context = steps.context_mask_NC.shape[1] - int(steps.context_mask_NC.sum(1).max())
+    steps = joined.steps.trimmed()
     assert joined.behaviour_log_pf_NT is not None
     return replace(
         joined,
-        steps=StepBatch(
-            steps.context_ids_NC[:, context:],
-            steps.context_mask_NC[:, context:],
-            steps.action_ids_NT[:, :actions],
-            steps.action_mask_NT[:, :actions],
-        ),
-        behaviour_log_pf_NT=joined.behaviour_log_pf_NT[:, :actions],
+        steps=steps,
+        behaviour_log_pf_NT=joined.behaviour_log_pf_NT[:, : steps.action_ids_NT.shape[1]],
         problem_index_B=rollouts.problem_index_B,
         terms={name: torch.cat([values, others.terms[name]])[index_B] for name, values in rollouts.terms.items()},
         correct_B=torch.cat([correct_B, verdicts_B])[index_B]

@@ -121,6 +121,8 @@ class Completion:
         log_prob: log q(action, stop | context) at temperature 1, nats.
         entropy: mean over its actions, the stop included unless it was forced, nats; NaN if it was not asked for.
         forced: the maximum length ended it.
+        inserted: places in the action of tokens that a tool wrote.
+        marked: the text with what a tool wrote between ⟦ and ⟧; empty where the policy has no tools.
     """
 
     text: str
@@ -128,6 +130,8 @@ class Completion:
     log_prob: float
     entropy: float
     forced: bool
+    inserted: tuple[int, ...] = ()
+    marked: str = ""
 
 
 def described(
@@ -150,7 +154,10 @@ def described(
     )
     ids = sampled.action_ids_NT.tolist()
     actions = [tuple(row[:length]) for row, length in zip(ids, length_N.tolist(), strict=True)]
-    columns = zip(actions, log_prob_N.tolist(), entropy_N.tolist(), forced_N.tolist(), strict=True)
+    masks = sampled.inserted_NT.tolist() if sampled.inserted_NT is not None else [[]] * len(ids)
+    inserted = [tuple(t for t, is_inserted in enumerate(row) if is_inserted) for row in masks]
+    marks = [policy.marked(*pair) if policy.uses_tools else "" for pair in zip(actions, inserted, strict=True)]
+    columns = zip(actions, log_prob_N.tolist(), entropy_N.tolist(), forced_N.tolist(), inserted, marks, strict=True)
     return [Completion(policy.decode(action), action, *column) for action, *column in columns]
 
 
@@ -161,10 +168,11 @@ def _mean_entropy(
     mask = sampled.action_mask_NT
     if entropy_NT1 is None:
         ids = torch.where(mask, sampled.action_ids_NT, 0)
-        steps = StepBatch(*pad_contexts(contexts, mask.device), ids, mask)
+        steps = StepBatch(*pad_contexts(contexts, mask.device), ids, mask, sampled.inserted_NT)
         entropy_NT1 = policy.score(steps, stop=True, entropy=True).entropy_NT1
     assert entropy_NT1 is not None, "Policy.score(entropy=True) returned no entropies"
-    chosen_NT1 = torch.nn.functional.pad(mask, (0, 1)).scatter(1, mask.sum(1, keepdim=True), ~forced_N[:, None])
+    own = mask if sampled.inserted_NT is None else mask & ~sampled.inserted_NT
+    chosen_NT1 = torch.nn.functional.pad(own, (0, 1)).scatter(1, mask.sum(1, keepdim=True), ~forced_N[:, None])
     return torch.where(chosen_NT1, entropy_NT1, 0.0).sum(1) / chosen_NT1.sum(1).clamp_min(1)
 
 
@@ -182,9 +190,11 @@ def _record(
         completions=tuple(completion.text for completion in found),
         correct=tuple(correct),
         log_probs=tuple(completion.log_prob for completion in found),
-        lengths=tuple(len(completion.action) for completion in found),
+        lengths=tuple(len(completion.action) - len(completion.inserted) for completion in found),
         entropies=tuple(completion.entropy for completion in found),
         truncated=tuple(completion.forced for completion in found),
         actions=tuple(completion.action for completion in found),
+        inserted=tuple(completion.inserted for completion in found),
+        marked=tuple(completion.marked for completion in found) if any(one.marked for one in found) else (),
         is_drawn=is_drawn,
     )

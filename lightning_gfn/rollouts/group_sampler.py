@@ -120,4 +120,4 @@ class GroupSampler(ABC):
     def stored(self, problem: Problem, policy: Policy, rollout_step: int, buffer: Buffer) -> list[Trajectory]:
         """Trajectories of a problem from the buffer that the policy could produce, at most ``num_samples``."""
         drawn = self.drawn(problem.id, rollout_step, buffer)
-        return [found for found in drawn if all(policy.can_produce(step.action) for step in found.steps)]
+        return [found for found in drawn if all(policy.can_produce(step.action, step.inserted) for step in found.steps)]

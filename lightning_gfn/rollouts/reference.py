@@ -103,7 +103,7 @@ def check_target(policy: Policy, problem: Problem) -> None:
         ValueError: names the problem, the completion and what to change.
     """
     for text in problem.target or ():
-        if not policy.can_produce(policy.encode_completion(text)):
+        if not policy.can_produce(*policy.encode_action(text)):
             raise ValueError(
                 f"problem {problem.id!r}: the policy cannot produce {text!r} of its target: look at "
                 "policy.allowed_tokens, min_new_tokens and max_new_tokens"
@@ -136,8 +136,7 @@ def _scores(
     """Log-probability (nats) and number of actions of each text; a row is the index of a problem and a text."""
     rollouts, _ = text_rollouts(policy, problems, [p for p, _ in rows], [text for _, text in rows], device)
     log_prob_N = policy.score(rollouts.steps).log_prob_N(rollouts.action_mask_NT, dtype=torch.float64)
-    lengths_N = rollouts.steps.lengths_N
-    actions_N = lengths_N + (lengths_N < policy.max_new_tokens)
+    actions_N = rollouts.steps.chosen_NT.sum(1) + (rollouts.steps.lengths_N < policy.max_new_tokens)
     return list(zip(log_prob_N.tolist(), actions_N.tolist(), strict=True))
 
 
@@ -148,7 +147,7 @@ def text_rollouts(
     texts: Sequence[str],
     device: torch.device | str,
 ) -> tuple[Rollouts, int]:
-    """Given completions as trajectories, each cut at the policy's maximum length.
+    """Given completions as trajectories, each cut at the policy's maximum length, with the results of its tools.
 
     Args:
         policy: encodes texts.
@@ -161,17 +160,19 @@ def text_rollouts(
         Rollouts of B trajectories, and how many texts were cut.
     """
     prompts = {p: policy.encode_prompt(problems[p].prompt) for p in set(index)}
-    actions = [policy.encode_completion(text) for text in texts]
-    num_cut = sum(len(action) > policy.max_new_tokens for action in actions)
-    actions = [action[: policy.max_new_tokens] for action in actions]
+    limit = policy.max_new_tokens
+    encoded = [policy.encode_action(text) for text in texts]
+    num_cut = sum(len(action) > limit for action, _ in encoded)
+    actions = [action[:limit] for action, _ in encoded]
+    inserted = [[place for place in places if place < limit] for _, places in encoded] if policy.uses_tools else None
     source: Source = "reference"
     return (
         Rollouts(
             problems=tuple(problems),
             problem_index_B=torch.tensor(list(index), device=device),
             trajectory_index_N=torch.arange(len(texts), device=device),
-            steps=pad_steps([prompts[p] for p in index], actions, device),
-            completions=tuple(texts),
+            steps=pad_steps([prompts[p] for p in index], actions, device, inserted),
+            completions=tuple(map(policy.decode, actions)) if policy.uses_tools else tuple(texts),
             sources=(source,) * len(texts),
         ),
         num_cut,

@@ -9,11 +9,12 @@ import torch
 from torch import Tensor
 
 from lightning_gfn.interfaces import Buffer, Policy, Reward
-from lightning_gfn.rollouts.batching import select_trajectories
+from lightning_gfn.rollouts.batching import select_trajectories, to_trajectories
 from lightning_gfn.rollouts.dynamic_sampling import ResampleSettings, equal_groups, refilled
 from lightning_gfn.rollouts.group_sampler import GroupSampler
+from lightning_gfn.rollouts.reference import text_rollouts
 from lightning_gfn.rollouts.rollout_batch import RolloutBatch, environment_steps, sampled_tokens
-from lightning_gfn.types import LogReward, Problem, Rollouts
+from lightning_gfn.types import LogReward, Problem, Rollouts, Trajectory
 
 
 @dataclass(frozen=True)
@@ -89,6 +90,42 @@ class RewardedSampler:
                 "share_groups_left_equal": len(waiting) / len(problems),
             },
         )
+
+    @torch.no_grad()
+    def references(
+        self,
+        policy: Policy,
+        problems: Sequence[Problem],
+        *,
+        optimizer_step: int,
+        device: torch.device | str,
+        max_rows: int = 64,
+    ) -> list[Trajectory]:
+        """Every reference solution that the policy can produce, with its reward, as a buffer keeps trajectories.
+
+        Args:
+            policy: encodes texts; handed to the reward.
+            problems: those without solutions give nothing.
+            optimizer_step: optimiser step of their birth, for rewards that change with it.
+            device: of the policy.
+            max_rows: solutions that are rewarded at once.
+
+        Raises:
+            ValueError: a log reward is not finite.
+        """
+        rows = [(p, text) for p, problem in enumerate(problems) for text in problem.solutions]
+        rows = [(p, text) for p, text in rows if policy.can_produce(*policy.encode_action(text))]
+        found: list[Trajectory] = []
+        for start in range(0, len(rows), max_rows):
+            index, texts = zip(*rows[start : start + max_rows], strict=True)
+            chosen = sorted(set(index))
+            asked = [problems[p] for p in chosen]
+            given, _ = text_rollouts(policy, asked, [chosen.index(p) for p in index], texts, device)
+            rollouts, _ = evaluate_rewards(given, self.reward, policy, prefixes=self.prefixes)
+            log_reward = self.reward.combine(rollouts.terms, rollouts, optimizer_step)
+            check_finite(log_reward, rollouts, self.reward)
+            found += to_trajectories(rollouts, log_reward, optimizer_step=optimizer_step)
+        return found
 
 
 def check_finite(log_reward: LogReward, rollouts: Rollouts, reward: Reward) -> None:

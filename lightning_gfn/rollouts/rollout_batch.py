@@ -57,9 +57,9 @@ class RolloutBatch:
 
 
 def sampled_tokens(rollouts: Rollouts) -> int:
-    """Action tokens that were sampled for a batch, not replayed or given."""
+    """Action tokens that were sampled for a batch, not replayed, given or written by a tool."""
     sampled_B = torch.tensor([source in ("on_policy", "tempered") for source in rollouts.sources])
-    lengths_N = rollouts.action_mask_NT.sum(1).cpu()
+    lengths_N = rollouts.steps.chosen_NT.sum(1).cpu()
     return int(lengths_N[sampled_B[rollouts.trajectory_index_N.cpu()]].sum())
 
 

@@ -153,7 +153,13 @@ class Completions(StepLabeller):
                 raise ValueError(f"Completions: {name}={value} must be above 0")
 
     def __call__(self, attempts: Sequence[SteppedSolution], policy: Policy) -> StepLabels:
-        """Soft labels."""
+        """Soft labels.
+
+        Raises:
+            ValueError: the policy has tools.
+        """
+        if policy.uses_tools:
+            raise ValueError("Completions: a tool would not see the steps before it: leave policy.tools out")
         wins = [[0] * len(attempt.steps) for attempt in attempts]
         prefixes = [attempt.prefixes() for attempt in attempts]
         by_length: dict[int, list[tuple[int, int, list[int]]]] = {}

@@ -223,7 +223,7 @@ def plain_log_probs(policy: LanguagePolicy, rows: StepBatch) -> list[tuple[list[
     allowed = set(space.allowed_V.nonzero().squeeze(1).tolist())
     ends = space.end_ids.tolist()
     result = []
-    for c_ids, c_mask, a_ids, a_mask in zip(*vars(rows).values(), strict=True):
+    for c_ids, c_mask, a_ids, a_mask in zip(*list(vars(rows).values())[:4], strict=True):
         action = a_ids[a_mask].tolist()
         logits = plain_logits(policy, c_ids[c_mask].tolist(), action)
         tokens, stops = [], []

@@ -29,6 +29,7 @@ HEADLINE = re.compile(
     r"solve_rate(?:_greedy|_cot)?|pass_at_\d+|maj_at_\d+|distinct_correct_rouge_[\d.]+|coverage"
     r"|target_mass|total_variation|kl_to_target|log_likelihood|log_likelihood_max|sample_embedding_distance"
     r"|sample_spread|label_accuracy|label_log_prob|label_calibration_error"
+    r"|bleu_4|gleu_4|bert_score_f1"
 )
 NOT_DECODING = ("max_rows", "score_references", "labels_by", "swap_rationales")
 PLAIN = (str, int, float, bool, type(None))
@@ -99,6 +100,7 @@ def problem_row(record: EvalRecord, *, keep_completions: bool) -> ResultRow:
         row["target"] = {text: [log_weight, log_prob] for (text, log_weight), log_prob in pairs}
     if keep_completions:
         row |= {"prompt": problem.prompt, "answer": problem.answer, "completions": list(record.completions)}
+        row |= {"marked": list(record.marked)} if record.marked else {}
     return row
 
 
@@ -114,6 +116,8 @@ def problem_digest(problem: Problem) -> str:
         content.append(sorted(problem.target.items()))
     if problem.evidence is not None:
         content.append(["evidence", problem.evidence])
+    if problem.prior_prompt is not None:
+        content.append(["prior_prompt", problem.prior_prompt])
     if problem.theorem is not None:
         content += [problem.theorem.statement, *problem.theorem.context, *problem.theorem.imports]
     return hashlib.sha256(json.dumps(content).encode()).hexdigest()[:16]

@@ -67,4 +67,4 @@ def evaluation_sample(outputs: object, step: int, stage: str = "validation") -> 
     verdict = ("right, " if record.correct[0] else "wrong, ") if record.is_judged else ""
     cut = "cut, " if record.truncated[0] else ""
     title = f"{stage} sample at step {step} ({verdict}{cut}{record.lengths[0]} tokens):"
-    return sample_text(title, record.problem.prompt, record.completions[0])
+    return sample_text(title, record.problem.prompt, record.shown[0])

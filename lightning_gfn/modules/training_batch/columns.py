@@ -149,7 +149,7 @@ def sampling_mismatch(scores: Scores, rollouts: Rollouts) -> dict[str, float]:
     if rollouts.behaviour_log_pf_NT is None:
         return {}
     fresh_B = torch.tensor([source == "on_policy" for source in rollouts.sources], device=scores.log_pf_NT.device)
-    mask_NT = rollouts.action_mask_NT & fresh_B[rollouts.trajectory_index_N][:, None]
+    mask_NT = rollouts.steps.chosen_NT & fresh_B[rollouts.trajectory_index_N][:, None]
     if not bool(mask_NT.any()):
         return {}
     difference_M = (rollouts.behaviour_log_pf_NT - scores.log_pf_NT.detach())[mask_NT].abs()
@@ -269,12 +269,13 @@ def constant_columns(
         columns["step_mask_BT1"] = (
             layout.starts_step_BT1
             if layout.is_joined
-            else boundaries(rollouts.action_ids_NT, rollouts.action_mask_NT) & scores.stop_mask_NT1
+            else layout.prefixes(boundaries(rollouts.action_ids_NT, rollouts.action_mask_NT) & scores.stop_mask_NT1)
         )
     if log_reward is not None:
         columns["log_reward_B"] = log_reward.terminal_B
         if log_reward.prefix_BT1 is not None:
-            columns["log_reward_BT1"] = log_reward.prefix_BT1
+            prefix_BT1 = log_reward.prefix_BT1
+            columns["log_reward_BT1"] = prefix_BT1 if layout.is_joined else layout.prefixes(prefix_BT1)
     required = {name: column for name, column in columns.items() if name in objective.requires}
     terminal = {"log_reward_B": columns["log_reward_B"]} if log_reward is not None else {}
     return {**terminal, **required, **objective.prepare(required)}

@@ -41,7 +41,7 @@ def rollout_statistics(rollouts: Rollouts, log_reward_B: Tensor, max_new_tokens:
     """
     statistics: dict[str, float | Tensor] = {
         "log_reward_mean": log_reward_B.mean(),
-        "completion_length_mean": rollouts.action_mask_NT.sum().float() / rollouts.num_trajectories,
+        "completion_length_mean": rollouts.steps.chosen_NT.sum().float() / rollouts.num_trajectories,
         "truncated_share": truncated_B(rollouts, max_new_tokens).float().mean(),
     }
     for source in get_args(Source):
@@ -71,6 +71,6 @@ def score_statistics(rollouts: Rollouts, scores: Scores, log_reward_B: Tensor) -
     }
     if scores.entropy_NT1 is not None:
         positions_NT1 = scores.stop_mask_NT1.clone()
-        positions_NT1[:, :-1] |= rollouts.action_mask_NT
+        positions_NT1[:, :-1] |= rollouts.steps.chosen_NT
         statistics["entropy_mean"] = scores.entropy_NT1.detach()[positions_NT1].mean()
     return statistics

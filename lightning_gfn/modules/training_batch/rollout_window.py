@@ -16,10 +16,8 @@ from lightning_gfn.rollouts.batching import select_trajectories
 from lightning_gfn.rollouts.keyed_random import keyed_uniforms
 from lightning_gfn.types import Problem, Rollouts, StepBatch
 
-TENSORS = (
-    "problem_index_B", "trajectory_index_N", "context_ids_NC", "context_mask_NC", "action_ids_NT", "action_mask_NT",
-)  # fmt: skip
-"""What a checkpoint holds of the rollouts: two indices, and the fields of their ``StepBatch``."""
+INDICES = ("problem_index_B", "trajectory_index_N")
+"""What a checkpoint holds of the rollouts beside the fields of their ``StepBatch``."""
 
 
 @dataclass
@@ -127,6 +125,7 @@ class RolloutWindow:
 
     def state_dict(self) -> dict[str, Any]:
         """Tensors and primitives; what only sampling and rewarding needed is left out."""
+        steps = {name: values for name, values in vars(self.rollouts.steps).items() if values is not None}
         return {
             "number": self.rollout_step,
             "num_done": self.num_done,
@@ -137,7 +136,7 @@ class RolloutWindow:
             "sources": list(self.rollouts.sources),
             "are_proofs": self.rollouts.episodes is not None,
             "correct_B": self.rollouts.correct_B,
-            "rollouts": {name: getattr(self.rollouts, name) for name in TENSORS},
+            "rollouts": {name: getattr(self.rollouts, name) for name in INDICES} | steps,
         }
 
     @classmethod

@@ -120,7 +120,7 @@ class FusedDecoder(Decoder):
     """
 
     def __init__(self, weights: FusedWeights) -> None:
-        self.weights = weights
+        self.weights, self.columns_K = weights, weights.columns_K
         self.mask_R11L: Tensor | None = None
 
     # ---------------------------------------------------------------- prompts

@@ -31,6 +31,11 @@ def join_transposed(weights: list[Tensor], dtype: torch.dtype, norm_I: Tensor | 
     return joined
 
 
+def columns_of(weight: Tensor, columns_K: Tensor | None) -> Tensor:
+    """The part of an output layer's weight or bias that gives these logits."""
+    return weight if columns_K is None else weight.index_select(0, columns_K)
+
+
 class FusedWeights:
     """Embedding, layers and output matrix of a model in the type that sampling runs in.
 
@@ -38,9 +43,12 @@ class FusedWeights:
         model: a model for whose backbone ``unsupported_reason`` is None.
         layers: working copies of its layers; those of the adapters that are active now are used.
         output_layer: how it turns hidden states into logits.
+        columns_K: token ids whose logits are wanted; None for all.
     """
 
-    def __init__(self, model: PreTrainedModel, layers: DenseLayers, output_layer: OutputLayer) -> None:
+    def __init__(
+        self, model: PreTrainedModel, layers: DenseLayers, output_layer: OutputLayer, columns_K: Tensor | None = None
+    ) -> None:
         self.use_layers(layers)
         family, norm = layers.family, layers.final_norm
         embedding = part(layers.backbone, family.embedding)
@@ -51,7 +59,8 @@ class FusedWeights:
             self.position_LH = effective_weight(part(layers.backbone, family.positions)).to(self.dtype)
         # A GPU adds narrow products up in float32; a processor rounds them.
         dtype = self.dtype if weight_VH.is_cuda else torch.float32
-        self.head_HV, self.head_bias_V = output_matrix(model, norm, output_layer.scale, dtype)
+        self.columns_K = columns_K
+        self.head_HV, self.head_bias_V = output_matrix(model, norm, output_layer.scale, dtype, columns_K)
         self.cap = output_layer.cap
 
     def use_layers(self, layers: DenseLayers) -> None:
@@ -81,7 +90,9 @@ class FusedWeights:
             out_MV.div_(self.cap).tanh_().mul_(self.cap)
 
 
-def output_matrix(model: PreTrainedModel, norm: Norm, scale: float, dtype: torch.dtype) -> tuple[Tensor, Tensor | None]:
+def output_matrix(
+    model: PreTrainedModel, norm: Norm, scale: float, dtype: torch.dtype, columns_K: Tensor | None = None
+) -> tuple[Tensor, Tensor | None]:
     """Matrix, and bias in float32, that turn normalised states into logits, with the final norm multiplied in.
 
     Args:
@@ -89,11 +100,16 @@ def output_matrix(model: PreTrainedModel, norm: Norm, scale: float, dtype: torch
         norm: before the output layer.
         scale: factor on the logits.
         dtype: of the matrix.
+        columns_K: token ids whose logits are wanted; None for all.
     """
     head = model.get_output_embeddings()
-    weight_VH = effective_weight(head)
+    weight_VH = columns_of(effective_weight(head), columns_K)
     matrix_HV = join_transposed([weight_VH], dtype, norm.factor_I(weight_VH).detach().float() * scale)
-    biases = [bias.detach().float() for bias in (getattr(head, "bias", None),) if isinstance(bias, Tensor)]
+    biases = [
+        columns_of(bias.detach(), columns_K).float()
+        for bias in (getattr(head, "bias", None),)
+        if isinstance(bias, Tensor)
+    ]
     if norm.bias_I is not None:
         biases.append(weight_VH.float() @ norm.bias_I.detach().float())
     return matrix_HV, torch.stack(biases).sum(0) * scale if biases else None

@@ -21,7 +21,7 @@ class FusedSlotDecoder(SlotDecoder):
     """
 
     def __init__(self, weights: FusedWeights) -> None:
-        self.weights = weights
+        self.weights, self.columns_K = weights, weights.columns_K
 
     def open(self, num_slots: int, capacity: int) -> None:
         """See ``SlotDecoder.open``."""

@@ -42,7 +42,7 @@ class FusedT5Decoder(Decoder):
     """
 
     def __init__(self, weights: FusedT5Weights) -> None:
-        self.weights = weights
+        self.weights, self.columns_K = weights, weights.columns_K
 
     def prefill(self, ids_PC: Tensor, mask_PC: Tensor | None) -> Tensor:
         """See ``Decoder.prefill``."""

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from lightning_gfn.policies.fused.decoder_weights import join_transposed
+from lightning_gfn.policies.fused.decoder_weights import columns_of, join_transposed
 from lightning_gfn.policies.models.adapters import effective_weight
 from lightning_gfn.policies.models.encoder_decoder import EncoderDecoderBackbone
 
@@ -77,10 +77,16 @@ class FusedT5Weights:
         backbone: its encoder and decoder.
         output_scale: factor on the logits.
         dtype: of the copy, but for its output matrix, which is float32.
+        columns_K: token ids whose logits are wanted; None for all.
     """
 
     def __init__(
-        self, model: PreTrainedModel, backbone: EncoderDecoderBackbone, output_scale: float, dtype: torch.dtype
+        self,
+        model: PreTrainedModel,
+        backbone: EncoderDecoderBackbone,
+        output_scale: float,
+        dtype: torch.dtype,
+        columns_K: Tensor | None = None,
     ) -> None:
         config: Any = model.config
         encoder: Any = backbone.encoder
@@ -97,7 +103,9 @@ class FusedT5Weights:
         self.layers = [self.copy_layer(block.layer) for block in decoder.block]
         self.cross_layers = [self.copy_cross(block.layer[1]) for block in decoder.block]
         norm_H = decoder.final_layer_norm.weight.detach() * output_scale
-        self.head_HV = join_transposed([effective_weight(model.get_output_embeddings())], torch.float32, norm_H)
+        self.columns_K = columns_K
+        head_VH = columns_of(effective_weight(model.get_output_embeddings()), columns_K)
+        self.head_HV = join_transposed([head_VH], torch.float32, norm_H)
 
     def join(self, *modules: Any, norm_H: Tensor | None = None) -> Tensor:
         """Matrices side by side, (inputs, outputs), with the weight of the norm before them."""

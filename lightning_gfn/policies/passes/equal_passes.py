@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
-from lightning_gfn.policies.passes.in_passes import RowFunction, RowValues, joined, trimmed
+from lightning_gfn.policies.passes.in_passes import RowFunction, RowValues, joined
 from lightning_gfn.policies.passes.pass_budget import PassBudget
 from lightning_gfn.types import StepBatch
 
@@ -51,7 +51,7 @@ def in_equal_passes(
     parts: list[RowValues] = []
     for chosen in (*passes, *[passes[0][:1]] * (number - len(passes))):
         index = torch.tensor(chosen, device=rows_N.device)
-        parts.append(computed_again(partial(one_pass, trimmed(steps.select(index)), index)))
+        parts.append(computed_again(partial(one_pass, steps.select(index).trimmed(), index)))
     found = joined(parts[: len(passes)], passes, steps.action_ids_NT.shape[1])
     return with_idle(found, parts[len(passes) :])
 

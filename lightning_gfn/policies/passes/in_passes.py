@@ -53,21 +53,8 @@ def in_passes(
         index = torch.tensor(chosen, device=rows_N.device)
         is_repeated = torch.is_grad_enabled() and number < len(passes)
         run = partial(checkpoint, function, use_reentrant=False) if is_repeated else function
-        parts.append(run(trimmed(steps.select(index)), index))
+        parts.append(run(steps.select(index).trimmed(), index))
     return joined(parts, passes, steps.action_ids_NT.shape[1])
-
-
-def trimmed(steps: StepBatch) -> StepBatch:
-    """The same steps without columns in which nothing but padding stands."""
-    context = int(steps.context_mask_NC.sum(1).max())
-    action = int(steps.lengths_N.max())
-    start = steps.context_ids_NC.shape[1] - context
-    return StepBatch(
-        steps.context_ids_NC[:, start:],
-        steps.context_mask_NC[:, start:],
-        steps.action_ids_NT[:, :action],
-        steps.action_mask_NT[:, :action],
-    )
 
 
 def joined(parts: Sequence[RowValues], passes: Sequence[Sequence[int]], width: int) -> dict[str, Tensor | None]:

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from lightning_gfn.finite import NotFiniteError
 from lightning_gfn.policies.action_space import ActionSpace
+from lightning_gfn.policies.sampling.action_columns import ActionColumns
 from lightning_gfn.policies.sampling.captured_steps import CapturedSteps
 from lightning_gfn.policies.sampling.generation import assemble, check_arguments, draw, pack_contexts
 from lightning_gfn.policies.sampling.inverse_cdf import InverseCDF, cdf_dtype
@@ -27,6 +28,9 @@ PREFILL_TOKENS = 16384
 
 class SlotDecoder(ABC):
     """Incremental forward passes of S slots, each at a position of its own; one object serves one batch."""
+
+    columns_K: Tensor | None = None
+    """Token ids that the columns of its logits belong to; None for the whole vocabulary."""
 
     @abstractmethod
     def open(self, num_slots: int, capacity: int) -> None:
@@ -96,6 +100,8 @@ class Slots:
         device: torch.device,
     ) -> None:
         self.decoder, self.space, self.behaviour = decoder, space, behaviour
+        self.columns = ActionColumns(space, decoder.columns_K, vocab_size)
+        self.first_N1 = None if behaviour.first_N1 is None else self.columns.places(behaviour.first_N1)
         self.num_steps, self.width = uniforms_TN.shape
         self.uniforms = uniforms_TN.reshape(-1)
         self.actions = torch.full((uniforms_TN.numel(),), space.stop_id, device=device)
@@ -103,8 +109,8 @@ class Slots:
         self.row_S = torch.full((num_slots,), self.width - 1, device=device)
         self.time_S = torch.zeros(num_slots, dtype=torch.int64, device=device)
         self.live_S = torch.zeros(num_slots, dtype=torch.bool, device=device)
-        self.logits_SV = torch.zeros(num_slots, vocab_size, device=device)
-        self.inverse_cdf = InverseCDF(num_slots, vocab_size, device)
+        self.logits_SV = torch.zeros(num_slots, self.columns.num_logits, device=device)
+        self.inverse_cdf = InverseCDF(num_slots, self.columns.num_actions, device)
 
     @property
     def num_slots(self) -> int:
@@ -121,28 +127,28 @@ class Slots:
 
     def step(self, window: int) -> None:
         """Sample an action in every slot, record it, and read it."""
-        space, behaviour = self.space, self.behaviour
-        space.restrict_(self.logits_SV, self.time_S >= space.min_new_tokens)
+        space, columns, behaviour = self.space, self.columns, self.behaviour
         place_S = self.time_S * self.width + self.row_S
-        temperature_N1, first_N1 = behaviour.temperature_N1, behaviour.first_N1
+        temperature_N1, first_N1 = behaviour.temperature_N1, self.first_N1
         drawn = draw(
             self.inverse_cdf,
-            self.logits_SV,
+            columns.restrict_(self.logits_SV, self.time_S >= space.min_new_tokens),
             self.uniforms[place_S][:, None],
-            space.stop_id,
+            columns.stop_id,
             temperature_R1=None if temperature_N1 is None else temperature_N1[self.row_S],
             top_k=behaviour.top_k,
             top_p=behaviour.top_p,
             given_R1=None if first_N1 is None else first_N1[self.row_S].masked_fill(self.time_S[:, None] > 0, -1),
         )
-        self.actions.index_copy_(0, place_S, drawn.action_R)
+        tokens_S = columns.tokens(drawn.action_R)
+        self.actions.index_copy_(0, place_S, tokens_S)
         values = torch.stack((drawn.log_pf_R, drawn.log_pstop_R, drawn.behaviour_log_p_R))
         self.values_3R.index_copy_(1, place_S, values)
         self.time_S += 1
-        self.live_S &= (drawn.action_R != space.stop_id) & (self.time_S < self.num_steps)
+        self.live_S &= (tokens_S != space.stop_id) & (self.time_S < self.num_steps)
         self.row_S.masked_fill_(~self.live_S, self.width - 1)
         self.time_S.masked_fill_(~self.live_S, 0)
-        self.logits_SV.copy_(self.decoder.step(drawn.action_R, window))
+        self.logits_SV.copy_(self.decoder.step(tokens_S, window))
 
     def keep(self, slots_K: Tensor) -> None:
         """Go on with these slots alone."""

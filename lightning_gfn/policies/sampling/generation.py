@@ -11,8 +11,10 @@ from torch import Tensor
 
 from lightning_gfn.finite import NotFiniteError
 from lightning_gfn.policies.action_space import ActionSpace
+from lightning_gfn.policies.sampling.action_columns import ActionColumns
 from lightning_gfn.policies.sampling.inverse_cdf import InverseCDF, cdf_dtype
 from lightning_gfn.policies.sampling.truncation import behaviour_logits, check_behaviour
+from lightning_gfn.policies.text.tool_results import PendingResults, ToolResults
 from lightning_gfn.types import SampledActions, Scores
 
 ACCELERATOR_CHECK_INTERVAL = 8
@@ -21,6 +23,9 @@ ACCELERATOR_CHECK_INTERVAL = 8
 
 class Decoder(ABC):
     """Incremental forward passes of a language model over a batch of rows; one object serves one batch."""
+
+    columns_K: Tensor | None = None
+    """Token ids that the columns of its logits belong to; None for the whole vocabulary."""
 
     @abstractmethod
     def prefill(self, ids_PC: Tensor, mask_PC: Tensor | None) -> Tensor:
@@ -170,6 +175,7 @@ def generate(
     top_k: int | None = None,
     top_p: float | None = None,
     first_N: Tensor | None = None,
+    tools: ToolResults | None = None,
 ) -> SampledActions:
     """Sample one action for each context.
 
@@ -184,6 +190,8 @@ def generate(
         top_k: actions that the behaviour keeps.
         top_p: probability mass that the behaviour keeps.
         first_N: the first token of each row, or the stop; None draws it.
+        tools: write into the rows; what they write is read as if it had been sampled, but is no choice. Their calls
+            wait for the device at every step.
 
     Returns:
         N actions with their log-probabilities.
@@ -197,7 +205,6 @@ def generate(
     check_behaviour(temperature_N, top_k, top_p)
     uniforms_TN = uniforms_NT1.to(cdf_dtype(device)).to(device).t().contiguous()
     temperature_N1 = None if temperature_N is None else temperature_N.to(device=device, dtype=torch.float32)[:, None]
-    given_N1 = None if first_N is None else first_N.to(device)[:, None]
     ids_PC, mask_PC, prompt_N = pack_contexts(contexts, pad_id, device)
     actions_TN = torch.full((num_steps, num_rows), space.stop_id, device=device)
     values_T3N = torch.zeros(num_steps, 3, num_rows, dtype=torch.float32, device=device)
@@ -206,26 +213,34 @@ def generate(
     live_R = torch.ones(num_rows, dtype=torch.bool, device=device)
     logits_RV = decoder.prefill(ids_PC, mask_PC).index_select(0, prompt_N)
     decoder.expand(prompt_N, num_steps - 1)
-    inverse_cdf = InverseCDF(num_rows, logits_RV.shape[1], device)
+    columns = ActionColumns(space, decoder.columns_K, logits_RV.shape[1])
+    given_N1 = None if first_N is None else columns.places(first_N.to(device)[:, None])
+    inverse_cdf = InverseCDF(num_rows, columns.num_actions, device)
+    pending = None if tools is None else PendingResults(tools, num_steps, space.stop_id, device)
+    inserted_TN = torch.zeros(num_steps, num_rows, dtype=torch.bool, device=device)
     for t in range(num_steps):
-        space.restrict_(logits_RV, t >= space.min_new_tokens)
         drawn = draw(
             inverse_cdf,
-            logits_RV,
+            columns.restrict_(logits_RV, t >= space.min_new_tokens),
             uniforms_TN[t].index_select(0, rows_R)[:, None],
-            space.stop_id,
+            columns.stop_id,
             temperature_R1=None if temperature_N1 is None else temperature_N1.index_select(0, rows_R),
             top_k=top_k,
             top_p=top_p,
             given_R1=given_N1 if t == 0 else None,
         )
-        tokens_R = drawn.action_R
-        actions_TN[t].index_copy_(0, rows_R, tokens_R)
+        tokens_R = columns.tokens(drawn.action_R)
         values = torch.stack((drawn.log_pf_R, drawn.log_pstop_R, drawn.behaviour_log_p_R))
+        if pending is not None and (due := pending.take(rows_R)) is not None:
+            tokens_R, values = tokens_R.index_copy(0, *due), values.index_fill(1, due[0], 0.0)
+            inserted_TN[t, rows_R[due[0]]] = True
+        actions_TN[t].index_copy_(0, rows_R, tokens_R)
         values_T3N[t].index_copy_(1, rows_R, values)
         live_R &= tokens_R != space.stop_id
         if t + 1 == num_steps:
             break
+        if pending is not None:
+            pending.ask(actions_TN[: t + 1], rows_R, live_R & ~inserted_TN[t, rows_R])
         if (t + 1) % interval == 0 and not bool(live_R.all()):
             gaps, movers, num_live = keep_live(live_R)
             if num_live == 0:
@@ -237,10 +252,12 @@ def generate(
         logits_RV = decoder.step(tokens_R)
     if not bool(torch.isfinite(values_T3N[:, 0]).all()):
         raise NotFiniteError("the model's logits are not finite (NaN or infinite), nothing can be sampled from it")
-    return assemble(actions_TN, values_T3N, space, pad_id)
+    return assemble(actions_TN, values_T3N, space, pad_id, None if tools is None else inserted_TN)
 
 
-def assemble(actions_TN: Tensor, values_T3N: Tensor, space: ActionSpace, pad_id: int) -> SampledActions:
+def assemble(
+    actions_TN: Tensor, values_T3N: Tensor, space: ActionSpace, pad_id: int, inserted_TN: Tensor | None = None
+) -> SampledActions:
     """Cut time-major records at the first stop of each row.
 
     Args:
@@ -248,6 +265,7 @@ def assemble(actions_TN: Tensor, values_T3N: Tensor, space: ActionSpace, pad_id:
         values_T3N: log q(action), log q(stop) and behaviour log-probability of the action.
         space: the actions of q.
         pad_id: filler.
+        inserted_TN: bool, True on tokens that a tool wrote; None without tools.
 
     Returns:
         row-major actions, at least one column wide.
@@ -260,6 +278,9 @@ def assemble(actions_TN: Tensor, values_T3N: Tensor, space: ActionSpace, pad_id:
     padded_TN = torch.nn.functional.pad(values_T3N, (0, 0, 0, 0, 0, 1))[: width + 1]
     log_pf_NT1, log_pstop_NT1, behaviour_NT1 = padded_TN.permute(1, 2, 0)
     stop_mask_NT1 = space.stop_mask(lengths_N, width + 1)
+    inserted_NT = None if inserted_TN is None else inserted_TN[:width].t() & action_mask_NT
+    if inserted_NT is not None:
+        stop_mask_NT1 &= ~torch.nn.functional.pad(inserted_NT, (0, 1))
     chosen_stop_N1 = behaviour_NT1.gather(1, lengths_N[:, None])
     scores = Scores(
         log_pf_NT=torch.where(action_mask_NT, log_pf_NT1[:, :width], 0.0),
@@ -272,4 +293,5 @@ def assemble(actions_TN: Tensor, values_T3N: Tensor, space: ActionSpace, pad_id:
         scores=scores,
         behaviour_log_pf_NT=torch.where(action_mask_NT, behaviour_NT1[:, :width], 0.0),
         behaviour_log_pstop_N=torch.where(forced_N, 0.0, chosen_stop_N1[:, 0]),
+        inserted_NT=inserted_NT,
     )

@@ -28,7 +28,7 @@ def check_actions(space: ActionSpace, steps: StepBatch, describe: Callable[[int]
         ValueError: naming the row and the token.
     """
     lengths_N, mask_NT = steps.lengths_N, steps.action_mask_NT
-    impossible_NT = ~space.allowed_V[steps.action_ids_NT.masked_fill(~mask_NT, 0)] & mask_NT
+    impossible_NT = ~space.allowed_V[steps.action_ids_NT.masked_fill(~mask_NT, 0)] & steps.chosen_NT
     no_context_N = ~steps.context_mask_NC.any(1)
     problems = torch.stack([impossible_NT.any(), (lengths_N > space.max_new_tokens).any(), no_context_N.any()]).tolist()
     if problems[0]:
@@ -77,22 +77,27 @@ class PrefixStates:
         return empty.index_copy(0, self.index_M, values_M).view(*shape, *values_M.shape[1:])
 
 
-def prefix_states(reading: ForwardPass, space: ActionSpace, lengths_N: Tensor, *, with_last: bool) -> PrefixStates:
-    """The prefixes of a pass at which an action is decided.
+def prefix_states(reading: ForwardPass, space: ActionSpace, steps: StepBatch, *, with_last: bool) -> PrefixStates:
+    """The prefixes of a pass at which an action is decided; none before a token that a tool wrote.
 
     Args:
         reading: the pass.
         space: the actions of q.
-        lengths_N: tokens of each action.
+        steps: contexts and actions.
         with_last: an action is decided at the last prefix too, unless its stop is forced.
     """
+    lengths_N = steps.lengths_N
     num_prefixes = reading.flat_NT1.shape[1]
     prefix_T1 = torch.arange(num_prefixes, device=lengths_N.device)
     last_N1 = lengths_N[:, None] if with_last else lengths_N[:, None] - 1
     decided_NT1 = (prefix_T1 <= last_N1) & (prefix_T1 < space.max_new_tokens)
+    stop_mask_NT1 = space.stop_mask(lengths_N, num_prefixes)
+    if steps.inserted_NT is not None:
+        open_NT1 = ~functional.pad(steps.inserted_NT, (0, 1))
+        decided_NT1, stop_mask_NT1 = decided_NT1 & open_NT1, stop_mask_NT1 & open_NT1
     return PrefixStates(
         reading=reading,
-        stop_mask_NT1=space.stop_mask(lengths_N, num_prefixes),
+        stop_mask_NT1=stop_mask_NT1,
         index_M=decided_NT1.reshape(-1).nonzero().squeeze(1),
     )
 

@@ -34,9 +34,9 @@ def kept_in_order(texts: Sequence[str], threshold: float, tokenizer: Tokenizer =
 
 
 def cell(row: Mapping[str, Any], threshold: float, tokenizer: Tokenizer = "rouge") -> dict[str, Any]:
-    """The samples of one run on one problem."""
-    judged = row.get("is_judged", True)
-    pairs = [(text, correct or not judged) for text, correct in zip(row["completions"], row["correct"], strict=True)]
+    """The samples of one run on one problem, what tools wrote in them marked."""
+    judged, texts = row.get("is_judged", True), row.get("marked", row["completions"])
+    pairs = [(text, correct or not judged) for text, correct in zip(texts, row["correct"], strict=True)]
     right = [text for text, correct in pairs if correct]
     wrong = Counter(text for text, correct in pairs if not correct)
     return {

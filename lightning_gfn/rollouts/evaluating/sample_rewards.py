@@ -71,11 +71,13 @@ def sampled_rollouts(
     prompts = [policy.encode_prompt(problem.prompt) for problem in problems.values()]
     source: Source = "on_policy"
     index = [place[records[r].problem.id] for r, _ in rows]
+    actions = [records[r].actions[sample] for r, sample in rows]
+    inserted = [records[r].inserted[sample] for r, sample in rows] if policy.uses_tools else None
     return Rollouts(
         problems=tuple(problems.values()),
         problem_index_B=torch.tensor(index, device=device),
         trajectory_index_N=torch.arange(len(rows), device=device),
-        steps=pad_steps([prompts[p] for p in index], [records[r].actions[sample] for r, sample in rows], device),
+        steps=pad_steps([prompts[p] for p in index], actions, device, inserted),
         completions=tuple(records[r].completions[sample] for r, sample in rows),
         sources=(source,) * len(rows),
     )

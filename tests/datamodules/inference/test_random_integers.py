@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from jsonargparse import ArgumentParser
 from scipy import stats
 
 from datamodules.inference.random_integers import RandomIntegers
@@ -58,3 +59,13 @@ def test_training_repeats_the_prompt_and_draws_solutions_from_the_target() -> No
 def test_parameters_out_of_range_are_named(settings: dict[str, Any], said: str) -> None:
     with pytest.raises(ValueError, match=said):
         RandomIntegers(**settings)
+
+
+@pytest.mark.parametrize("chat", ["on", "off"])
+def test_the_request_is_the_whole_prompt_also_when_made_from_yaml(chat: str) -> None:
+    parser = ArgumentParser()
+    parser.add_class_arguments(RandomIntegers, "data")
+    data = parser.instantiate_classes(parser.parse_args(["--data.chat", chat, "--data.request", "One, {how}: "])).data
+    prompt = data.load_split("test")[0].prompt
+    text = prompt if chat == "off" else prompt.messages[0].content
+    assert text == "One, uniformly at random: "

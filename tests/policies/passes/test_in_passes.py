@@ -14,7 +14,6 @@ from lightning_gfn.policies.heads import FlowHead, LogZHead
 from lightning_gfn.policies.language_policy import LanguagePolicy
 from lightning_gfn.policies.models.adapters import LoraSettings
 from lightning_gfn.policies.models.evaluation_mode import no_dropout_and_gradient
-from lightning_gfn.policies.passes.in_passes import trimmed
 from lightning_gfn.policies.passes.pass_budget import PassBudget
 from lightning_gfn.types import Scores, StepBatch
 
@@ -295,7 +294,7 @@ def test_an_error_names_the_row_of_the_batch(make_policy: Maker, kit: SimpleName
 
 def test_a_pass_has_no_column_of_padding_alone(kit: SimpleNamespace) -> None:
     steps = kit.pad_rows([[1, 2, 3, 4, 5], [6], [7, 8]], [[1], [2, 3, 4], []], extra=3)
-    part = trimmed(steps.select(torch.tensor([2, 0])))
+    part = steps.select(torch.tensor([2, 0])).trimmed()
     assert part.context_ids_NC.tolist() == [[0, 0, 0, 7, 8], [1, 2, 3, 4, 5]]
     assert part.context_mask_NC.tolist() == [[False] * 3 + [True] * 2, [True] * 5]
     assert part.action_ids_NT.tolist() == [[0], [1]] and part.action_mask_NT.tolist() == [[False], [True]]

@@ -132,9 +132,9 @@ def test_a_narrow_output_matrix_gives_the_same_logits_up_to_rounding(
     expected = policy.sample(contexts, uniforms(len(TEXTS), 11))
     wide, seen = decoder_weights.output_matrix, []
 
-    def narrow(network: Any, norm: Any, scale: float, dtype: torch.dtype) -> tuple[Tensor, Tensor | None]:
+    def narrow(network: Any, norm: Any, scale: float, dtype: torch.dtype, columns: Any) -> tuple[Tensor, Tensor | None]:
         seen.append(dtype)
-        return wide(network, norm, scale, torch.bfloat16)
+        return wide(network, norm, scale, torch.bfloat16, columns)
 
     monkeypatch.setattr(decoder_weights, "output_matrix", narrow)
     policy.decoders.weights = None

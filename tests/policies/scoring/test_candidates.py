@@ -36,7 +36,7 @@ def plain_distributions(
     """Probability of every action at every decided prefix, by one unpadded forward pass a row; stop under its id."""
     space, found = policy.space, {}
     allowed = space.allowed_V.nonzero().squeeze(1).tolist()
-    for n, (c_ids, c_mask, a_ids, a_mask) in enumerate(zip(*vars(rows).values(), strict=True)):
+    for n, (c_ids, c_mask, a_ids, a_mask) in enumerate(zip(*list(vars(rows).values())[:4], strict=True)):
         context, action = c_ids[c_mask].tolist(), a_ids[a_mask].tolist()
         logits = kit.plain_logits(policy, context, action)
         for t in range(min(len(action), policy.max_new_tokens - 1) + 1):

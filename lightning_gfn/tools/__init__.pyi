@@ -1,0 +1,2 @@
+from .calculator import Calculator as Calculator, MalformedExpressionError as MalformedExpressionError
+from .tool import Tool as Tool
