@@ -13,7 +13,7 @@ from lightning_gfn.types import Problem, Rollouts, Scores
 
 CONTEXTS = [[5], [6, 7, 8], [9, 1]]
 ACTIONS = [[3, 4], [], [2, 2, 2]]
-STEPS = pad_steps(CONTEXTS, ACTIONS, "cpu")
+STEPS = pad_steps(CONTEXTS, ACTIONS, "cpu", inserted=[[1], [], [0, 2]])
 
 
 def test_steps_are_padded_on_their_sides() -> None:
@@ -52,9 +52,9 @@ def test_rollouts_show_their_steps_and_change_them_as_one() -> None:
         completions=("",) * 3,
         sources=("on_policy",) * 3,
     )
-    for name, values in vars(STEPS).items():
-        assert getattr(rollouts, name) is values, name
-    assert rollouts.action_lists() == ACTIONS
+    for name in ("context_ids_NC", "context_mask_NC", "action_ids_NT", "action_mask_NT"):
+        assert getattr(rollouts, name) is getattr(STEPS, name), name
+    assert rollouts.action_lists() == ACTIONS and rollouts.inserted_lists() == [[1], [], [0, 2]]
     with pytest.raises(TypeError, match="action_ids_NT"):
         replace(rollouts, action_ids_NT=STEPS.action_ids_NT)  # type: ignore[call-arg]
     with pytest.raises(AttributeError):

@@ -12,6 +12,7 @@ from lightning_gfn.lightning_cli.config_files import check_yaml
 from lightning_gfn.lightning_cli.dry_run import DryRunCLI, asks_dry_run
 from lightning_gfn.lightning_cli.parser import Parser
 from lightning_gfn.lightning_cli.refusals import UsageError
+from lightning_gfn.lightning_cli.returned_memory import return_freed_memory
 from lightning_gfn.lightning_cli.run_cli import RunCLI
 from lightning_gfn.lightning_cli.trainer import TRAINER_DEFAULTS, RunTrainer
 from lightning_gfn.tracking.run_folder import RunFolderError
@@ -30,6 +31,7 @@ def quiet_lightning() -> None:
 def main(args: list[str]) -> int:
     """Run one trainer command; returns the exit status."""
     quiet_lightning()
+    return_freed_memory()
     Parser.command, Parser.arguments = args[0], args
     if (here := os.getcwd()) not in sys.path:
         sys.path.append(here)  # a console script does not look there for the user's own classes

@@ -28,6 +28,9 @@ class PolicyGradientModule(RolloutModule):
     reward_word: ClassVar[str] = "reward"
 
     def __init__(self, policy: Policy, objective: Objective, reward: Reward, **settings: Any) -> None:
-        refuse(settings, ("behaviour", "buffer", "separator"), "PolicyGradientModule", instead="GFlowNetModule")
+        off_policy = ("behaviour", "buffer", "seed_buffer", "separator")
+        refuse(settings, off_policy, "PolicyGradientModule", instead="GFlowNetModule")
         on_policy = BehaviourMix(on_policy=1.0, tempered=0.0, replay=0.0, reference=0.0)
-        super().__init__(policy, objective, reward, behaviour=on_policy, buffer=None, separator=None, **settings)
+        super().__init__(
+            policy, objective, reward, behaviour=on_policy, buffer=None, seed_buffer=False, separator=None, **settings
+        )

@@ -61,7 +61,14 @@ model:
         max_new_tokens: 12
 """
 STATE = ("state_dict", "optimizer_states", "lr_schedulers", "rng_states", "lightning_gfn", "global_step")
-UNEQUAL = ("time", "budget/wall_seconds", "budget/peak_memory_mib", "train/idle_seconds", "train/idle_share")
+UNEQUAL = (
+    "time",
+    "budget/wall_seconds",
+    "budget/processor_seconds",
+    "budget/peak_memory_mib",
+    "train/idle_seconds",
+    "train/idle_share",
+)
 
 Run = Callable[..., int]
 

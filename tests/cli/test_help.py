@@ -25,7 +25,7 @@ BASES = {
     "rewards": Reward,
     "callbacks": Callback,
 }
-UNFINISHED = {"TrainedModule", "PolicyModule", "RolloutModule", "LanguagePolicy", "TeachingLM"}
+UNFINISHED = {"TrainedModule", "PolicyModule", "RolloutModule", "LanguagePolicy", "TextScoringLM", "TeachingLM"}
 """Public so that others can derive from them; not abstract in Python's sense."""
 
 

@@ -36,6 +36,7 @@ SHARED = {
 OF_FLOWS = {
     "behaviour": "type: BehaviourMix | null, default: null",
     "buffer": "type: Buffer | null, default: null",
+    "seed_buffer": "type: bool, default: False",
     "separator": "type: str | null, default: null",
 }
 OF_GRADIENTS = {
