@@ -46,7 +46,7 @@ class JointLikelihood(Reward):
 
     What tools wrote into z is read, but by default not counted: it follows from the state, so that p(z | x) is the
     probability of what a model with the same tools chooses. Counted, z with results that the model would have guessed
-    are preferred to others.
+    are preferred to others. From a call to the end of its result all prefixes are one state and have one value.
 
     Args:
         count_inserted: let p(z | x) count the tokens that tools wrote as well.
@@ -81,12 +81,12 @@ class JointLikelihood(Reward):
             raise TypeError(f"{type(self).__name__} needs a language model, {type(policy).__name__} scores no texts")
         require_single_step(rollouts, type(self).__name__)
         evidence = {problem.id: policy.encode_completion(self.evidence(problem)) for problem in rollouts.problems}
-        inserted = [[]] * rollouts.steps.num_steps if self.count_inserted else rollouts.inserted_lists()
         rows: list[list[JointText]] = []
-        for p, ids, places in zip(rollouts.problem_index_B.tolist(), rollouts.action_lists(), inserted, strict=True):
-            behind = tuple(evidence[rollouts.problems[p].id])
-            ends = range(len(ids) + 1) if prefixes else (len(ids),)
-            rows.append([JointText(p, tuple(ids[:end]), behind, tuple(t for t in places if t < end)) for end in ends])
+        columns = (rollouts.problem_index_B.tolist(), rollouts.action_lists(), rollouts.inserted_lists())
+        for p, ids, places in zip(*columns, strict=True):
+            behind, given = tuple(evidence[rollouts.problems[p].id]), () if self.count_inserted else places
+            ends = state_ends(len(ids), places) if prefixes else [len(ids)]
+            rows.append([JointText(p, tuple(ids[:end]), behind, tuple(t for t in given if t < end)) for end in ends])
         distinct = list(dict.fromkeys(text for row in rows for text in row))
         values = dict(zip(distinct, self.log_joint(policy, rollouts, distinct), strict=True))
         device = rollouts.action_mask_NT.device
@@ -122,6 +122,22 @@ class JointLikelihood(Reward):
     def combine(self, terms: Mapping[str, Tensor], rollouts: Rollouts, optimizer_step: int) -> LogReward:
         """``log_joint`` itself (weight 1, temperature 1)."""
         return log_reward_of_term(terms, TERM, rollouts)
+
+
+def state_ends(length: int, inserted: Sequence[int]) -> list[int]:
+    """Where the state of each prefix ends: behind the result of a tool, if the prefix ends before or within one.
+
+    Args:
+        length: T tokens.
+        inserted: places of those that tools wrote.
+
+    Returns:
+        T + 1 lengths.
+    """
+    ends = list(range(length + 1))
+    for place in sorted(inserted, reverse=True):
+        ends[place] = ends[place + 1]
+    return ends
 
 
 def evidence_of(problem: Problem) -> str:

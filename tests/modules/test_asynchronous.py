@@ -33,6 +33,7 @@ from lightning_gfn.rewards.function import FunctionReward
 from lightning_gfn.rewards.likelihood import ReferenceLikelihood
 from lightning_gfn.rollouts.asynchronous.settings import AsynchronousSettings
 from lightning_gfn.rollouts.behaviour import BehaviourMix
+from lightning_gfn.tools.calculator import Calculator
 from lightning_gfn.types import LossOutput, Problem
 
 CONFTEST = __file__.replace("test_asynchronous", "conftest")
@@ -69,6 +70,9 @@ def settings_of(case: str) -> tuple[type[RolloutModule], Objective, dict[str, An
         return GFlowNetModule, VarGrad(), {"behaviour": REPLAY, "buffer": ReplayBuffer(capacity=50)}
     if case == "reference":
         return GFlowNetModule, VarGrad(), {"reward": ReferenceLikelihood()}
+    if case == "tool":  # writes c behind every d, which is no expression
+        tools = [Calculator(trigger="d", error="c")]
+        return GFlowNetModule, VarGrad(), {"behaviour": REPLAY, "buffer": ReplayBuffer(capacity=50), "tools": tools}
     if case == "lora":
         return PolicyGradientModule, GRPO(), {"lora": LoraSettings(rank=2, alpha=4)}
     if case == "ppo":
@@ -80,7 +84,7 @@ def settings_of(case: str) -> tuple[type[RolloutModule], Objective, dict[str, An
 def make(make_policy: Any, case: str, asynchronous: AsynchronousSettings | None, **changes: Any) -> RolloutModule:
     kind, objective, further = settings_of(case)
     changes = {**further, **changes}
-    policy = make_policy(lora=changes.pop("lora", None))
+    policy = make_policy(lora=changes.pop("lora", None), tools=changes.pop("tools", None))
     reward = changes.pop("reward", None) or FunctionReward(function=HASHED)
     return kind(
         policy, changes.pop("objective", objective), reward, num_samples=6, optimizer=OptimizerSettings(lr=1e-2),
@@ -103,7 +107,7 @@ def fit(make_trainer: Any, module: RolloutModule, steps: int = 6, *, ckpt_path: 
 @slow
 @pytest.mark.parametrize(
     ("case", "trainer"),
-    [("vargrad", {}), ("reference", {}), ("lora", {"accumulate_grad_batches": 2}), ("ppo", {})],
+    [("vargrad", {}), ("tool", {}), ("reference", {}), ("lora", {"accumulate_grad_batches": 2}), ("ppo", {})],
 )
 def test_without_staleness_training_is_the_synchronous_one(real_ray, make_policy, make_trainer, case, trainer) -> None:
     """Replay, references, tempered samples, a frozen reference, adapters, accumulation, several updates."""

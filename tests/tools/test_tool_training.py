@@ -154,7 +154,9 @@ def test_joint_likelihood_reads_results_and_counts_them_if_asked(policy: CausalL
         assert found.tolist() == pytest.approx(wanted, abs=1e-4)
     (every,) = JointLikelihood().terms(given, policy, prefixes=True)[0].values()
     ids, places = rows[0]
-    wanted = [plain(ids[:end], [t for t in places if t < end]) for end in range(len(ids) + 1)]
+    assert ids[2:3] == policy.encode_completion("2") and places == [2]
+    states = [0, 1, 3, 3, 4]  # the call and its result are one state
+    wanted = [plain(ids[:end], [t for t in places if t < end]) for end in states]
     assert every[0].tolist() == pytest.approx(wanted, abs=1e-4)
 
 
