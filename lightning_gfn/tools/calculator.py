@@ -36,7 +36,7 @@ class Calculator(Tool):
         trigger: at the end of which the calculator is asked.
         before: what stands between trigger and result.
         max_digits: digits of the longest number.
-        max_characters: of the longest expression.
+        max_characters: of the longest expression; with ``operands``, of its part that counts, without spaces.
         error: what is written where there is no expression to compute; None writes nothing.
 
     Raises:
@@ -88,7 +88,7 @@ class Calculator(Tool):
         tokens = TOKEN.findall(expression)
         if self.operands is not None:
             tokens = last_operands(tokens, self.operands)
-        elif len(expression) > self.max_characters:
+        if len(tokens if self.operands is not None else expression) > self.max_characters:
             raise MalformedExpressionError("too long")
         if any(len(token) > self.max_digits for token in tokens):
             raise MalformedExpressionError("a number has too many digits")

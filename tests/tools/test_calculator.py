@@ -62,6 +62,9 @@ def test_expressions_have_a_longest() -> None:
     long = "+".join(["1"] * 70)
     assert WHOLE.call(f"{long}=") is None
     assert Calculator(operands=None, before="", max_characters=200).call(f"{long}=") == "70"
+    signs = "-" * 5000  # each is a level of the grammar
+    assert Calculator(error="?").call(f"1 {signs} 2 =") == "?"
+    assert Calculator(max_characters=9).call("1 + 2 + 3 + 4 + 5 =") == " 9"
 
 
 def test_nothing_is_run_as_code() -> None:
