@@ -92,6 +92,16 @@ def test_only_the_tokens_in_which_labels_differ_are_added_up(policy: Any) -> Non
     assert record.label_log_probs[0] == pytest.approx(expected, abs=1e-4)
 
 
+def test_labels_are_read_behind_what_the_prior_reads(policy: Any) -> None:
+    (record,) = sample_completions(policy, LATENT[:1], num_samples=4)
+    shown_more = replace(record, problem=replace(record.problem, prior_prompt="cab"))
+    other = replace(record, problem=replace(record.problem, prompt="cab"))
+    (own,), (given,), (expected,) = (with_label_scores(policy, [x], max_rows=7) for x in (record, shown_more, other))
+    found, wanted, before = (torch.tensor(x.label_log_probs) for x in (given, expected, own))
+    torch.testing.assert_close(found, wanted, atol=1e-5, rtol=0)
+    assert (found - before).abs().max() > 1e-3
+
+
 def test_swapped_rationales_are_those_of_the_next_problem(policy: Any) -> None:
     records = sample_completions(policy, LATENT, num_samples=4)
     scored = with_label_scores(policy, records, max_rows=64, swap=True)

@@ -19,7 +19,7 @@ def with_label_scores(
         log p(y | x, z_k)  of each label y, from the token at which the texts of the labels differ        (nats)
 
     A rationale is right if the most probable label behind it is. Each different rationale of a problem is scored once,
-    by the tokens that were sampled, and the prompt once for all of them.
+    by the tokens that were sampled, and the prompt (x; the problem's ``prior_prompt``, where it has one) once for all.
 
     Args:
         policy: a language model.
@@ -91,7 +91,7 @@ def label_scores(
     """Log-probabilities of the labels of records behind stems."""
     found: dict[tuple[int, Stem], tuple[float, ...]] = {}
     rows = [(i, stem) for i, stems in wanted.items() for stem in stems]
-    prompts = {i: policy.encode_prompt(records[i].problem.prompt) for i in wanted}
+    prompts = {i: read_before(policy, records[i].problem) for i in wanted}
     labels = {i: label_tokens(policy, records[i].problem) for i in wanted}
     for part in in_parts(rows, max_rows):
         values = require_text_likelihood(policy).choice_log_probs(
@@ -102,6 +102,14 @@ def label_scores(
         )
         found |= {row: tuple(value) for row, value in zip(part, values, strict=True)}
     return found
+
+
+def read_before(policy: Policy, problem: Problem) -> list[int]:
+    """The tokens that a model of the labels reads before a rationale."""
+    prior = problem.prior_prompt
+    return (
+        policy.encode_prompt(problem.prompt) if prior is None else require_text_likelihood(policy).encode_context(prior)
+    )
 
 
 def label_tokens(policy: Policy, problem: Problem) -> list[list[int]]:
