@@ -10,13 +10,9 @@ from typing import Any, ClassVar, Protocol
 
 from datamodules.common.base import ProblemDataModule, Split
 from datamodules.common.order import keyed_hash
+from datamodules.generators.splits import distinct_draws
 from lightning_gfn.answers import check_style
 from lightning_gfn.types import AnswerStyle, Problem
-
-SHARES: dict[Split, tuple[float, float]] = {"test": (0.0, 0.2), "val": (0.2, 0.3), "train": (0.3, 1.0)}
-"""Which part of the hash range of a problem's numbers each split draws from, in every family."""
-MAX_VAIN_DRAWS = 20_000
-"""Draws in a row without a new problem after which a level counts as exhausted."""
 
 
 class GeneratedProblem(Protocol):
@@ -125,24 +121,20 @@ class GeneratedProblems(ProblemDataModule):
 
     def _draw(self, split: Split, level: int, count: int) -> list[GeneratedProblem]:
         random = Random(f"{self.generator_seed}/{split}/{level}")
-        low, high = SHARES[split]
-        drawn: dict[object, GeneratedProblem] = {}
-        vain = 0
-        while len(drawn) < count and vain < MAX_VAIN_DRAWS:
+
+        def draw() -> tuple[object, int, GeneratedProblem]:
             generated = self.sample(random, level)
             key = generated.question if split == "train" else generated.numbers
-            if key in drawn or not low <= keyed_hash("numbers", json.dumps(generated.numbers)) / 2**64 < high:
-                vain += 1
-                continue
-            drawn[key] = generated
-            vain = 0
+            return key, keyed_hash("numbers", json.dumps(generated.numbers)), generated
+
+        drawn = distinct_draws(split, count, draw)
         if len(drawn) < count:
             raise ValueError(
                 f"level {level} has only {len(drawn)} different {split} problems, {count} are asked "
                 f"for. Lower data.num_{split}, or the "
                 f"share of level {level} in data.levels."
             )
-        return list(drawn.values())
+        return drawn
 
     def _problem(self, generated: GeneratedProblem) -> Problem:
         question = generated.question

@@ -13,7 +13,7 @@ from datamodules.common.base import Split
 from datamodules.common.order import keyed_hash
 from datamodules.common.rows import BadRow
 from datamodules.files.containers import BadRecord, BrokenFile, records
-from datamodules.generators.generated import MAX_VAIN_DRAWS, SHARES
+from datamodules.generators.splits import distinct_draws
 
 QUERY = re.compile(r"Question: (?P<question>-?\d+(?: [-+] -?\d+)+) = \? Answer:\s*", re.ASCII)
 
@@ -78,23 +78,20 @@ def drawn(split: Split, operands: int, count: int, *, operators: Sequence[str], 
     Raises:
         ValueError: there are too few.
     """
-    random, (low, high) = Random(f"arithmetic/{seed}/{split}/{operands}"), SHARES[split]
-    found: dict[str, None] = {}
-    vain = 0
-    while len(found) < count and vain < MAX_VAIN_DRAWS:
+    random = Random(f"arithmetic/{seed}/{split}/{operands}")
+
+    def draw() -> tuple[str, int, str]:
         numbers = tuple(random.randrange(10**digits) for _ in range(operands))
         text = ArithmeticQuestion(numbers, tuple(random.choices(list(operators), k=operands - 1))).text
-        if text in found or not low <= keyed_hash("arithmetic", text) / 2**64 < high:
-            vain += 1
-            continue
-        found[text] = None
-        vain = 0
+        return text, keyed_hash("arithmetic", text), text
+
+    found = distinct_draws(split, count, draw)
     if len(found) < count:
         raise ValueError(
             f"there are only {len(found)} different {split} questions of {operands} operands with {digits} digits, "
             f"{count} are asked for: lower data.num_{split}, or raise data.digits"
         )
-    return list(found)
+    return found
 
 
 def read_questions(path: str | Path, option: str, *, rationales: bool) -> dict[str, ArithmeticQuestion]:

@@ -14,7 +14,7 @@ from datamodules.common.row_data import RowDataModule
 from datamodules.common.rows import BadRow, Row
 from datamodules.files.containers import TEXT
 from datamodules.files.sentences import COLUMNS, OPENING, split_sentences, story_windows
-from datamodules.generators.generated import MAX_VAIN_DRAWS, SHARES
+from datamodules.generators.splits import distinct_draws
 from datamodules.generators.stories import Story, StoryWorld
 from lightning_gfn.types import Problem
 
@@ -220,22 +220,18 @@ class GeneratedStories(ProblemDataModule):
     def load_split(self, split: Split) -> list[Problem]:
         """Different stories of a split, in the order in which they were drawn."""
         random = Random(f"{self.generator_seed}/{split}")
-        low, high = SHARES[split]
-        drawn: dict[tuple[str, ...], Story] = {}
-        vain = 0
-        while len(drawn) < self.sizes[split]:
+
+        def draw() -> tuple[tuple[str, ...], int, Story]:
             story = self.world.draw(random)
-            told = told_by(story)
             scene = story.scene
-            share = keyed_hash("scene", scene.place, scene.thing, scene.mishap) / 2**64
-            vain = vain + 1 if told in drawn or not low <= share < high else 0
-            if vain > MAX_VAIN_DRAWS:
-                raise ValueError(
-                    f"there are hardly more than {len(drawn)} different {split} stories: lower data.num_{split}"
-                )
-            if vain == 0:
-                drawn[told] = story
-        return [self.problem_of(story) for story in drawn.values()]
+            return told_by(story), keyed_hash("scene", scene.place, scene.thing, scene.mishap), story
+
+        drawn = distinct_draws(split, self.sizes[split], draw)
+        if len(drawn) < self.sizes[split]:
+            raise ValueError(
+                f"there are hardly more than {len(drawn)} different {split} stories: lower data.num_{split}"
+            )
+        return [self.problem_of(story) for story in drawn]
 
     def problem_of(self, story: Story) -> Problem:
         """The problem of a story, with all that is known of its fourth sentence."""

@@ -130,7 +130,33 @@ def embedder(model: str, max_tokens: int, batch_size: int) -> TextEmbedder:
     return TextEmbedder(model, max_tokens=max_tokens, batch_size=batch_size)
 
 
-class EmbeddingDistance(PerProblemMetric):
+class EmbeddingMetric(PerProblemMetric):
+    """A metric that reads texts by a model, which is loaded when it is first needed, once a process.
+
+    Args:
+        model: name of an installed model (``sentence-minilm``), Hugging Face name, or folder.
+        max_tokens: longer texts are cut.
+        batch_size: texts of one forward pass.
+        settings: arguments of ``PerProblemMetric``.
+
+    Raises:
+        ValueError: a number is below 1, or the name is that of a model that is not installed.
+    """
+
+    def __init__(self, model: str, max_tokens: int = 512, batch_size: int = 64, **settings: Any) -> None:
+        super().__init__(**settings)
+        if max_tokens < 1 or batch_size < 1:
+            raise ValueError(f"max_tokens={max_tokens} and batch_size={batch_size} must be at least 1")
+        resolve(model, "model")
+        self.model, self.max_tokens, self.batch_size = model, max_tokens, batch_size
+
+    @property
+    def embedder(self) -> TextEmbedder:
+        """The model."""
+        return embedder(self.model, self.max_tokens, self.batch_size)
+
+
+class EmbeddingDistance(EmbeddingMetric):
     """Mean cosine distance between samples: ``embedding_distance`` of the correct ones, ``sample_…`` of all.
 
         mean over pairs i < j of 1 - cos(e_i, e_j)
@@ -150,14 +176,8 @@ class EmbeddingDistance(PerProblemMetric):
     def __init__(
         self, model: str, max_tokens: int = 512, batch_size: int = 64, samples: Samples = "correct", **kwargs: Any
     ) -> None:
-        super().__init__(**kwargs)
+        super().__init__(model, max_tokens, batch_size, **kwargs)
         self.samples = require_samples(samples)
-        if max_tokens < 1 or batch_size < 1:
-            raise ValueError(f"max_tokens={max_tokens} and batch_size={batch_size} must be at least 1")
-        resolve(model, "model")
-        self.model = model
-        self.max_tokens = max_tokens
-        self.batch_size = batch_size
 
     @property
     def keys(self) -> tuple[str, ...]:
@@ -172,6 +192,6 @@ class EmbeddingDistance(PerProblemMetric):
         texts = chosen_samples(record, self.samples)
         if len(texts) < 2:
             return [math.nan]
-        vectors = embedder(self.model, self.max_tokens, self.batch_size).embed(texts, self.device)
+        vectors = self.embedder.embed(texts, self.device)
         first, second = np.triu_indices(len(texts), k=1)
         return [float(np.mean(1.0 - np.sum(vectors[first] * vectors[second], axis=1)))]

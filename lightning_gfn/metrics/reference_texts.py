@@ -8,9 +8,8 @@ from statistics import fmean
 from typing import Any
 
 from lightning_gfn.metrics.base import PerProblemMetric
-from lightning_gfn.metrics.embeddings import embedder
+from lightning_gfn.metrics.embeddings import EmbeddingMetric
 from lightning_gfn.metrics.functional.reference_texts import bleu, gleu, greedy_matching
-from lightning_gfn.pretrained.catalogue import resolve
 from lightning_gfn.types import EvalRecord
 
 
@@ -33,7 +32,7 @@ class ReferenceOverlap(PerProblemMetric):
         return [fmean(score(text, references) for text in record.completions) for score in (bleu, gleu)]
 
 
-class BertScore(PerProblemMetric):
+class BertScore(EmbeddingMetric):
     """Mean BERTScore of the samples against the problem's reference solutions, not rescaled.
 
     Keys: ``bert_score_precision``, ``bert_score_recall``, ``bert_score_f1``. Tokens are matched by the cosine of a
@@ -46,15 +45,6 @@ class BertScore(PerProblemMetric):
 
     Source: Zhang et al. 2020, arXiv:1904.09675.
     """
-
-    def __init__(self, model: str, max_tokens: int = 512, batch_size: int = 64, **kwargs: Any) -> None:
-        super().__init__(**kwargs)
-        if max_tokens < 1 or batch_size < 1:
-            raise ValueError(f"max_tokens={max_tokens} and batch_size={batch_size} must be at least 1")
-        resolve(model, "model")
-        self.model = model
-        self.max_tokens = max_tokens
-        self.batch_size = batch_size
 
     @property
     def keys(self) -> tuple[str, ...]:
@@ -69,9 +59,8 @@ class BertScore(PerProblemMetric):
         references = record.problem.solutions
         if not references:
             return [math.nan] * len(self.keys)
-        encoder = embedder(self.model, self.max_tokens, self.batch_size)
         texts = [text.strip() for text in (*record.completions, *references)]
-        vectors = encoder.embed_tokens(texts, self.device)
+        vectors = self.embedder.embed_tokens(texts, self.device)
         own, right = vectors[: len(record.completions)], vectors[len(record.completions) :]
         scores = [greedy_matching(text_TH, right) for text_TH in own]
         return [fmean(column) for column in zip(*scores, strict=True)]

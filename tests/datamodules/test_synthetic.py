@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from datamodules.generators.generated import SHARES
+from datamodules.generators.splits import SHARES
 from datamodules.generators.synthetic_grammar import LEVELS
 from datamodules.synthetic import SyntheticWordProblems
 from lightning_gfn.types import Problem

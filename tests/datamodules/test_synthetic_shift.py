@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 from rouge_score import rouge_scorer
 
-from datamodules.generators import generated, shift_voices
+from datamodules.generators import shift_voices, splits
 from datamodules.generators.shift_grammar import FAMILY, PlannedProblem
 from datamodules.generators.shift_voices import VOICES
 from datamodules.synthetic import SyntheticWordProblems
@@ -206,7 +206,7 @@ def test_no_training_problem_of_either_family_is_tested_in_the_other() -> None:
 
 
 def test_leaking_splits_would_be_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(generated.SHARES, "train", (0.0, 1.0))
+    monkeypatch.setitem(splits.SHARES, "train", (0.0, 1.0))
     with pytest.raises(AssertionError):
         test_no_training_problem_of_either_family_is_tested_in_the_other()
 

@@ -272,3 +272,33 @@ def test_replay_is_ranked_by_the_reward_of_the_step(make_policy, make_trainer, l
     expected = [packed.values[0] / (4.0 - 3.0 * 3 / 5) for packed in held]
     assert buffer._ranks.log_rewards(held) == pytest.approx(expected, rel=1e-6)
     assert any(packed.log_reward != pytest.approx(value) for packed, value in zip(held, expected, strict=True))
+
+
+def test_fused_steps_are_those_of_a_written_loop() -> None:
+    """AdamW, decoupled decay on matrices alone."""
+    module = torch.nn.Linear(3, 2)
+    settings = OptimizerSettings(lr=0.1, weight_decay=0.3, eps=1e-3)
+    optimizer = settings.build(module)
+    expected = {name: p.detach().clone().double() for name, p in module.named_parameters()}
+    m, v = ({name: torch.zeros_like(p) for name, p in expected.items()} for _ in range(2))
+    beta, gamma = settings.betas
+    for t in range(1, 4):
+        for name, p in module.named_parameters():
+            p.grad = torch.randn_like(p)
+            m[name] = beta * m[name] + (1 - beta) * p.grad
+            v[name] = gamma * v[name] + (1 - gamma) * p.grad**2
+            expected[name] *= 1 - 0.1 * (0.3 if p.ndim == 2 else 0.0)
+            expected[name] -= 0.1 * (m[name] / (1 - beta**t)) / ((v[name] / (1 - gamma**t)).sqrt() + 1e-3)
+        optimizer.step()
+    assert optimizer.defaults["fused"]
+    for name, p in module.named_parameters():
+        torch.testing.assert_close(p.detach().double(), expected[name], atol=1e-6, rtol=1e-5)
+
+
+def test_gradients_may_be_clipped_under_autocast(make_policy, make_trainer, letters):
+    """Lightning refuses to clip for fused optimisers that would unscale gradients themselves."""
+    module = SFTModule(make_policy(), optimizer=OptimizerSettings(lr=1e-2))
+    make_trainer(1).fit(module, batches(letters, 3))
+    before = weights(module)
+    make_trainer(2, precision="bf16-mixed", gradient_clip_val=1.0).fit(module, batches(letters, 3, repeats=2))
+    assert any(not torch.equal(before[name], p) for name, p in module.named_parameters())

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import importlib.util
 import math
-import sys
 from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
@@ -25,21 +23,10 @@ NOTEBOOK = ROOT / "notebooks" / "amortised_inference.ipynb"
 TARGET = {str(n): math.log(0.25) for n in range(4)}
 
 
-def load_replay() -> ModuleType:
-    """The fabricated module of the callback tests."""
-    path = ROOT / "tests" / "callbacks" / "replay_module.py"
-    spec = importlib.util.spec_from_file_location("replay_module", path)
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules["replay_module"] = module
-    spec.loader.exec_module(module)
-    return module
-
-
 @pytest.fixture
-def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+def store(tmp_path: Path, replay: ModuleType, monkeypatch: pytest.MonkeyPatch) -> str:
     """Two methods on a target that is enumerated, and one run of another study, as trainer and study leave them."""
-    replay, uri = load_replay(), f"sqlite:///{tmp_path / 'mlflow.db'}"
+    uri = f"sqlite:///{tmp_path / 'mlflow.db'}"
     fabricated = replay.make_record
 
     def exact(problem: Problem, temperature: float, num_samples: int = 8) -> EvalRecord:

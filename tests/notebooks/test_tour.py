@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import ast
-import importlib.util
 import re
-import sys
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -24,21 +22,9 @@ ROOT = Path(__file__).parents[2]
 TOUR = ROOT / "notebooks" / "tour.ipynb"
 
 
-def load_replay() -> ModuleType:
-    """The fabricated module of the callback tests."""
-    path = ROOT / "tests" / "callbacks" / "replay_module.py"
-    spec = importlib.util.spec_from_file_location("replay_module", path)
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules["replay_module"] = module
-    spec.loader.exec_module(module)
-    return module
-
-
 @pytest.fixture
-def quickstart(tmp_path: Path) -> Path:
+def quickstart(tmp_path: Path, replay: ModuleType) -> Path:
     """Two small runs through the trainer, the callbacks, the logger and the comparison."""
-    replay = load_replay()
     loader = replay.make_loader(replay.make_problems(6))
     runs = []
     for method in ("sft", "subtb"):

@@ -140,6 +140,26 @@ def keep_live(live_R: Tensor) -> tuple[Tensor, Tensor, int]:
     return gaps, movers, num_live
 
 
+def drop_finished(decoder: Decoder, rows_R: Tensor, tokens_R: Tensor, live_R: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Go on with the live rows alone; the decoder is left as it is if there are none.
+
+    Args:
+        decoder: its rows are moved.
+        rows_R: which row of the batch each one is; overwritten.
+        tokens_R: the last token of each; overwritten.
+        live_R: bool.
+
+    Returns:
+        The three of the rows that are left.
+    """
+    gaps, movers, num_live = keep_live(live_R)
+    if num_live:
+        decoder.move_rows(gaps, movers, num_live)
+    for state_R in (rows_R, tokens_R):
+        state_R[gaps] = state_R[movers]
+    return rows_R[:num_live], tokens_R[:num_live], live_R.new_ones(num_live)
+
+
 def check_arguments(
     num_rows: int,
     num_steps: int,
@@ -242,13 +262,9 @@ def generate(
         if pending is not None:
             pending.ask(actions_TN[: t + 1], rows_R, live_R & ~inserted_TN[t, rows_R])
         if (t + 1) % interval == 0 and not bool(live_R.all()):
-            gaps, movers, num_live = keep_live(live_R)
-            if num_live == 0:
+            rows_R, tokens_R, live_R = drop_finished(decoder, rows_R, tokens_R, live_R)
+            if not len(rows_R):
                 break
-            decoder.move_rows(gaps, movers, num_live)
-            for state_R in (rows_R, tokens_R):
-                state_R[gaps] = state_R[movers]
-            rows_R, tokens_R, live_R = rows_R[:num_live], tokens_R[:num_live], live_R.new_ones(num_live)
         logits_RV = decoder.step(tokens_R)
     if not bool(torch.isfinite(values_T3N[:, 0]).all()):
         raise NotFiniteError("the model's logits are not finite (NaN or infinite), nothing can be sampled from it")

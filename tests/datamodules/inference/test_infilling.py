@@ -78,7 +78,7 @@ def test_more_stories_than_there_are_is_an_error(monkeypatch: pytest.MonkeyPatch
     data = GeneratedStories(num_test=10_000)
     people = {"Anna": "she"}
     data.world = replace(data.world, people=people, mishaps={"lost": data.world.mishaps["lost"]})
-    monkeypatch.setattr("datamodules.inference.infilling.MAX_VAIN_DRAWS", 500)
+    monkeypatch.setattr("datamodules.generators.splits.MAX_VAIN_DRAWS", 500)
     with pytest.raises(ValueError, match=r"hardly more than \d+ different test stories: lower data.num_test"):
         data.problems("test")
 

@@ -17,6 +17,7 @@ from tests.policies.conftest import plain_logits
 
 PROMPTS = ("what is 12 + 3", "no", "a longer prompt")
 SHARP = {"initializer_range": 0.6}
+OFTEN_STOPS: dict[str, Any] = {"allowed_tokens": [*"abcdef"], "end_tokens": [*"xyz"]}
 
 
 def log_q(policy: Any, context: list[int], action: tuple[int, ...]) -> torch.Tensor:
@@ -97,20 +98,38 @@ def test_one_group_finds_what_transformers_finds(make_policy: Any, alpha: float,
         assert found == wanted
 
 
+@pytest.mark.parametrize("actions", [{}, OFTEN_STOPS], ids=["all", "often stops"])
 @pytest.mark.parametrize(("groups", "penalty", "alpha"), [(1, 0.0, 0.5), (2, 1.5, 0.0), (4, 0.3, 1.0), (4, 50.0, 0.0)])
 def test_groups_are_those_of_a_loop_without_caches(
-    make_policy: Any, groups: int, penalty: float, alpha: float, monkeypatch: pytest.MonkeyPatch
+    make_policy: Any,
+    groups: int,
+    penalty: float,
+    alpha: float,
+    actions: dict[str, Any],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    policy = make_policy(config=SHARP, max_new_tokens=5)
+    policy = make_policy(config=SHARP, max_new_tokens=5, **actions)
     contexts = [policy.encode_prompt(text) for text in PROMPTS]
     how = {"num_groups": groups, "diversity_penalty": penalty, "length_penalty": alpha}
     # A group that is done would still deal out penalties in the loop, which never ends early.
     monkeypatch.setattr(beams_module.Group, "is_done", lambda *_: False)
     found = policy.search_beams(contexts, num_beams=4, **how)
-    for context, actions in zip(contexts, found, strict=True):
-        assert actions == written_search(policy, context, 4 // groups, groups, penalty, alpha)
-    if penalty == 50.0:
-        assert all(len({action[:1] for action in actions}) == 4 for actions in found)
+    for context, best in zip(contexts, found, strict=True):
+        assert best == written_search(policy, context, 4 // groups, groups, penalty, alpha)
+    if penalty == 50.0 and not actions:
+        assert all(len({action[:1] for action in best}) == 4 for best in found)
+    if actions:
+        lengths = {len(action) for best in found for action in best}
+        assert min(lengths) < 5 and len(lengths) > 1
+
+
+def test_one_beam_is_greedy(make_policy: Any) -> None:
+    policy = make_policy(config=SHARP, max_new_tokens=6, **OFTEN_STOPS)
+    contexts = [policy.encode_prompt(f"{text} {n}") for text in PROMPTS for n in range(8)]
+    greedy = policy.sample(contexts, torch.zeros(len(contexts), 7, dtype=torch.float64), top_k=1)
+    ids, lengths = greedy.action_ids_NT.tolist(), greedy.action_mask_NT.sum(1).tolist()
+    wanted = [tuple(row[:length]) for row, length in zip(ids, lengths, strict=True)]
+    assert [found for (found,) in policy.search_beams(contexts, num_beams=1)] == wanted and len(set(lengths)) > 1
 
 
 def test_ending_early_changes_nothing_for_one_group(make_policy: Any, monkeypatch: pytest.MonkeyPatch) -> None:
