@@ -9,7 +9,11 @@ from .diversity import (
     DistinctNgrams as DistinctNgrams,
     SelfBleu as SelfBleu,
 )
-from .embeddings import EmbeddingDistance as EmbeddingDistance, TextEmbedder as TextEmbedder
+from .embeddings import (
+    EmbeddingDistance as EmbeddingDistance,
+    EmbeddingMetric as EmbeddingMetric,
+    TextEmbedder as TextEmbedder,
+)
 from .groups import AccuracyByGroup as AccuracyByGroup
 from .labels import LabelPrediction as LabelPrediction
 from .proofs import (

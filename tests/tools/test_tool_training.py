@@ -127,13 +127,13 @@ def test_training_samples_in_proportion_to_the_reward(
         optimizer=OptimizerSettings(lr=3e-3, schedule="linear"),
         behaviour=BehaviourMix(on_policy=0.5, tempered=0.5, temperature_low=1.0, temperature_high=3.0),
     )  # fmt: skip
-    loader = torch.utils.data.DataLoader([PROBLEM] * 250, batch_size=1, collate_fn=list)
-    make_trainer(250).fit(module, loader)
+    loader = torch.utils.data.DataLoader([PROBLEM] * 800, batch_size=1, collate_fn=list)
+    make_trainer(800).fit(module, loader)
     ways = every_way(policy.eval(), "x", tool)
     target = torch.tensor(hashed([policy.decode(way.tokens) for way in ways]), dtype=torch.float64).softmax(0)
     q = torch.tensor([way.log_prob for way in ways], dtype=torch.float64).exp()
     assert float(q.sum()) == pytest.approx(1.0, abs=1e-6)
-    assert 0.5 * float((q - target).abs().sum()) < 0.08
+    assert 0.5 * float((q - target).abs().sum()) < 0.05
 
 
 def test_joint_likelihood_reads_results_and_counts_them_if_asked(policy: CausalLM) -> None:
