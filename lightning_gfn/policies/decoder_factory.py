@@ -17,6 +17,7 @@ from lightning_gfn.policies.models.output_layer import output_layer_of
 from lightning_gfn.policies.models.weight_state import WeightState, adapter_state
 from lightning_gfn.policies.sampling.continuous import SlotDecoder
 from lightning_gfn.policies.sampling.generation import Decoder
+from lightning_gfn.policies.sampling.merged_rows import MergedRows
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -59,7 +60,7 @@ class DecoderFactory:
     def make(
         self, model: PreTrainedModel, columns_K: Tensor | None = None
     ) -> tuple[Decoder, AbstractContextManager[Any]]:
-        """A decoder for one batch, and the context that it runs in.
+        """A decoder for one batch, which runs rows that hold the same tokens once, and the context that it runs in.
 
         Args:
             model: to sample from.
@@ -67,20 +68,21 @@ class DecoderFactory:
         """
         weights = self.fused_weights(model, columns_K)
         if weights is not None:
-            return fused_decoder(weights), torch.autocast(model.device.type, enabled=False)
+            return MergedRows(fused_decoder(weights)), torch.autocast(model.device.type, enabled=False)
         output_layer = output_layer_of(model)
         if model.config.is_encoder_decoder:
             from lightning_gfn.policies.sampling.hugging_face_decoders import HuggingFaceSeq2SeqDecoder
 
             backbone = EncoderDecoder().backbone(model)
-            return HuggingFaceSeq2SeqDecoder(backbone, output_layer, decoder_layers(model)), nullcontext()
+            decoder: Decoder = HuggingFaceSeq2SeqDecoder(backbone, output_layer, decoder_layers(model))
+            return MergedRows(decoder), nullcontext()
         from lightning_gfn.policies.sampling.hugging_face_decoders import HuggingFaceDecoder
 
         num_layers = int(model.config.get_text_config().num_hidden_layers)
         decoder = HuggingFaceDecoder(
             DecoderOnly().backbone(model), output_layer, num_layers, recurrent=keeps_recurrent_state(model)
         )
-        return decoder, nullcontext()
+        return MergedRows(decoder), nullcontext()
 
     def make_slots(self, model: PreTrainedModel, columns_K: Tensor | None = None) -> SlotDecoder | None:
         """A decoder in slots for one batch, as ``make`` gives one; None if rows are decoded in step.

@@ -1,4 +1,4 @@
-"""Random contexts and actions."""
+"""Random contexts and actions, two of which are equal."""
 
 from __future__ import annotations
 
@@ -14,4 +14,7 @@ def random_rows(seed: int, *, contexts: int, rows: int, longest: int) -> tuple[l
 
     distinct = [tokens(1, longest) for _ in range(contexts)]
     chosen = torch.randint(0, contexts, (rows,), generator=generator).tolist()
-    return [distinct[i] for i in chosen], [tokens(0, longest) for _ in range(rows)]
+    contexts_N, actions_N = [distinct[i] for i in chosen], [tokens(0, longest) for _ in range(rows)]
+    contexts_N[-1], actions_N[-1] = contexts_N[0], actions_N[0] or [7]
+    actions_N[0] = actions_N[-1]
+    return contexts_N, actions_N

@@ -274,7 +274,8 @@ def test_planted_errors_break_the_equality(
     make_policy: Any, kit: Any, monkeypatch: pytest.MonkeyPatch, name: str, module: Any, attribute: str, wrong: Any
 ) -> None:
     decoder = "hugging_face" if module is hugging_face_decoders else "auto"
-    policy = make_policy(name, decoder=decoder, scoring="hugging_face", end_tokens=["<eos>", *ENDS])
+    ends = ["<eos>", *ENDS]
+    policy = make_policy(name, decoder=decoder, scoring="hugging_face", min_new_tokens=2, end_tokens=ends)
     monkeypatch.setattr(module, attribute, wrong)
     sampled, scores, _ = sample_and_score(policy, kit)
     width = sampled.action_ids_NT.shape[1]

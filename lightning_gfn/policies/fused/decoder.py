@@ -12,7 +12,7 @@ from lightning_gfn.policies.fused.norms import Norm
 from lightning_gfn.policies.fused.operations import Normaliser
 from lightning_gfn.policies.fused.working_linear import WorkingLinear
 from lightning_gfn.policies.sampling.generation import Decoder
-from lightning_gfn.policies.sampling.kv_cache import decoding_mask, left_positions, move_rows_
+from lightning_gfn.policies.sampling.kv_cache import decoding_mask, left_positions, move_rows_, with_room
 
 
 class Activations(Normaliser):
@@ -121,7 +121,6 @@ class FusedDecoder(Decoder):
 
     def __init__(self, weights: FusedWeights) -> None:
         self.weights, self.columns_K = weights, weights.columns_K
-        self.mask_R11L: Tensor | None = None
 
     # ---------------------------------------------------------------- prompts
 
@@ -146,7 +145,7 @@ class FusedDecoder(Decoder):
         ]
         last_PH = x_MH.view(num_prompts, self.length, -1)[:, -1]
         self.buffers = Activations(weights, num_prompts)
-        self.logits_NV = weights.new_logits(num_prompts)
+        self.logits_RV = weights.new_logits(num_prompts)
         return self.logits(last_PH)
 
     def prompt_mask(self, form: AttentionForm) -> Tensor | None:
@@ -185,23 +184,25 @@ class FusedDecoder(Decoder):
         buffers.add_mlp_(layer, x_MH)
         return states_PGCD[:, num_heads:].clone()
 
-    def expand(self, rows_N: Tensor, num_steps: int) -> None:
+    def expand(self, rows_N: Tensor, num_steps: int, room: int | None = None) -> None:
         """See ``Decoder.expand``."""
-        weights, capacity = self.weights, self.length + num_steps
+        weights, capacity, num_rows = self.weights, self.length + num_steps, len(rows_N)
+        room = num_rows if room is None else room
         self.caches = []
         for states in self.prompt_states:
-            cache = states.new_empty(len(rows_N), states.shape[1], capacity, states.shape[3])
-            cache[:, :, : self.length] = states.index_select(0, rows_N)
+            cache = states.new_empty(room, states.shape[1], capacity, states.shape[3])
+            cache[:num_rows, :, : self.length] = states.index_select(0, rows_N)
             self.caches.append(cache)
         del self.prompt_states
         self.rotations = weights.copies.rotations(capacity)
-        self.position_R = self.position_R.index_select(0, rows_N)
-        self.logits_NV = self.logits_NV.new_empty(len(rows_N), weights.head_HV.shape[1])
-        self.keep_rows(len(rows_N))
+        self.position_N = with_room(self.position_R.index_select(0, rows_N), room)
+        self.logits_NV = self.logits_RV.new_empty(room, weights.head_HV.shape[1])
+        self.mask_N11L: Tensor | None = None
         if self.prompt_mask_PC is not None:
             mask_NL = decoding_mask(self.prompt_mask_PC.index_select(0, rows_N), capacity)
             additive = torch.zeros(mask_NL.shape, dtype=weights.dtype, device=mask_NL.device)
-            self.mask_R11L = additive.masked_fill_(~mask_NL, -torch.inf)[:, None, None]
+            self.mask_N11L = with_room(additive.masked_fill_(~mask_NL, -torch.inf)[:, None, None], room)
+        self.keep_rows(num_rows)
 
     # ---------------------------------------------------------------- single tokens
 
@@ -213,7 +214,7 @@ class FusedDecoder(Decoder):
         rotations = turned_to(self.rotations, self.position_R)
         x_RH = self.weights.embed(tokens_R, self.position_R)
         buffers = self.buffers
-        for layer, cache, key, value in zip(self.weights.layers, self.caches, self.keys, self.values, strict=True):
+        for layer, cache, key, value in zip(self.weights.layers, self.rows, self.keys, self.values, strict=True):
             form = layer.form
             buffers.project(layer, x_RH, rotations[form.rotation])
             cache.select(2, slot).copy_(buffers.kept_MGD)
@@ -229,26 +230,26 @@ class FusedDecoder(Decoder):
         """See ``Decoder.move_rows``."""
         for cache in self.caches:
             move_rows_(cache[:, :, : self.length], target_R, source_R)
-        self.position_R[target_R] = self.position_R[source_R]
-        self.position_R = self.position_R[:num_rows]
-        if self.mask_R11L is not None:
-            self.mask_R11L[target_R] = self.mask_R11L[source_R]
-            self.mask_R11L = self.mask_R11L[:num_rows]
+        for tensor in (self.position_N, self.mask_N11L):
+            if tensor is not None:
+                move_rows_(tensor, target_R, source_R)
         self.keep_rows(num_rows)
 
     def keep_rows(self, num_rows: int) -> None:
         """Look at the first rows alone from now on."""
         key_heads = self.weights.shape.num_kv_heads
-        self.caches = [cache[:num_rows] for cache in self.caches]
-        self.keys = [cache[:, :key_heads] for cache in self.caches]
-        self.values = [cache[:, key_heads:] for cache in self.caches]
+        self.rows = [cache[:num_rows] for cache in self.caches]
+        self.keys = [cache[:, :key_heads] for cache in self.rows]
+        self.values = [cache[:, key_heads:] for cache in self.rows]
+        self.position_R = self.position_N[:num_rows]
+        self.mask_R11L = None if self.mask_N11L is None else self.mask_N11L[:num_rows]
+        self.logits_RV = self.logits_NV[:num_rows]
         self.buffers = Activations(self.weights, num_rows)
-        self.logits_NV = self.logits_NV[:num_rows]
 
     def logits(self, x_MH: Tensor) -> Tensor:
         """Final norm and output layer, float32; the next call overwrites the result."""
-        self.weights.write_logits(self.logits_NV, self.buffers.normalise_wide(x_MH))
-        return self.logits_NV
+        self.weights.write_logits(self.logits_RV, self.buffers.normalise_wide(x_MH))
+        return self.logits_RV
 
 
 def turned_to(rotations: dict[str | None, Tensor | None], position_M: Tensor) -> dict[str | None, Tensor | None]:

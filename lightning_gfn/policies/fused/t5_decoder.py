@@ -10,7 +10,7 @@ from lightning_gfn.policies.fused.operations import add_linear_, linear_
 from lightning_gfn.policies.fused.t5_encoder import T5Activations, encode
 from lightning_gfn.policies.fused.t5_weights import FusedT5Weights
 from lightning_gfn.policies.sampling.generation import Decoder
-from lightning_gfn.policies.sampling.kv_cache import move_rows_
+from lightning_gfn.policies.sampling.kv_cache import move_rows_, with_room
 
 
 class CrossActivations(T5Activations):
@@ -56,35 +56,36 @@ class FusedT5Decoder(Decoder):
         for layer in weights.cross_layers:
             joined = (states_PCH @ layer.key_value_HB).unflatten(2, (-1, weights.head_width))
             self.crosses.append(joined.transpose(1, 2).contiguous())
-        self.mask_R11C: Tensor | None = None
+        self.mask_N11C: Tensor | None = None
         if mask_PC is not None:
             additive = torch.zeros(right_PC.shape, dtype=weights.dtype, device=right_PC.device)
-            self.mask_R11C = additive.masked_fill_(~right_PC, -torch.inf)[:, None, None]
+            self.mask_N11C = additive.masked_fill_(~right_PC, -torch.inf)[:, None, None]
         num_prompts = ids_PC.shape[0]
         self.length, self.shared = 0, num_prompts == 1
-        self.allocate(num_prompts, 1)
+        self.allocate(num_prompts, 1, num_prompts)
         return self.step(ids_PC.new_full((num_prompts,), weights.backbone.start_id))
 
-    def allocate(self, num_rows: int, capacity: int) -> None:
+    def allocate(self, num_rows: int, capacity: int, room: int) -> None:
         """Make empty caches and room for logits."""
         weights = self.weights
         empty = weights.embedding_VH.new_empty
-        shape = (num_rows, 2 * weights.num_heads, capacity, weights.head_width)
+        shape = (room, 2 * weights.num_heads, capacity, weights.head_width)
         self.caches = [empty(shape) for _ in weights.layers]
-        self.logits_RV = weights.head_HV.new_empty(num_rows, weights.head_HV.shape[1])
+        self.logits_NV = weights.head_HV.new_empty(room, weights.head_HV.shape[1])
         self.bias_1G1L = weights.position_bias(capacity)
         self.keep_rows(num_rows)
 
-    def expand(self, rows_N: Tensor, num_steps: int) -> None:
+    def expand(self, rows_N: Tensor, num_steps: int, room: int | None = None) -> None:
         """See ``Decoder.expand``."""
-        starts = self.caches
+        starts, num_rows = self.caches, len(rows_N)
+        room = num_rows if room is None else room
         if not self.shared:
-            self.crosses = [cross.index_select(0, rows_N) for cross in self.crosses]
-            if self.mask_R11C is not None:
-                self.mask_R11C = self.mask_R11C.index_select(0, rows_N)
-        self.allocate(len(rows_N), self.length + num_steps)
+            self.crosses = [with_room(cross.index_select(0, rows_N), room) for cross in self.crosses]
+            if self.mask_N11C is not None:
+                self.mask_N11C = with_room(self.mask_N11C.index_select(0, rows_N), room)
+        self.allocate(num_rows, self.length + num_steps, room)
         for cache, start in zip(self.caches, starts, strict=True):
-            cache[:, :, : self.length] = start.index_select(0, rows_N)
+            cache[:num_rows, :, : self.length] = start.index_select(0, rows_N)
 
     def step(self, tokens_R: Tensor) -> Tensor:
         """See ``Decoder.step``."""
@@ -95,7 +96,7 @@ class FusedT5Decoder(Decoder):
         x_RH = functional.embedding(tokens_R, self.weights.embedding_VH)
         for number, (layer, cross) in enumerate(zip(self.weights.layers, self.weights.cross_layers, strict=True)):
             linear_(buffers.states_MA, buffers.normalise(x_RH), layer.qkv_HA, None)
-            self.caches[number].select(2, slot).copy_(buffers.kept_RGD)
+            self.rows[number].select(2, slot).copy_(buffers.kept_RGD)
             mixed = functional.scaled_dot_product_attention(
                 buffers.query_RG1D,
                 self.keys[number].narrow(2, 0, self.length),
@@ -127,20 +128,19 @@ class FusedT5Decoder(Decoder):
         if not self.shared:
             for cross in self.crosses:
                 move_rows_(cross, target_R, source_R)
-            if self.mask_R11C is not None:
-                move_rows_(self.mask_R11C, target_R, source_R)
+            if self.mask_N11C is not None:
+                move_rows_(self.mask_N11C, target_R, source_R)
         self.keep_rows(num_rows)
 
     def keep_rows(self, num_rows: int) -> None:
         """Look at the first rows alone from now on."""
         heads = self.weights.num_heads
-        self.caches = [cache[:num_rows] for cache in self.caches]
-        self.keys = [cache[:, :heads] for cache in self.caches]
-        self.values = [cache[:, heads:] for cache in self.caches]
-        if not self.shared:
-            self.crosses = [cross[:num_rows] for cross in self.crosses]
-            self.mask_R11C = None if self.mask_R11C is None else self.mask_R11C[:num_rows]
-        self.cross_keys = [cross[:, :heads] for cross in self.crosses]
-        self.cross_values = [cross[:, heads:] for cross in self.crosses]
+        self.rows = [cache[:num_rows] for cache in self.caches]
+        self.keys = [cache[:, :heads] for cache in self.rows]
+        self.values = [cache[:, heads:] for cache in self.rows]
+        num_contexts = 1 if self.shared else num_rows
+        self.mask_R11C = None if self.mask_N11C is None else self.mask_N11C[:num_contexts]
+        self.cross_keys = [cross[:num_contexts, :heads] for cross in self.crosses]
+        self.cross_values = [cross[:num_contexts, heads:] for cross in self.crosses]
         self.buffers = CrossActivations(self.weights, num_rows)
-        self.logits_RV = self.logits_RV[:num_rows]
+        self.logits_RV = self.logits_NV[:num_rows]

@@ -32,8 +32,11 @@ class Decoder(ABC):
         """Read left-padded prompts (mask None: no padding); float32 logits after each, (P, V), free to overwrite."""
 
     @abstractmethod
-    def expand(self, rows_N: Tensor, num_steps: int) -> None:
-        """Make N rows, row i a copy of prompt ``rows_N[i]``, with room for ``num_steps`` more tokens."""
+    def expand(self, rows_N: Tensor, num_steps: int, room: int | None = None) -> None:
+        """Make N rows, row i a copy of prompt ``rows_N[i]``, with room for ``num_steps`` more tokens and ``room`` rows.
+
+        ``room`` None is N.
+        """
 
     @abstractmethod
     def step(self, tokens_R: Tensor) -> Tensor:
@@ -41,7 +44,7 @@ class Decoder(ABC):
 
     @abstractmethod
     def move_rows(self, target_R: Tensor, source_R: Tensor, num_rows: int) -> None:
-        """Copy rows ``source_R`` over rows ``target_R`` and keep the first ``num_rows``."""
+        """Copy rows ``source_R`` over ``target_R`` and keep ``num_rows`` from the first one on, perhaps more."""
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,13 @@ from torch import Tensor
 
 from lightning_gfn.policies.models.output_layer import OutputLayer
 from lightning_gfn.policies.sampling.generation import Decoder
-from lightning_gfn.policies.sampling.kv_cache import PreallocatedCache, RecurrentCache, decoding_mask, left_positions
+from lightning_gfn.policies.sampling.kv_cache import (
+    PreallocatedCache,
+    RecurrentCache,
+    decoding_mask,
+    left_positions,
+    with_room,
+)
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -35,7 +41,7 @@ class HuggingFaceDecoder(Decoder):
         self.backbone, self.recurrent = backbone, recurrent
         self.output_layer = output_layer
         self.num_layers = num_layers
-        self.mask_RL: Tensor | None = None
+        self.mask_NL: Tensor | None = None
 
     def prefill(self, ids_PC: Tensor, mask_PC: Tensor | None) -> Tensor:
         """See ``Decoder.prefill``."""
@@ -48,32 +54,32 @@ class HuggingFaceDecoder(Decoder):
             position_ids = torch.arange(self.length, device=ids_PC.device).expand(num_prompts, -1)
         else:
             position_ids = left_positions(mask_PC)
-        self.position_R = position_ids[:, -1]
+        self.position_N = position_ids[:, -1]
         return self.logits(ids_PC, position_ids, mask_PC)
 
-    def expand(self, rows_N: Tensor, num_steps: int) -> None:
+    def expand(self, rows_N: Tensor, num_steps: int, room: int | None = None) -> None:
         """See ``Decoder.expand``."""
-        capacity = self.length + num_steps
-        self.cache.repeat_rows(rows_N, capacity)
-        self.position_R = self.position_R.index_select(0, rows_N)
+        self.num_rows = len(rows_N)
+        room, capacity = self.num_rows if room is None else room, self.length + num_steps
+        self.cache.repeat_rows(rows_N, capacity, room)
+        self.position_N = with_room(self.position_N.index_select(0, rows_N), room)
         if self.prompt_mask_PC is not None:
-            self.mask_RL = decoding_mask(self.prompt_mask_PC.index_select(0, rows_N), capacity)
+            self.mask_NL = with_room(decoding_mask(self.prompt_mask_PC.index_select(0, rows_N), capacity), room)
 
     def step(self, tokens_R: Tensor) -> Tensor:
         """See ``Decoder.step``."""
         self.length += 1
-        self.position_R = self.position_R + 1
-        mask = None if self.mask_RL is None else self.mask_RL[:, : self.length]
-        return self.logits(tokens_R[:, None], self.position_R[:, None], mask)
+        self.position_N += 1
+        mask = None if self.mask_NL is None else self.mask_NL[: self.num_rows, : self.length]
+        return self.logits(tokens_R[:, None], self.position_N[: self.num_rows, None], mask)
 
     def move_rows(self, target_R: Tensor, source_R: Tensor, num_rows: int) -> None:
         """See ``Decoder.move_rows``."""
         self.cache.move_rows(target_R, source_R, num_rows)
-        self.position_R[target_R] = self.position_R[source_R]
-        self.position_R = self.position_R[:num_rows]
-        if self.mask_RL is not None:
-            self.mask_RL[target_R] = self.mask_RL[source_R]
-            self.mask_RL = self.mask_RL[:num_rows]
+        for tensor in (self.position_N, self.mask_NL):
+            if tensor is not None:
+                move_rows_(tensor, target_R, source_R)
+        self.num_rows = num_rows
 
     def logits(self, ids: Tensor, position_ids: Tensor, mask: Tensor | None) -> Tensor:
         """One forward pass; float32 logits at the last position, a copy of their own."""
@@ -99,29 +105,30 @@ class HuggingFaceSeq2SeqDecoder(Decoder):
     def prefill(self, ids_PC: Tensor, mask_PC: Tensor | None) -> Tensor:
         """See ``Decoder.prefill``."""
         mask_PC = torch.ones_like(ids_PC, dtype=torch.bool) if mask_PC is None else mask_PC
-        self.states_RCH, self.mask_RC = self.backbone.encode(ids_PC, mask_PC)
+        self.states_NCH, self.mask_NC = self.backbone.encode(ids_PC, mask_PC)
         self.own = PreallocatedCache(self.num_layers, 1)
-        self.cross = CrossCache(self.num_layers, self.states_RCH.shape[1])
+        self.cross = CrossCache(self.num_layers, self.states_NCH.shape[1])
         self.cache = EncoderDecoderCache(self.own, self.cross)
         return self.step(ids_PC.new_full((ids_PC.shape[0],), self.backbone.start_id))
 
-    def expand(self, rows_N: Tensor, num_steps: int) -> None:
+    def expand(self, rows_N: Tensor, num_steps: int, room: int | None = None) -> None:
         """See ``Decoder.expand``."""
-        self.own.repeat_rows(rows_N, 1 + num_steps)
-        self.cross.repeat_rows(rows_N, self.states_RCH.shape[1])
-        self.states_RCH, self.mask_RC = (tensor.index_select(0, rows_N) for tensor in (self.states_RCH, self.mask_RC))
+        room = len(rows_N) if room is None else room
+        self.own.repeat_rows(rows_N, 1 + num_steps, room)
+        self.cross.repeat_rows(rows_N, self.states_NCH.shape[1], room)
+        self.states_NCH, self.mask_NC = (
+            with_room(tensor.index_select(0, rows_N), room) for tensor in (self.states_NCH, self.mask_NC)
+        )
 
     def step(self, tokens_R: Tensor) -> Tensor:
         """See ``Decoder.step``."""
-        hidden_R1H = self.backbone(
-            tokens_R[:, None], self.states_RCH, self.mask_RC, past_key_values=self.cache, use_cache=True
-        )
+        states_RCH, mask_RC = (tensor[: len(tokens_R)] for tensor in (self.states_NCH, self.mask_NC))
+        hidden_R1H = self.backbone(tokens_R[:, None], states_RCH, mask_RC, past_key_values=self.cache, use_cache=True)
         return self.output_layer(hidden_R1H[:, -1]).float()
 
     def move_rows(self, target_R: Tensor, source_R: Tensor, num_rows: int) -> None:
         """See ``Decoder.move_rows``."""
         self.own.move_rows(target_R, source_R, num_rows)
         self.cross.move_rows(target_R, source_R, num_rows)
-        for tensor in (self.states_RCH, self.mask_RC):
+        for tensor in (self.states_NCH, self.mask_NC):
             move_rows_(tensor, target_R, source_R)
-        self.states_RCH, self.mask_RC = self.states_RCH[:num_rows], self.mask_RC[:num_rows]

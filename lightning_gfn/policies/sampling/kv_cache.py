@@ -14,6 +14,13 @@ def move_rows_(tensor_N: Tensor, target_R: Tensor, source_R: Tensor) -> None:
     tensor_N.index_copy_(0, target_R, tensor_N.index_select(0, source_R))
 
 
+def with_room(tensor_N: Tensor, room: int) -> Tensor:
+    """The rows of a tensor, and empty ones up to ``room`` behind them."""
+    rows = tensor_N.new_empty(room, *tensor_N.shape[1:])
+    rows[: len(tensor_N)] = tensor_N
+    return rows
+
+
 class PreallocatedLayer(CacheLayerMixin):
     """Keys and values of one attention layer, written into memory that is allocated once.
 
@@ -62,18 +69,18 @@ class PreallocatedLayer(CacheLayerMixin):
         """Positions that fit."""
         return self.capacity
 
-    def repeat_rows(self, rows_N: Tensor, capacity: int) -> None:
-        """Make row i a copy of the present row ``rows_N[i]``, with room for ``capacity`` positions."""
+    def repeat_rows(self, rows_N: Tensor, capacity: int, room: int | None = None) -> None:
+        """Make row i a copy of the present row ``rows_N[i]``, with room for ``capacity`` positions of ``room`` rows."""
         assert self.keys is not None and self.values is not None
         for name in ("keys", "values"):
             old = getattr(self, name)
-            new = old.new_empty(len(rows_N), old.shape[1], capacity, old.shape[3])
-            new[:, :, : self.length] = old[:, :, : self.length].index_select(0, rows_N)
+            new = old.new_empty(len(rows_N) if room is None else room, old.shape[1], capacity, old.shape[3])
+            new[: len(rows_N), :, : self.length] = old[:, :, : self.length].index_select(0, rows_N)
             setattr(self, name, new)
         self.capacity, self.num_rows = capacity, len(rows_N)
 
     def move_rows(self, target_R: Tensor, source_R: Tensor, num_rows: int) -> None:
-        """Copy rows and keep the first ``num_rows``."""
+        """Copy rows and go on with the first ``num_rows``."""
         assert self.keys is not None and self.values is not None
         for states in (self.keys, self.values):
             move_rows_(states[:, :, : self.length], target_R, source_R)
@@ -94,10 +101,10 @@ class PreallocatedCache(Cache):
         self.row_layers = [self.layer_class(capacity) for _ in range(num_layers)]
         super().__init__(layers=list(self.row_layers))
 
-    def repeat_rows(self, rows_N: Tensor, capacity: int) -> None:
+    def repeat_rows(self, rows_N: Tensor, capacity: int, room: int | None = None) -> None:
         """See ``PreallocatedLayer.repeat_rows``."""
         for layer in self.row_layers:
-            layer.repeat_rows(rows_N, capacity)
+            layer.repeat_rows(rows_N, capacity, room)
 
     def move_rows(self, target_R: Tensor, source_R: Tensor, num_rows: int) -> None:
         """See ``PreallocatedLayer.move_rows``."""
@@ -106,13 +113,24 @@ class PreallocatedCache(Cache):
 
 
 class CrossLayer(PreallocatedLayer):
-    """Keys and values of a context: written once, and read as they are."""
+    """Keys and values of a context: written once, and read as they are, so that they hold the present rows alone."""
+
+    def repeat_rows(self, rows_N: Tensor, capacity: int, room: int | None = None) -> None:
+        """See ``PreallocatedLayer.repeat_rows``."""
+        super().repeat_rows(rows_N, capacity, room)
+        assert self.keys is not None and self.values is not None
+        self.whole = self.keys, self.values
+        self.keep_rows(len(rows_N))
 
     def move_rows(self, target_R: Tensor, source_R: Tensor, num_rows: int) -> None:
-        """Copy rows and keep the first ``num_rows``."""
-        super().move_rows(target_R, source_R, num_rows)
-        assert self.keys is not None and self.values is not None
-        self.keys, self.values = self.keys[:num_rows], self.values[:num_rows]
+        """Copy rows and go on with the first ``num_rows``."""
+        for states in self.whole:
+            move_rows_(states, target_R, source_R)
+        self.keep_rows(num_rows)
+
+    def keep_rows(self, num_rows: int) -> None:
+        """Look at the first rows alone from now on."""
+        self.keys, self.values = (states[:num_rows] for states in self.whole)
 
 
 class CrossCache(PreallocatedCache):
@@ -131,8 +149,8 @@ class RecurrentCache(DynamicCache):
     def __init__(self, config: Any) -> None:
         super().__init__(config=config)
 
-    def repeat_rows(self, rows_N: Tensor, capacity: int) -> None:
-        """Make row i a copy of the present row ``rows_N[i]``; room is made as positions come."""
+    def repeat_rows(self, rows_N: Tensor, capacity: int, room: int | None = None) -> None:
+        """Make row i a copy of the present row ``rows_N[i]``; room is made as positions and rows come."""
         self.reorder_cache(rows_N)
 
     def move_rows(self, target_R: Tensor, source_R: Tensor, num_rows: int) -> None:

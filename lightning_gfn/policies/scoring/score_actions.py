@@ -62,9 +62,13 @@ class PrefixStates:
     stop_mask_NT1: Tensor
     index_M: Tensor
 
+    def position_M(self) -> Tensor:
+        """Where each of the M prefixes was read."""
+        return self.reading.flat_NT1.reshape(-1)[self.index_M]
+
     def decided_MH(self) -> Tensor:
         """Hidden states of the M prefixes."""
-        return self.reading.hidden_SH.index_select(0, self.reading.flat_NT1.reshape(-1)[self.index_M])
+        return self.reading.hidden_SH.index_select(0, self.position_M())
 
     def may_stop_M(self) -> Tensor:
         """Whether stop is an action at each of the M prefixes."""
@@ -102,6 +106,30 @@ def prefix_states(reading: ForwardPass, space: ActionSpace, steps: StepBatch, *,
     )
 
 
+@dataclass(frozen=True)
+class Decisions:
+    """D different decisions among M: a hidden state, the token that follows it, and whether stop could.
+
+    Args:
+        decision_M: which of the D each one is.
+        position_D: row of the hidden states.
+        token_D: the token.
+        may_stop_D: bool, whether stop was an action.
+    """
+
+    decision_M: Tensor
+    position_D: Tensor
+    token_D: Tensor
+    may_stop_D: Tensor
+
+
+def different_decisions(position_M: Tensor, token_M: Tensor, may_stop_M: Tensor, vocab_size: int) -> Decisions:
+    """Name each decision once; many rows of a batch begin alike, and some are equal."""
+    keys_D, decision_M = torch.unique((position_M * vocab_size + token_M) * 2 + may_stop_M, return_inverse=True)
+    pair_D = keys_D // 2
+    return Decisions(decision_M, pair_D // vocab_size, pair_D % vocab_size, keys_D % 2 == 1)
+
+
 def score_actions(
     states: PrefixStates,
     output_layer: OutputLayer,
@@ -131,21 +159,27 @@ def score_actions(
         scores, float32.
     """
     token_NT1 = functional.pad(steps.action_ids_NT.masked_fill(~steps.action_mask_NT, 0), (0, 1))
-    log_token_M, log_stop_M, entropy_M = action_log_probs(
-        states.decided_MH(),
+    token_M = token_NT1.reshape(-1)[states.index_M]
+    decisions = different_decisions(states.position_M(), token_M, states.may_stop_M(), vocab_size)
+    log_token_D, log_stop_D, entropy_D = action_log_probs(
+        states.reading.hidden_SH.index_select(0, decisions.position_D),
         output_layer,
-        token_NT1.reshape(-1)[states.index_M],
-        states.may_stop_M(),
+        decisions.token_D,
+        decisions.may_stop_D,
         space,
         vocab_size=vocab_size,
         with_entropy=entropy,
         max_logits=max_logits,
     )
+
+    def spread(values_D: Tensor) -> Tensor:
+        return states.spread(values_D.index_select(0, decisions.decision_M))
+
     return Scores(
-        log_pf_NT=torch.where(steps.action_mask_NT, states.spread(log_token_M)[:, :-1], 0.0),
-        log_pstop_NT1=states.spread(log_stop_M) if stop else None,
+        log_pf_NT=torch.where(steps.action_mask_NT, spread(log_token_D)[:, :-1], 0.0),
+        log_pstop_NT1=spread(log_stop_D) if stop else None,
         stop_mask_NT1=states.stop_mask_NT1,
-        entropy_NT1=states.spread(entropy_M) if entropy_M is not None else None,
+        entropy_NT1=spread(entropy_D) if entropy_D is not None else None,
         hidden_NT1H=states.reading.hidden_SH[states.reading.flat_NT1] if hidden else None,
         pooled_NH=states.reading.pooled_NH() if hidden else None,
     )

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import itertools
 from collections import defaultdict
+from collections.abc import Hashable, Iterable
 from dataclasses import dataclass
+from typing import TypeVar
 
 import torch
 from torch import Tensor
 
 from lightning_gfn.types import StepBatch
+
+Item = TypeVar("Item", bound=Hashable)
 
 GROWTH = 1.25
 """Sequences whose lengths differ by less than this factor share a block."""
@@ -112,7 +116,7 @@ class Layout:
 
 
 def pack(steps: StepBatch) -> Packing:
-    """Lay out steps so that equal contexts are read once and no position is padding.
+    """Lay out steps so that equal contexts, and equal actions behind one, are read once and no position is padding.
 
     Args:
         steps: contexts and actions.
@@ -120,37 +124,38 @@ def pack(steps: StepBatch) -> Packing:
     Returns:
         the layout, on the device of the steps.
     """
-    actions_N = rows_of(steps.action_ids_NT, steps.action_mask_NT)
-    number: dict[tuple[int, ...], int] = {}
-    passage_N = [number.setdefault(c, len(number)) for c in rows_of(steps.context_ids_NC, steps.context_mask_NC)]
+    number, passage_N = distinct(rows_of(steps.context_ids_NC, steps.context_mask_NC))
+    rows = zip(passage_N, rows_of(steps.action_ids_NT, steps.action_mask_NT), strict=True)
+    actions, action_N = distinct(rows)
     layout = Layout(steps.context_ids_NC.device)
-    context_starts, action_starts = [0] * len(number), [0] * len(actions_N)
+    context_starts, action_starts = [0] * len(number), [0] * len(actions)
     for group in grouped([Sequence(row, row, tokens) for row, tokens in enumerate(number)]):
         layout.add(group, [1] * len(group), None, context_starts)
     spans_P = [(start, len(tokens)) for start, tokens in zip(context_starts, number, strict=True)]
-    for group in grouped([Sequence(n, passage_N[n], tokens) for n, tokens in enumerate(actions_N) if tokens]):
+    for group in grouped([Sequence(row, *action) for row, action in enumerate(actions) if action[1]]):
         ordered, sizes = by_context(group)
         firsts = itertools.accumulate(sizes[:-1], initial=0)
         layout.add(ordered, sizes, [spans_P[ordered[first].passage] for first in firsts], action_starts)
-    return as_tensors(layout, spans_P, action_starts, passage_N, steps.action_ids_NT.shape[1])
+    starts_N = [action_starts[action] for action in action_N]
+    return as_tensors(layout, spans_P, starts_N, passage_N, steps.action_ids_NT.shape[1])
 
 
 def as_tensors(
-    layout: Layout, spans_P: list[tuple[int, int]], action_starts: list[int], passage_N: list[int], width: int
+    layout: Layout, spans_P: list[tuple[int, int]], starts_N: list[int], passage_N: list[int], width: int
 ) -> Packing:
     """The layout, and where prefixes and contexts are read in it.
 
     Args:
         layout: all blocks.
         spans_P: first position and length of each context.
-        action_starts: first position of each action.
+        starts_N: first position of each step's action.
         passage_N: the context of each step.
         width: T.
     """
     device = layout.device
     context_PC, mask_PC = spans_to_index(spans_P, device)
     last_context_N = torch.tensor([sum(spans_P[passage]) - 1 for passage in passage_N], device=device)
-    action_NT = torch.tensor(action_starts, device=device)[:, None] + torch.arange(width, device=device)
+    action_NT = torch.tensor(starts_N, device=device)[:, None] + torch.arange(width, device=device)
     return Packing(
         ids_S=torch.tensor(layout.ids, device=device),
         position_S=torch.tensor(layout.positions, device=device),
@@ -171,6 +176,13 @@ def rows_of(ids_NS: Tensor, mask_NS: Tensor) -> list[tuple[int, ...]]:
         rows.append(tuple(flat[start : start + length]))
         start += length
     return rows
+
+
+def distinct(items: Iterable[Item]) -> tuple[list[Item], list[int]]:
+    """Different items in order of their first place, and the number of each item among them."""
+    number: dict[Item, int] = {}
+    number_N = [number.setdefault(item, len(number)) for item in items]
+    return list(number), number_N
 
 
 def grouped(sequences: list[Sequence]) -> list[list[Sequence]]:

@@ -13,6 +13,7 @@ from lightning_gfn.policies.teacher_forcing.packing import (
     Layout,
     Sequence,
     by_context,
+    distinct,
     grouped,
     mask_of,
     rows_of,
@@ -49,27 +50,27 @@ class Seq2SeqPacking:
 
 
 def pack_seq2seq(steps: StepBatch, start_id: int) -> Seq2SeqPacking:
-    """Lay out steps so that equal contexts are read once and no position is padding.
+    """Lay out steps so that equal contexts, and equal actions behind one, are read once and no position is padding.
 
     Args:
         steps: contexts and actions.
         start_id: the token before every action.
     """
     device, width = steps.context_ids_NC.device, steps.action_ids_NT.shape[1]
-    number: dict[tuple[int, ...], int] = {}
-    passage_N = [number.setdefault(c, len(number)) for c in rows_of(steps.context_ids_NC, steps.context_mask_NC)]
+    number, passage_N = distinct(rows_of(steps.context_ids_NC, steps.context_mask_NC))
+    rows = zip(passage_N, rows_of(steps.action_ids_NT, steps.action_mask_NT), strict=True)
+    different, action_N = distinct(rows)
     contexts, actions = Layout(device), Layout(device)
-    context_starts, action_starts = [0] * len(number), [0] * len(passage_N)
+    context_starts, action_starts = [0] * len(number), [0] * len(different)
     for group in grouped([Sequence(row, row, tokens) for row, tokens in enumerate(number)]):
         contexts.add(group, [1] * len(group), None, context_starts)
     spans_P = [(start, len(tokens)) for start, tokens in zip(context_starts, number, strict=True)]
-    rows = rows_of(steps.action_ids_NT, steps.action_mask_NT)
-    for group in grouped([Sequence(n, passage_N[n], (start_id, *tokens)) for n, tokens in enumerate(rows)]):
+    for group in grouped([Sequence(row, at, (start_id, *tokens)) for row, (at, tokens) in enumerate(different)]):
         ordered, sizes = by_context(group, together=None)
         firsts = itertools.accumulate(sizes[:-1], initial=0)
         actions.add(ordered, sizes, [spans_P[ordered[first].passage] for first in firsts], action_starts)
     context_PC, context_mask_PC = spans_to_index(spans_P, device)
-    action_N1 = torch.tensor(action_starts, device=device)[:, None]
+    action_N1 = torch.tensor([action_starts[action] for action in action_N], device=device)[:, None]
     return Seq2SeqPacking(
         context_ids_E=torch.tensor(contexts.ids, device=device),
         context_blocks=[seeing_all(block) for block in contexts.blocks],

@@ -34,7 +34,8 @@ def test_every_token_sees_its_row_up_to_itself(seed: int) -> None:
     packing = pack(pad_steps(contexts, actions, "cpu"))
     ids, seen = packing.ids_S.tolist(), visible(packing)
     distinct = {tuple(context) for context in contexts}
-    assert len(ids) == sum(map(len, distinct)) + sum(map(len, actions))
+    answers = {(tuple(context), tuple(action)) for context, action in zip(contexts, actions, strict=True)}
+    assert len(ids) == sum(map(len, distinct)) + sum(len(action) for _, action in answers)
     assert sorted(seen) == list(range(len(ids)))
     for row, (context, action) in enumerate(zip(contexts, actions, strict=True)):
         tokens = context + action
@@ -49,9 +50,16 @@ def test_every_token_sees_its_row_up_to_itself(seed: int) -> None:
 
 
 def test_short_answers_share_a_copy_of_their_context() -> None:
-    packing = pack(pad_steps([[5] * 256] * 64, [[7, 8, 9, 10]] * 64, "cpu"))
+    packing = pack(pad_steps([[5] * 256] * 64, [[7, 8, 9, 10 + row] for row in range(64)], "cpu"))
     assert packing.ids_S.shape == (512,)
     assert [block.shape for block in packing.blocks] == [(1, 1, 256), (64 // (TOGETHER // 4), TOGETHER // 4, 4)]
+
+
+def test_equal_answers_are_read_once() -> None:
+    packing = pack(pad_steps([[5] * 9, [6] * 9] * 32, [[7, 8], [7, 8], [7, 9], [7, 8]] * 16, "cpu"))
+    assert packing.ids_S.shape == (2 * 9 + 3 * 2,)
+    assert packing.flat_NT1[0].tolist() == packing.flat_NT1[4].tolist()
+    assert packing.flat_NT1[0].tolist() != packing.flat_NT1[1].tolist()
 
 
 def test_like_lengths_share_a_block_and_unlike_ones_do_not() -> None:
