@@ -31,6 +31,7 @@ GROUND = {
     "cluster",
 }
 L1 = {"objectives", "metrics", "policies", "environments", "rewards", "feedback", "buffers", "theorem_generation"}
+CLASSES = {"solution_classes"}
 L2 = {"rollouts"}
 SHARED = GROUND | {"sharding"}
 L3 = {"modules", "callbacks", "reports", "studies", "commands", "tracking"}
@@ -47,13 +48,16 @@ ALLOWED: dict[str, set[str]] = {
     "prompts": {"lean_types", "types", "answers"},
     "pretrained": {"installation"},
     "sharding": {"finite"},
+    "solution_classes": set(GROUND),
     **{name: set(SHARED) for name in L1},
+    "metrics": SHARED | CLASSES,
+    "rewards": SHARED | CLASSES,
     "rollouts": GROUND | L1,
     "modules": SHARED | L1 | L2,
     "callbacks": GROUND | L1 | L2,
     "reports": {"types", "metrics"},
     "studies": GROUND | L1 | L2 | {"tracking"},
-    "commands": SHARED | L1 | L2 | {"reports", "studies", "tracking"},
+    "commands": SHARED | CLASSES | L1 | L2 | {"reports", "studies", "tracking"},
     "tracking": {"types", "interfaces", "finite", "whole_files", "sharding"},
     "installation": set(),
     "stop_requests": set(),

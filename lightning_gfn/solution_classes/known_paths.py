@@ -1,0 +1,30 @@
+"""Classes that the data state: the label of each known solution."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from lightning_gfn.solution_classes.base import SolutionClasses
+from lightning_gfn.types import Problem
+
+
+class KnownPaths(SolutionClasses):
+    """The labels of a problem's known solutions; completions that are none of them belong to no class."""
+
+    @property
+    def name(self) -> str:
+        return "known_paths"
+
+    def labels(self, problem: Problem, completions: Sequence[str]) -> list[str | None]:
+        """The label of each completion that is a known solution.
+
+        Raises:
+            ValueError: the data do not know the solutions of the problem.
+        """
+        known = problem.solution_set
+        if known is None:
+            raise ValueError(
+                f"problem {problem.id!r} has no known set of solutions, which KnownPaths reads: use EquationClasses or "
+                "other classes of texts"
+            )
+        return [known.get(text) for text in completions]
