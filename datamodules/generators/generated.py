@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from abc import abstractmethod
 from collections.abc import Collection, Mapping
 from random import Random
@@ -59,6 +60,10 @@ class GeneratedProblems(ProblemDataModule):
             ``The answer is: ANSWER``.
         rationales: False takes what stands before that line out of the reference solutions that training reads: a model
             is taught to answer at once.
+        style_shares: weights of the parts of a path's label (``{steps: 40, story: 12, forward: 3}``), 1 where none is
+            given. Each training problem then has one reference solution, drawn in proportion to the product of its
+            parts' weights, so that a supervised model prefers some ways of solving to others; validation and test keep
+            all. None leaves every training problem all of its solutions.
         settings: arguments of ``ProblemDataModule``.
 
     Raises:
@@ -80,6 +85,7 @@ class GeneratedProblems(ProblemDataModule):
         generator_seed: int = 0,
         answer_style: AnswerStyle = "metamath",
         rationales: bool = True,
+        style_shares: dict[str, float] | None = None,
         **settings: Any,
     ) -> None:
         super().__init__(**settings)
@@ -94,6 +100,9 @@ class GeneratedProblems(ProblemDataModule):
         check_style(answer_style)
         self.answer_style = answer_style
         self.rationales = rationales
+        if style_shares is not None and (not style_shares or min(style_shares.values()) < 0):
+            raise ValueError(f"data.style_shares must map parts of paths to weights of at least 0, got {style_shares}")
+        self.style_shares = style_shares
 
     @abstractmethod
     def sample(self, random: Random, level: int) -> GeneratedProblem:
@@ -107,7 +116,8 @@ class GeneratedProblems(ProblemDataModule):
             for generated in self._draw(split, level, count)
         ]
         Random(f"{self.generator_seed}/{split}").shuffle(drawn)
-        return [self._problem(generated) for generated in drawn]
+        self._check_styles(drawn)
+        return [self._problem(generated, split) for generated in drawn]
 
     def _counts(self, total: int) -> dict[int, int]:
         """How many problems of each level, by cumulative rounding so that they add up."""
@@ -136,12 +146,34 @@ class GeneratedProblems(ProblemDataModule):
             )
         return drawn
 
-    def _problem(self, generated: GeneratedProblem) -> Problem:
+    def _check_styles(self, drawn: list[GeneratedProblem]) -> None:
+        """Refuse weights of parts that no path has."""
+        if self.style_shares is None:
+            return
+        known = {part for generated in drawn for path in generated.solutions().values() for part in path.split("/")}
+        unknown = sorted(set(self.style_shares) - known)
+        if unknown:
+            raise ValueError(f"data.style_shares: no path has the part {unknown[0]!r}; there are {sorted(known)}")
+
+    def _drawn_solution(self, paths: Mapping[str, str], key: str) -> str:
+        """One solution of a problem, in proportion to the weights of its path."""
+        assert self.style_shares is not None
+        shares = self.style_shares
+        weights = [math.prod(shares.get(part, 1.0) for part in path.split("/")) for path in paths.values()]
+        if not sum(weights):
+            raise ValueError(
+                f"data.style_shares leaves a problem no solution: all of {sorted(paths.values())} have weight 0"
+            )
+        return Random(f"{key}/style").choices(list(paths), weights)[0]
+
+    def _problem(self, generated: GeneratedProblem, split: Split) -> Problem:
         question = generated.question
         key = f"{keyed_hash('question', question):016x}"
         paths = generated.solutions()
         texts = list(paths)
         Random(key).shuffle(texts)
+        if self.style_shares is not None and split == "train":
+            texts = [self._drawn_solution(paths, key)]
         if not self.rationales:
             texts = list(dict.fromkeys(text.rpartition("\n")[2] for text in texts))
         return Problem(

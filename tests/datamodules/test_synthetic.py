@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from typing import Any
 
 import pytest
@@ -105,3 +106,36 @@ def test_answers_alone_leave_the_problems_as_they_are() -> None:
     assert [(one.id, one.prompt, one.solution_set) for one in direct] == [
         (one.id, one.prompt, one.solution_set) for one in plain
     ]
+
+
+SKEWED = {"steps": 40, "story": 12, "equation": 5, "count": 2, "undo": 2, "places": 2, "forward": 3, "backward": 1}
+
+
+def test_style_shares_decide_how_training_problems_are_solved_and_nothing_else() -> None:
+    plain, skewed = splits(num_train=3000), splits(num_train=3000, style_shares=SKEWED)
+    problems = skewed["train"]
+    assert all(len(problem.solutions) == 1 for problem in problems)
+    paths = [problem.solution_set[problem.solutions[0]].split("/") for problem in problems if problem.solution_set]
+    for position, parts in ((0, list(SKEWED)[:6]), (1, ["forward", "backward"])):
+        whole = sum(SKEWED[part] for part in parts)
+        counts = Counter(path[position] for path in paths)
+        for part in parts:
+            share = SKEWED[part] / whole
+            assert abs(counts[part] / len(paths) - share) < 4 * (share * (1 - share) / len(paths)) ** 0.5 + 0.01
+    assert [problem.solution_set for problem in problems] == [p.solution_set for p in plain["train"]]
+    assert skewed["test"] == plain["test"]
+    assert problems == splits(num_train=3000, style_shares=SKEWED)["train"]
+
+
+@pytest.mark.parametrize(
+    ("shares", "message"),
+    [
+        ({"step": 1}, "no path has the part 'step'; there are"),
+        ({}, "style_shares must map parts of paths to weights"),
+        ({"steps": -1}, "weights of at least 0"),
+        ({"forward": 0, "backward": 0}, "leaves a problem no solution"),
+    ],
+)
+def test_style_shares_that_fit_no_path_are_refused(shares: dict[str, float], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        SyntheticWordProblems(num_train=8, style_shares=shares).problems("train")
