@@ -33,7 +33,7 @@ GROUND = {
 L1 = {"objectives", "metrics", "policies", "environments", "rewards", "feedback", "buffers", "theorem_generation"}
 CLASSES = {"solution_classes"}
 L2 = {"rollouts"}
-SHARED = GROUND | {"sharding"}
+SHARED = GROUND | {"sharding", "padding"}
 L3 = {"modules", "callbacks", "reports", "studies", "commands", "tracking"}
 ALLOWED: dict[str, set[str]] = {
     "lean_types": set(),
@@ -48,13 +48,14 @@ ALLOWED: dict[str, set[str]] = {
     "prompts": {"lean_types", "types", "answers"},
     "pretrained": {"installation"},
     "sharding": {"finite"},
+    "padding": {"types"},
     "solution_classes": set(GROUND),
     **{name: set(SHARED) for name in L1},
     "metrics": SHARED | CLASSES,
     "rewards": SHARED | CLASSES,
-    "rollouts": GROUND | L1,
+    "rollouts": GROUND | {"padding"} | L1,
     "modules": SHARED | L1 | L2,
-    "callbacks": GROUND | L1 | L2,
+    "callbacks": GROUND | {"padding"} | L1 | L2,
     "reports": {"types", "metrics"},
     "studies": GROUND | L1 | L2 | {"tracking"},
     "commands": SHARED | CLASSES | L1 | L2 | {"reports", "studies", "tracking"},
@@ -90,7 +91,7 @@ OWNERS: dict[str, set[str]] = {
 ROOMS: dict[str, list[set[str]]] = {
     "policies": [
         {"numerics"},
-        {"models", "text", "padding", "heads", "passes"},
+        {"models", "text", "heads", "passes"},
         {"action_space"},
         {"scoring", "sampling"},
         {"fused", "vllm"},

@@ -8,7 +8,7 @@ from dataclasses import FrozenInstanceError, replace
 import pytest
 import torch
 
-from lightning_gfn.policies.padding import pad_steps
+from lightning_gfn.padding import pad_steps
 from lightning_gfn.types import Problem, Rollouts, Scores
 
 CONTEXTS = [[5], [6, 7, 8], [9, 1]]

@@ -18,9 +18,9 @@ from benchmarks.peers.generate import generate_ways
 from benchmarks.subjects.models import VOCABULARY
 from benchmarks.subjects.passes import pass_way
 from benchmarks.subjects.training import best_precision
+from lightning_gfn.padding import pad_steps
 from lightning_gfn.policies.causal_lm import CausalLM
 from lightning_gfn.policies.numerics.processor import cpu_has_bfloat16
-from lightning_gfn.policies.padding import pad_steps
 from lightning_gfn.policies.seq2seq_lm import Seq2SeqLM
 
 PROMPTS, SAMPLES, PROMPT_TOKENS, SHORTEST, LONGEST = 4, 4, 96, 16, 64

@@ -14,8 +14,8 @@ from benchmarks.peers.transformers_passes import token_log_probs
 from benchmarks.rows.sampling import bytes_read
 from benchmarks.subjects.gpu_models import LLAMA_1B, LLAMA_8B, made, needs_cuda, random_prompts, wait
 from benchmarks.subjects.training import lora_settings
+from lightning_gfn.padding import pad_steps
 from lightning_gfn.policies.causal_lm import CausalLM
-from lightning_gfn.policies.padding import pad_steps
 
 SAMPLING = {"prompts": 4, "rows": 64, "prompt_tokens": 64, "new_tokens": 256}
 TRAINING = {"rows": 16, "prompt_tokens": 64, "new_tokens": 448}

@@ -13,8 +13,8 @@ from benchmarks.peers import transformers_passes
 from benchmarks.subjects.models import needs_smollm2, small_llama, smollm2
 from benchmarks.subjects.passes import built, pass_way, random_ids
 from benchmarks.subjects.training import best_precision
+from lightning_gfn.padding import pad_steps
 from lightning_gfn.policies.numerics.processor import cpu_has_bfloat16
-from lightning_gfn.policies.padding import pad_steps
 
 CONTEXT_TOKENS, ACTION_TOKENS = 32, 96
 SHARED_PROMPT, SHARED_ROWS, SHORT_ANSWER = 256, 64, 4

@@ -12,7 +12,7 @@ from benchmarks.frame.row import Contest, Options, Row, Target, Way, time_at_mos
 from benchmarks.peers.transformers_passes import token_log_probs
 from benchmarks.subjects.models import Model, new_folder, write_llama
 from benchmarks.subjects.passes import built, pass_way
-from lightning_gfn.policies.padding import pad_steps
+from lightning_gfn.padding import pad_steps
 
 VOCABULARY, WIDTH, NUM_ROWS, LENGTH, FIRST_WORD = 128_256, 1024, 8, 256, 3
 

@@ -14,7 +14,7 @@ from lightning_gfn.modules.settings import EvaluationSettings, OptimizerSettings
 from lightning_gfn.modules.training_batch.rollout_statistics import rollout_statistics
 from lightning_gfn.objectives.distillation import TopKDistillation
 from lightning_gfn.objectives.regimes import DISTILLATION, check_regime
-from lightning_gfn.policies.padding import pad_contexts
+from lightning_gfn.padding import pad_contexts
 from lightning_gfn.prompts.math_feedback import DEFAULT_TEMPLATE, check_template, with_feedback
 from lightning_gfn.rollouts.behaviour import BehaviourMix
 from lightning_gfn.rollouts.make_sampler import make_sampler

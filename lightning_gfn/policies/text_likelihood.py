@@ -9,11 +9,11 @@ import torch
 from torch import Tensor
 
 from lightning_gfn.interfaces import TextLikelihood
+from lightning_gfn.padding import pad_steps
 from lightning_gfn.policies.action_space import every_token
 from lightning_gfn.policies.language_policy import LanguagePolicy
 from lightning_gfn.policies.models.evaluation_mode import no_dropout_and_gradient
 from lightning_gfn.policies.models.output_layer import output_layer_of
-from lightning_gfn.policies.padding import pad_steps
 from lightning_gfn.policies.passes.in_passes import RowValues
 from lightning_gfn.policies.scoring.choices import lay_out, token_log_probs
 from lightning_gfn.types import StepBatch

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from lightning_gfn.interfaces import Buffer, Policy
-from lightning_gfn.policies.padding import pad_contexts
+from lightning_gfn.padding import pad_contexts
 from lightning_gfn.rollouts.batching import BatchRow, stored_terms
 from lightning_gfn.rollouts.behaviour import BehaviourMix
 from lightning_gfn.rollouts.group_sampler import GroupSampler

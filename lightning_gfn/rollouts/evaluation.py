@@ -10,7 +10,7 @@ from torch import Tensor
 
 from lightning_gfn.answers import are_equivalent, extract_answer
 from lightning_gfn.interfaces import Policy
-from lightning_gfn.policies.padding import pad_contexts
+from lightning_gfn.padding import pad_contexts
 from lightning_gfn.rollouts.keyed_random import keyed_uniforms
 from lightning_gfn.types import EvalRecord, Problem, SampledActions, StepBatch
 

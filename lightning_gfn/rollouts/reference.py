@@ -8,7 +8,7 @@ from dataclasses import replace
 import torch
 
 from lightning_gfn.interfaces import Policy
-from lightning_gfn.policies.padding import pad_steps
+from lightning_gfn.padding import pad_steps
 from lightning_gfn.rollouts.keyed_random import keyed_uniform
 from lightning_gfn.types import EvalRecord, Problem, Rollouts, Source
 

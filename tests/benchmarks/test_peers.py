@@ -12,7 +12,7 @@ from benchmarks.subjects.models import Model, write_llama
 from benchmarks.subjects.passes import built
 from benchmarks.subjects.rewards import prefix_values
 from lightning_gfn.objectives.subtb import modified_subtb_loss
-from lightning_gfn.policies.padding import pad_steps
+from lightning_gfn.padding import pad_steps
 
 TINY = {"hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2, "vocab_size": 64}
 

@@ -13,7 +13,7 @@ from lightning_gfn.modules.gflownet import GFlowNetModule
 from lightning_gfn.modules.settings import OptimizerSettings
 from lightning_gfn.objectives.subtb import ModifiedSubTB
 from lightning_gfn.objectives.vargrad import VarGrad
-from lightning_gfn.policies.padding import pad_steps
+from lightning_gfn.padding import pad_steps
 from lightning_gfn.rewards.joint import JointLikelihood
 from lightning_gfn.rollouts.behaviour import BehaviourMix
 from lightning_gfn.types import Problem, Rollouts

@@ -11,7 +11,7 @@ from lightning_gfn.metrics.target import SampledTarget
 from lightning_gfn.modules.gflownet import GFlowNetModule
 from lightning_gfn.modules.settings import EvaluationSettings
 from lightning_gfn.objectives.vargrad import VarGrad
-from lightning_gfn.policies.padding import pad_steps
+from lightning_gfn.padding import pad_steps
 from lightning_gfn.rewards.answer_match import AnswerMatch
 from lightning_gfn.rewards.likelihood import ReferenceLikelihood
 from lightning_gfn.rewards.schedules import Linear

@@ -21,8 +21,8 @@ from lightning_gfn.modules.settings import OptimizerSettings
 from lightning_gfn.modules.sft import SFTModule
 from lightning_gfn.objectives.subtb import ModifiedSubTB
 from lightning_gfn.objectives.vargrad import VarGrad
+from lightning_gfn.padding import pad_steps
 from lightning_gfn.policies.causal_lm import CausalLM
-from lightning_gfn.policies.padding import pad_steps
 from lightning_gfn.policies.text.tokenizers import TokenizerSettings
 from lightning_gfn.rewards.joint import JointLikelihood
 from lightning_gfn.rewards.schedules import Linear

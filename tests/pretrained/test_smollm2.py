@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 import torch
 
+from lightning_gfn.padding import pad_contexts, pad_steps
 from lightning_gfn.policies.causal_lm import CausalLM
-from lightning_gfn.policies.padding import pad_contexts, pad_steps
 from lightning_gfn.policies.text.tokenizers import TextCodec, load_tokenizer
 from lightning_gfn.types import StepBatch
 

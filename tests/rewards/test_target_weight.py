@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from lightning_gfn.policies.padding import pad_steps
+from lightning_gfn.padding import pad_steps
 from lightning_gfn.rewards.target import TargetWeight
 from lightning_gfn.types import Problem, Rollouts
 

@@ -11,10 +11,10 @@ from torch.distributed.device_mesh import DeviceMesh, init_device_mesh
 from torch.distributed.tensor import DTensor
 
 from lightning_gfn.finite import own_part
+from lightning_gfn.padding import pad_steps
 from lightning_gfn.policies.causal_lm import CausalLM
 from lightning_gfn.policies.fused.families import unsupported_reason
 from lightning_gfn.policies.models.weight_state import PROBES, WeightState
-from lightning_gfn.policies.padding import pad_steps
 from lightning_gfn.policies.text.tokenizers import TokenizerSettings
 from lightning_gfn.sharding.shards import Shards
 from lightning_gfn.types import StepBatch

@@ -11,8 +11,8 @@ import pytest
 import torch
 from scipy.stats import chisquare
 
+from lightning_gfn.padding import pad_steps
 from lightning_gfn.policies.causal_lm import CausalLM
-from lightning_gfn.policies.padding import pad_steps
 from lightning_gfn.policies.text.tokenizers import TokenizerSettings
 from lightning_gfn.policies.vllm.settings import VllmSettings
 from lightning_gfn.rollouts.evaluation import sample_completions

@@ -25,9 +25,9 @@ from lightning_gfn.objectives.grpo import GRPO
 from lightning_gfn.objectives.ppo import PPO
 from lightning_gfn.objectives.subtb import ModifiedSubTB, SubTB
 from lightning_gfn.objectives.vargrad import VarGrad
+from lightning_gfn.padding import pad_steps
 from lightning_gfn.policies.causal_lm import CausalLM
 from lightning_gfn.policies.heads import FlowHead, ValueHead
-from lightning_gfn.policies.padding import pad_steps
 from lightning_gfn.rewards.answer_match import AnswerMatch
 from lightning_gfn.rewards.function import FunctionReward
 from lightning_gfn.rewards.joint import JointLikelihood

@@ -10,9 +10,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from lightning_gfn.padding import pad_steps
 from lightning_gfn.policies.language_model import LanguageModel
 from lightning_gfn.policies.models.evaluation_mode import no_dropout_and_gradient
-from lightning_gfn.policies.padding import pad_steps
 from lightning_gfn.policies.teacher_forcing.scoring_pass import ScoringPass
 from lightning_gfn.types import StepBatch
 

@@ -7,8 +7,8 @@ from collections.abc import Iterable
 import torch
 from torch import Tensor
 
+from lightning_gfn.padding import pad_steps
 from lightning_gfn.policies.language_model import LanguageModel
-from lightning_gfn.policies.padding import pad_steps
 from lightning_gfn.types import Rollouts
 
 

@@ -9,12 +9,12 @@ from typing import Any
 from torch import Tensor
 
 from lightning_gfn.interfaces import RewardNetwork
+from lightning_gfn.padding import pad_steps
 from lightning_gfn.policies.causal_lm import CausalLM
 from lightning_gfn.policies.language_policy import LanguagePolicy
 from lightning_gfn.policies.models.adapters import base_of_adapter, is_adapter_folder
 from lightning_gfn.policies.models.evaluation_mode import no_dropout_and_gradient
 from lightning_gfn.policies.models.loading import check_pretrained, load_config
-from lightning_gfn.policies.padding import pad_steps
 from lightning_gfn.policies.seq2seq_lm import Seq2SeqLM
 
 

@@ -12,13 +12,13 @@ import torch
 from torch import Tensor
 
 from lightning_gfn.interfaces import RewardNetwork, TextModel
+from lightning_gfn.padding import pad_steps
 from lightning_gfn.policies.decoder_factory import DTypeName
 from lightning_gfn.policies.heads import output_network
 from lightning_gfn.policies.language_model import LanguageModel
 from lightning_gfn.policies.models.adapters import LoraSettings
 from lightning_gfn.policies.models.encoder_decoder import EncoderDecoder
 from lightning_gfn.policies.models.evaluation_mode import no_dropout_and_gradient
-from lightning_gfn.policies.padding import pad_steps
 from lightning_gfn.policies.passes.pass_budget import PassBudget
 from lightning_gfn.policies.teacher_forcing.scoring_pass import PassName
 from lightning_gfn.policies.text.tokenizers import TokenizerSettings

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
+from lightning_gfn.padding import pad_contexts
 from lightning_gfn.policies.action_space import ActionSpace
-from lightning_gfn.policies.padding import pad_contexts
 from lightning_gfn.policies.sampling.truncation import check_behaviour
 from lightning_gfn.policies.vllm.nccl import check_package
 from lightning_gfn.policies.vllm.replies import Completion, ReplyError, assemble, read_completion

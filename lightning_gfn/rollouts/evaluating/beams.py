@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass
 import torch
 
 from lightning_gfn.interfaces import Policy, SearchesBeams
-from lightning_gfn.policies.padding import pad_steps
+from lightning_gfn.padding import pad_steps
 from lightning_gfn.rollouts.evaluation import Completion, described, judged_records
 from lightning_gfn.types import EvalRecord, Problem, SampledActions
 

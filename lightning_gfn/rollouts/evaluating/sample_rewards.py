@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from lightning_gfn.interfaces import Policy, Reward
-from lightning_gfn.policies.padding import pad_steps
+from lightning_gfn.padding import pad_steps
 from lightning_gfn.rewards.likelihood import TERM
 from lightning_gfn.rewards.schedules import LAST_STEP
 from lightning_gfn.types import EvalRecord, Rollouts, Source

@@ -8,7 +8,7 @@ import torch
 
 from lightning_gfn.interfaces import Buffer, Policy
 from lightning_gfn.lean_types import Episode, Theorem
-from lightning_gfn.policies.padding import pad_steps
+from lightning_gfn.padding import pad_steps
 from lightning_gfn.rollouts.batching import stored_terms
 from lightning_gfn.rollouts.behaviour import BehaviourMix
 from lightning_gfn.rollouts.group_sampler import GroupSampler

@@ -10,7 +10,7 @@ import torch
 
 from lightning_gfn.answers import answer_place, are_equivalent
 from lightning_gfn.interfaces import Policy
-from lightning_gfn.policies.padding import pad_steps
+from lightning_gfn.padding import pad_steps
 from lightning_gfn.types import AnswerStyle, Branch, EvalRecord, Problem
 
 Decode = Callable[[Sequence[int]], str]

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Literal
 import torch
 
 from lightning_gfn.interfaces import Policy, RewardNetwork
-from lightning_gfn.policies.padding import pad_steps
+from lightning_gfn.padding import pad_steps
 from lightning_gfn.prompts.proof_prompt import ProofPrompt
 from lightning_gfn.rollouts.search.search_tree import Leaf, LeafValue
 from lightning_gfn.rollouts.search.tactic_generator import context_of

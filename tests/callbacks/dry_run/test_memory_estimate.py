@@ -18,9 +18,9 @@ from lightning_gfn.callbacks.dry_run.memory_estimate import (
     peak_of,
     read,
 )
+from lightning_gfn.padding import pad_steps
 from lightning_gfn.policies.causal_lm import CausalLM
 from lightning_gfn.policies.models.adapters import LoraSettings
-from lightning_gfn.policies.padding import pad_steps
 from lightning_gfn.policies.passes.pass_budget import PassBudget
 from lightning_gfn.policies.seq2seq_lm import Seq2SeqLM
 

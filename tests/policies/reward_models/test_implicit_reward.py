@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 import torch
 
+from lightning_gfn.padding import pad_steps
 from lightning_gfn.policies.causal_lm import CausalLM
 from lightning_gfn.policies.language_policy import LanguagePolicy
-from lightning_gfn.policies.padding import pad_steps
 from lightning_gfn.policies.reward_models.implicit import ImplicitReward
 from lightning_gfn.policies.seq2seq_lm import Seq2SeqLM
 from lightning_gfn.policies.text.tokenizers import TokenizerSettings

@@ -23,6 +23,7 @@ from transformers import (
     Qwen3Config,
 )
 
+from lightning_gfn.padding import pad_steps
 from lightning_gfn.policies.fused import layers
 from lightning_gfn.policies.fused.families import family_of, part, unsupported_reason
 from lightning_gfn.policies.fused.layers import DenseLayers
@@ -30,7 +31,6 @@ from lightning_gfn.policies.fused.working_linear import WorkingLinear
 from lightning_gfn.policies.models.adapters import LoraSettings, attach_lora, without_trained_adapter
 from lightning_gfn.policies.models.architectures import DecoderOnly
 from lightning_gfn.policies.numerics.processor import cpu_has_bfloat16
-from lightning_gfn.policies.padding import pad_steps
 from lightning_gfn.policies.teacher_forcing import layer
 from lightning_gfn.policies.teacher_forcing.attention import Scene
 from lightning_gfn.policies.teacher_forcing.feed_forward import activation_gradient

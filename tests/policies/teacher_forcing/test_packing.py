@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from packed_rows import random_rows
 
-from lightning_gfn.policies.padding import pad_steps
+from lightning_gfn.padding import pad_steps
 from lightning_gfn.policies.teacher_forcing.packing import TOGETHER, Packing, pack
 
 

@@ -7,9 +7,9 @@ from typing import Any
 import pytest
 import torch
 
+from lightning_gfn.padding import pad_steps
 from lightning_gfn.policies.models.adapters import LoraSettings
 from lightning_gfn.policies.numerics.processor import cpu_has_bfloat16
-from lightning_gfn.policies.padding import pad_steps
 from lightning_gfn.policies.teacher_forcing.scoring_pass import saved_share
 from lightning_gfn.types import StepBatch
 

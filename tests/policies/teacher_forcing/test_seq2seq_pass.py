@@ -10,12 +10,12 @@ from packed_rows import random_rows
 from readings import compare, outputs, with_gradients
 from transformers import AutoModelForSeq2SeqLM, MT5Config, PreTrainedConfig, T5Config
 
+from lightning_gfn.padding import pad_steps
 from lightning_gfn.policies.fused.families import unsupported_reason
 from lightning_gfn.policies.fused.seq2seq_layers import Seq2SeqLayers
 from lightning_gfn.policies.models.adapters import LoraSettings, attach_lora, without_trained_adapter
 from lightning_gfn.policies.models.encoder_decoder import EncoderDecoder
 from lightning_gfn.policies.models.forward_pass import ForwardPass
-from lightning_gfn.policies.padding import pad_steps
 from lightning_gfn.policies.teacher_forcing import seq2seq_packing, seq2seq_pass
 from lightning_gfn.policies.teacher_forcing.seq2seq_packing import pack_seq2seq
 from lightning_gfn.policies.teacher_forcing.seq2seq_pass import read_seq2seq

@@ -12,8 +12,8 @@ from lightning_gfn.metrics.branches import BranchAccuracy
 from lightning_gfn.metrics.functional.branches import chosen_branch
 from lightning_gfn.modules.settings import EvaluationSettings
 from lightning_gfn.modules.sft import SFTModule
+from lightning_gfn.padding import pad_steps
 from lightning_gfn.policies.causal_lm import CausalLM
-from lightning_gfn.policies.padding import pad_steps
 from lightning_gfn.policies.vllm.settings import VllmSettings
 from lightning_gfn.rollouts.reasoning.branching import answer_and_confidence, decode_branches, with_branches
 from lightning_gfn.types import Branch, EvalRecord, Problem

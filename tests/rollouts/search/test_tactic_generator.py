@@ -10,8 +10,8 @@ import pytest
 import torch
 from torch import Tensor
 
+from lightning_gfn.padding import pad_steps
 from lightning_gfn.policies.causal_lm import CausalLM
-from lightning_gfn.policies.padding import pad_steps
 from lightning_gfn.policies.text.tokenizers import TokenizerSettings
 from lightning_gfn.rollouts.search.beam_tactics import BeamTactics
 from lightning_gfn.rollouts.search.tactic_generator import ProposalRequest, SampledTactics, log_sum_exp, merged
