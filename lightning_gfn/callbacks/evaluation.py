@@ -35,7 +35,6 @@ from lightning_gfn.metrics.base import PerProblemMetric
 from lightning_gfn.metrics.branches import BranchAccuracy
 from lightning_gfn.metrics.completions import CompletionStatistics
 from lightning_gfn.metrics.diversity import Coverage, DistinctCorrect, Rule
-from lightning_gfn.metrics.functional.rouge import Tokenizer, require_tokenizer
 from lightning_gfn.metrics.labels import LabelPrediction
 from lightning_gfn.metrics.proofs import (
     DistinctProofs,
@@ -48,6 +47,7 @@ from lightning_gfn.metrics.proofs import (
 from lightning_gfn.metrics.references import ReferenceNll
 from lightning_gfn.metrics.target import LogLikelihood, SampledTarget, TargetDistance
 from lightning_gfn.module_interfaces import as_evaluated
+from lightning_gfn.similarity.rouge import Tokenizer, require_tokenizer
 
 if TYPE_CHECKING:
     from lightning.pytorch import LightningModule, Trainer

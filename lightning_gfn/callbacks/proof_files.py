@@ -17,9 +17,9 @@ from lightning_gfn.callbacks.common.run_files import (
     write_jsonl,
 )
 from lightning_gfn.callbacks.proof_search import ProofSearch
-from lightning_gfn.metrics.functional.tactic_scripts import distinct_scripts
 from lightning_gfn.module_interfaces import ProofSetting, as_evaluated
 from lightning_gfn.rollouts.distributed import gather_all
+from lightning_gfn.similarity.tactic_scripts import distinct_scripts
 from lightning_gfn.types import Problem
 from lightning_gfn.whole_files import replace_text
 

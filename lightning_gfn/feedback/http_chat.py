@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sqlite3
 import threading
 import warnings
@@ -11,10 +10,9 @@ from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
-from lightning_gfn.feedback.cache import ReplyCache
-from lightning_gfn.feedback.endpoint import ask_chat
+from lightning_gfn.endpoints.client import ChatClient
+from lightning_gfn.endpoints.http_json import BudgetSpent, EndpointError
 from lightning_gfn.feedback.messages import DEFAULT_REQUEST, check_request, fill_request
-from lightning_gfn.http_json import BudgetSpent, Endpoint, EndpointError
 from lightning_gfn.interfaces import Policy
 from lightning_gfn.prompts.math_feedback import check_strength
 from lightning_gfn.teacher_interfaces import FeedbackSource
@@ -72,22 +70,24 @@ class ChatFeedback(FeedbackSource):
     ) -> None:
         check_request(request)
         check_strength(strength)
-        if not url.startswith(("http://", "https://")):
-            raise ValueError(f"url is {url!r}, expected an address that begins with http:// or https://")
-        for name, value, least in (("concurrency", concurrency, 1), ("max_retries", max_retries, 0)):
-            if value < least:
-                raise ValueError(f"{name} is {value}, expected at least {least}")
-        for name, seconds in (("timeout_seconds", timeout_seconds), ("backoff_seconds", backoff_seconds)):
-            if seconds <= 0:
-                raise ValueError(f"{name} is {seconds}, expected a positive number of seconds")
-        self.url, self.model, self.key_variable = url, model, key_variable
-        self.request, self.system, self.strength = request, system, strength
-        self.options = {"max_tokens": max_reply_tokens, "temperature": temperature}
-        self.cache = ReplyCache(cache)
-        self.limits = {"calls": max_calls, "tokens": max_tokens}
-        self.concurrency = concurrency
-        self.patience = (timeout_seconds, max_retries, backoff_seconds, max_backoff_seconds)
-        self.spent: Counter[str] = Counter()
+        if concurrency < 1:
+            raise ValueError(f"concurrency is {concurrency}, expected at least 1")
+        self.chat = ChatClient(
+            url=url,
+            model=model,
+            key_variable=key_variable,
+            system=system,
+            max_reply_tokens=max_reply_tokens,
+            temperature=temperature,
+            cache=cache,
+            max_calls=max_calls,
+            max_tokens=max_tokens,
+            timeout_seconds=timeout_seconds,
+            max_retries=max_retries,
+            backoff_seconds=backoff_seconds,
+            max_backoff_seconds=max_backoff_seconds,
+        )
+        self.request, self.strength, self.concurrency = request, strength, concurrency
         self.has_warned = False
         self._lock = threading.Lock()
 
@@ -97,15 +97,7 @@ class ChatFeedback(FeedbackSource):
         Raises:
             ValueError: if the environment variable is not set, or the cache is no SQLite file that can be opened.
         """
-        if self.key_variable is not None and not os.environ.get(self.key_variable):
-            raise ValueError(
-                f"the environment variable {self.key_variable} is not set: put the endpoint's key there, or set "
-                "feedback.key_variable to null if it asks for none"
-            )
-        try:
-            self.cache.get("")
-        except (sqlite3.Error, OSError) as error:
-            raise ValueError(f"the cache {self.cache.path} cannot be used ({error}): name another file") from error
+        self.chat.check()
 
     def give(self, rollouts: Rollouts, policy: Policy, chosen: Sequence[int]) -> Feedback:
         """One reply a trajectory; equal requests are sent once."""
@@ -116,52 +108,21 @@ class ChatFeedback(FeedbackSource):
         ]
         counts: Counter[str] = Counter(dict.fromkeys(("calls", "tokens", "cached", "failures", "over_budget"), 0))
         distinct = list(dict.fromkeys(prompts))
-        endpoint = Endpoint(self.url, os.environ.get(self.key_variable or ""), *self.patience)
         with ThreadPoolExecutor(self.concurrency) as pool:
-            replies = list(pool.map(lambda prompt: self._reply(endpoint, prompt, counts), distinct))
+            replies = list(pool.map(lambda prompt: self._reply(prompt, counts), distinct))
         texts = dict(zip(distinct, replies, strict=True))
         return Feedback(tuple(texts[prompt] for prompt in prompts), dict(counts))
 
-    def _reply(self, endpoint: Endpoint, prompt: str, counts: Counter[str]) -> str | None:
+    def _reply(self, prompt: str, counts: Counter[str]) -> str | None:
         """The cached or fetched reply; None, counted, if there is none."""
-        messages = [{"role": "user", "content": prompt}]
-        if self.system is not None:
-            messages.insert(0, {"role": "system", "content": self.system})
-        body = {"model": self.model, "messages": messages, **self.options}
-        key = self.cache.key({"url": self.url, **body})
         try:
-            reply = self.cache.get(key)
-            if reply is not None:
-                self._count(counts, "cached", 1)
-                return reply.text
-            reply = ask_chat(endpoint, body, lambda: self._claim_call(counts))
-            self._count(counts, "tokens", reply.tokens)
-            self.cache.put(key, reply)
-            return reply.text
+            return self.chat.reply(prompt, counts, str)
         except BudgetSpent:
-            self._count(counts, "over_budget", 1)
+            self.chat.count(counts, "over_budget", 1)
         except (EndpointError, sqlite3.Error) as error:
-            self._count(counts, "failures", 1)
+            self.chat.count(counts, "failures", 1)
             self._warn_once(error)
         return None
-
-    def _claim_call(self, counts: Counter[str]) -> bool:
-        """Count one HTTP try, if the budget still has one."""
-        with self._lock:
-            if self._is_spent():
-                return False
-            self.spent["calls"] += 1
-            counts["calls"] += 1
-            return True
-
-    def _is_spent(self) -> bool:
-        return any(limit is not None and self.spent[name] >= limit for name, limit in self.limits.items())
-
-    def _count(self, counts: Counter[str], name: str, amount: int) -> None:
-        with self._lock:
-            counts[name] += amount
-            if name == "tokens":
-                self.spent[name] += amount
 
     def _warn_once(self, error: Exception) -> None:
         with self._lock:
@@ -171,8 +132,8 @@ class ChatFeedback(FeedbackSource):
 
     def state_dict(self) -> dict[str, Any]:
         """What has been spent."""
-        return {name: int(self.spent[name]) for name in self.limits}
+        return self.chat.state_dict()
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Restore ``state_dict``."""
-        self.spent = Counter({name: int(state[name]) for name in self.limits})
+        self.chat.load_state_dict(state)

@@ -12,7 +12,6 @@ from .diversity import (
 from .embeddings import (
     EmbeddingDistance as EmbeddingDistance,
     EmbeddingMetric as EmbeddingMetric,
-    TextEmbedder as TextEmbedder,
 )
 from .groups import AccuracyByGroup as AccuracyByGroup
 from .labels import LabelPrediction as LabelPrediction

@@ -10,8 +10,8 @@ from lightning_gfn.answers.equation_normal_form import equations
 from lightning_gfn.metrics.base import PerProblemMetric
 from lightning_gfn.metrics.functional.bleu import distinct_ngrams, self_bleu
 from lightning_gfn.metrics.functional.estimates import coverage, paths_found
-from lightning_gfn.metrics.functional.rouge import Tokenizer, require_tokenizer
-from lightning_gfn.metrics.functional.similarity import (
+from lightning_gfn.metrics.samples import Samples, chosen_samples, of_samples, require_samples
+from lightning_gfn.similarity.counting import (
     components,
     correct_only,
     distinct_in_order,
@@ -19,7 +19,7 @@ from lightning_gfn.metrics.functional.similarity import (
     require_threshold,
     similarities,
 )
-from lightning_gfn.metrics.samples import Samples, chosen_samples, of_samples, require_samples
+from lightning_gfn.similarity.rouge import Tokenizer, require_tokenizer
 from lightning_gfn.types import EvalRecord
 
 if TYPE_CHECKING:

@@ -9,7 +9,7 @@ from typing import Any
 
 from lightning_gfn.lean_types import Episode
 from lightning_gfn.metrics.base import PerProblemMetric
-from lightning_gfn.metrics.functional.tactic_scripts import distinct_scripts, entropy, head_words
+from lightning_gfn.similarity.tactic_scripts import distinct_scripts, entropy, head_words
 from lightning_gfn.types import EvalRecord
 
 
@@ -32,7 +32,7 @@ class ProofMetric(PerProblemMetric):
 class DistinctProofs(ProofMetric):
     """Different proofs of a theorem: ``distinct_proofs``, and ``distinct_proofs_solved`` over theorems with a proof.
 
-    Scripts are equal if their normal forms are (``metrics.functional.tactic_scripts.normal_script``). The mean of the
+    Scripts are equal if their normal forms are (``similarity.tactic_scripts.normal_script``). The mean of the
     first is over all theorems, 0 where none was found.
 
     Args:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Literal, get_args
 
-from lightning_gfn.metrics.functional.similarity import correct_only
+from lightning_gfn.similarity.counting import correct_only
 from lightning_gfn.types import EvalRecord
 
 Samples = Literal["correct", "all"]

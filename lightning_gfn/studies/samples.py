@@ -194,13 +194,9 @@ class Filter:
             paths = {equations(text) or (normalised(text),): text for text in reversed(texts)}
             return list(paths.values())[::-1]
         if self.distinct == "rouge":
-            from lightning_gfn.metrics.functional.similarity import similarities
+            from lightning_gfn.similarity.counting import leaders, similarities
 
-            similar, kept = similarities(texts, self.tokenizer) >= self.threshold, list[int]()
-            for i in range(len(texts)):
-                if not similar[i, kept].any():
-                    kept.append(i)
-            return [texts[i] for i in kept]
+            return [texts[i] for i in dict.fromkeys(leaders(similarities(texts, self.tokenizer) >= self.threshold))]
         return texts
 
 

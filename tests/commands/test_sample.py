@@ -14,7 +14,7 @@ from lightning_gfn.commands.asking.shown import indented
 from lightning_gfn.commands.asking.sources import find_source
 from lightning_gfn.commands.asking.ways import proof_groups, solution_groups, ways_of_solving
 from lightning_gfn.lean_types import Episode
-from lightning_gfn.metrics.functional.similarity import distinct_in_order, similarities
+from lightning_gfn.similarity.counting import distinct_in_order, similarities
 from lightning_gfn.types import EvalRecord, Problem
 
 TEXTS = (

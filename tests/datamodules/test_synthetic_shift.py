@@ -20,7 +20,7 @@ from datamodules.generators.shift_voices import VOICES
 from datamodules.synthetic import SyntheticWordProblems
 from datamodules.synthetic_shift import ShiftedWordProblems
 from lightning_gfn.answers import extract_answer
-from lightning_gfn.metrics.functional.rouge import rouge_l_f1_matrix
+from lightning_gfn.similarity.rouge import rouge_l_f1_matrix
 from lightning_gfn.types import Problem
 
 THRESHOLD = 0.7

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from lightning_gfn.feedback.cache import Reply, ReplyCache
+from lightning_gfn.endpoints.cache import Reply, ReplyCache
 from lightning_gfn.feedback.http_chat import ChatFeedback
 from lightning_gfn.feedback.messages import DEFAULT_REQUEST, fill_request
 from lightning_gfn.types import Problem, Rollouts
@@ -34,7 +34,7 @@ def test_request_and_reply(make_chat: Make, endpoint: Any, rollouts: Rollouts, m
     asked = first["messages"][1]["content"]
     assert "2 + 3?" in asked and "2 + 3 = 6. B" in asked and "is wrong" in asked and "2 orders" in asked
     assert endpoint.headers[0]["Authorization"] == "Bearer s3cret"
-    assert b"s3cret" not in Path(source.cache.path).read_bytes()  # type: ignore[arg-type]
+    assert b"s3cret" not in Path(source.chat.cache.path).read_bytes()  # type: ignore[arg-type]
 
 
 def test_strength_sets_orders_and_words() -> None:

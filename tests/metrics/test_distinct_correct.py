@@ -11,14 +11,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from lightning_gfn.metrics.functional import rouge, similarity
 from lightning_gfn.metrics.functional.estimates import (
     distinct_correct,
     distinct_correct_components,
     distinct_correct_expected,
 )
-from lightning_gfn.metrics.functional.rouge import rouge_l_f1_matrix
-from lightning_gfn.metrics.functional.similarity import components, distinct_in_order, expected_distinct
+from lightning_gfn.similarity import counting, rouge
+from lightning_gfn.similarity.counting import components, distinct_in_order, expected_distinct
+from lightning_gfn.similarity.rouge import rouge_l_f1_matrix
 
 GSM8K = Path(__file__).parents[2].parent / "shared" / "data" / "gsm8k"
 THRESHOLDS = (0.5, 0.6, 0.7, 0.8, 0.9, 1.0)
@@ -124,7 +124,7 @@ def test_expectation_is_the_mean_over_all_orders(size: int) -> None:
 def test_random_orders_agree_with_the_exact_expectation(monkeypatch: pytest.MonkeyPatch) -> None:
     similar = random_graph(random.Random(3), 12, 0.25)
     exact = expected_distinct(similar)
-    monkeypatch.setattr(similarity, "MAX_EXACT", 1)
+    monkeypatch.setattr(counting, "MAX_EXACT", 1)
     sampled = expected_distinct(similar, num_orders=40_000, seed=1)
     assert sampled == pytest.approx(exact, abs=0.02)
     assert sampled == expected_distinct(similar, num_orders=40_000, seed=1) != exact
@@ -135,7 +135,7 @@ def test_twelve_linked_samples_are_exact_and_thirteen_are_sampled(monkeypatch: p
     def refuse(*_: object) -> float:
         raise AssertionError("sampled")
 
-    monkeypatch.setattr(similarity, "_mean_over_random_orders", refuse)
+    monkeypatch.setattr(counting, "_mean_over_random_orders", refuse)
     star = np.eye(13, dtype=bool)
     star[0] = star[:, 0] = True
     # The centre comes first with probability 1/12; otherwise the 11 leaves are kept.

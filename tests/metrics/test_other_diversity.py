@@ -19,9 +19,10 @@ from lightning_gfn.answers.equation_normal_form import equations
 from lightning_gfn.callbacks.evaluation import Evaluation
 from lightning_gfn.metrics.base import PerProblemMetric
 from lightning_gfn.metrics.diversity import Coverage, DistinctEquations, SelfBleu
-from lightning_gfn.metrics.embeddings import EmbeddingDistance, TextEmbedder, embedder
+from lightning_gfn.metrics.embeddings import EmbeddingDistance
 from lightning_gfn.metrics.functional import bleu
 from lightning_gfn.metrics.functional.bleu import bleu_tokens, self_bleu
+from lightning_gfn.similarity.embedder import TextEmbedder, embedder
 from lightning_gfn.types import EvalRecord, Problem
 
 KEY = "embedding_distance"

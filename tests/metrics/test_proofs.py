@@ -15,7 +15,7 @@ from lightning_gfn.metrics import proofs
 from lightning_gfn.metrics.accuracy import MajorityAtK
 from lightning_gfn.metrics.completions import CompletionStatistics
 from lightning_gfn.metrics.functional.partial_rewards import OUTCOMES, reward_separation, separation_of_rows
-from lightning_gfn.metrics.functional.tactic_scripts import distinct_scripts, entropy, head_words, normal_script
+from lightning_gfn.similarity.tactic_scripts import distinct_scripts, entropy, head_words, normal_script
 from lightning_gfn.types import EvalRecord, Problem
 
 

@@ -14,11 +14,11 @@ import pytest
 import torch
 
 from lightning_gfn.metrics.base import PerProblemMetric
-from lightning_gfn.metrics.embeddings import TextEmbedder
 from lightning_gfn.metrics.functional import reference_texts
 from lightning_gfn.metrics.functional.bleu import bleu_tokens, self_bleu
 from lightning_gfn.metrics.functional.reference_texts import bleu, gleu, greedy_matching
 from lightning_gfn.metrics.reference_texts import Agreement, BertScore, ReferenceOverlap
+from lightning_gfn.similarity.embedder import TextEmbedder
 from lightning_gfn.types import EvalRecord, Problem
 
 WORDS = ["she", "he", "ran", "fixed", "the", "kite", "dog", "with", "tape", "and", "a", "at", "park", "old", ",", "."]

@@ -12,14 +12,14 @@ from jsonargparse import ArgumentParser
 
 from lightning_gfn.callbacks.evaluation import Evaluation
 from lightning_gfn.metrics.diversity import DistinctCorrect
-from lightning_gfn.metrics.functional import rouge
 from lightning_gfn.metrics.functional.estimates import (
     distinct_correct,
     distinct_correct_components,
     distinct_correct_expected,
 )
-from lightning_gfn.metrics.functional.rouge import read_share, rouge_l_f1_matrix, rouge_tokens, unicode_tokens
-from lightning_gfn.metrics.functional.similarity import similarities
+from lightning_gfn.similarity import rouge
+from lightning_gfn.similarity.counting import similarities
+from lightning_gfn.similarity.rouge import read_share, rouge_l_f1_matrix, rouge_tokens, unicode_tokens
 from lightning_gfn.types import EvalRecord, Problem
 
 CHINESE = "小明有三个苹果，他又买了四个。三加四等于七。答案：七"

@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 import torch
 
-from lightning_gfn.metrics.embeddings import EmbeddingDistance, TextEmbedder
+from lightning_gfn.metrics.embeddings import EmbeddingDistance
+from lightning_gfn.similarity.embedder import TextEmbedder
 from lightning_gfn.types import EvalRecord, Problem
 
 pytestmark = pytest.mark.pretrained

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import torch
 
-from lightning_gfn.metrics.embeddings import EmbeddingDistance, TextEmbedder
+from lightning_gfn.metrics.embeddings import EmbeddingDistance
 from lightning_gfn.policies.causal_lm import CausalLM
 from lightning_gfn.policies.models.adapters import LoraSettings
 from lightning_gfn.policies.models.loading import check_pretrained
@@ -18,6 +18,7 @@ from lightning_gfn.policies.reward_models.network import LanguageRewardNetwork
 from lightning_gfn.policies.text.tokenizers import load_tokenizer
 from lightning_gfn.pretrained.catalogue import CatalogueModel, model_folder, resolve
 from lightning_gfn.pretrained.install import install
+from lightning_gfn.similarity.embedder import TextEmbedder
 
 REMEDY = "run: lightning-gfn model install smollm2-135m"
 LIMITS = {"max_prompt_tokens": 32, "max_new_tokens": 16}

@@ -12,8 +12,8 @@ import numpy as np
 import pytest
 
 from lightning_gfn.metrics.functional.estimates import pass_at_k
-from lightning_gfn.metrics.functional.rouge import rouge_l_f1_matrix
-from lightning_gfn.metrics.functional.similarity import distinct_in_order
+from lightning_gfn.similarity.counting import distinct_in_order
+from lightning_gfn.similarity.rouge import rouge_l_f1_matrix
 
 DISTINCT = ("distinct_correct_rouge_0.5", "distinct_correct_rouge_0.7")
 METRICS = ("solve_rate", "pass_at_8", "maj_at_8", *DISTINCT, "coverage")

@@ -9,8 +9,8 @@ from typing import Any
 
 from lightning_gfn.callbacks.common.problem_rows import Measured, measure
 from lightning_gfn.callbacks.common.run_files import ResultRow
-from lightning_gfn.metrics.functional.tactic_scripts import distinct_scripts
 from lightning_gfn.rollouts.search.search_result import SearchResult
+from lightning_gfn.similarity.tactic_scripts import distinct_scripts
 
 
 def search_row(result: SearchResult, branching: int) -> ResultRow:

@@ -89,9 +89,9 @@ def attempt_row(record: EvalRecord, i: int) -> dict[str, Any]:
 def searched_attempts(policy: Any, problem: Problem, proving: Any, options: argparse.Namespace) -> dict[str, Any]:
     """A best-first search for proofs of a theorem; its attempts are the proofs and the tactics that failed."""
     from lightning_gfn.lean_types import LeanError
-    from lightning_gfn.metrics.functional.tactic_scripts import normal_script
     from lightning_gfn.rollouts.search.proof_search import SearchSettings, search_proofs
     from lightning_gfn.rollouts.search.search_result import SearchBudget
+    from lightning_gfn.similarity.tactic_scripts import normal_script
 
     settings = SearchSettings(
         branching=options.branching,

@@ -49,17 +49,9 @@ def ways_of_solving(texts: Sequence[str], by: By, threshold: float) -> list[list
         threshold: of ROUGE-L F1.
     """
     if by == "rouge":
-        from lightning_gfn.metrics.functional.similarity import similarities
+        from lightning_gfn.similarity.counting import leaders, similarities
 
-        similar = similarities(list(texts), "unicode") >= threshold
-        groups: list[list[int]] = []
-        for index in range(len(texts)):
-            home = next((group for group in groups if similar[index, group[0]]), None)
-            if home is None:
-                groups.append([index])
-            else:
-                home.append(index)
-        return groups
+        return grouped(range(len(texts)), leaders(similarities(list(texts), "unicode") >= threshold).__getitem__)
     return grouped(range(len(texts)), lambda index: path_of(texts[index], by))
 
 
@@ -127,7 +119,7 @@ def by_probability(record: EvalRecord, members: Sequence[int]) -> tuple[int, ...
 
 def proof_groups(record: EvalRecord) -> list[Group]:
     """Attempts at a theorem in groups: proofs by their script in a normal form, the others by what Lean said last."""
-    from lightning_gfn.metrics.functional.tactic_scripts import normal_script
+    from lightning_gfn.similarity.tactic_scripts import normal_script
 
     episodes = record.episodes
     proved = [i for i in range(len(episodes)) if record.correct[i]]

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any, overload
 
 import numpy as np
 
-from lightning_gfn.metrics.functional.rouge import Tokenizer
-from lightning_gfn.metrics.functional.similarity import components, distinct_in_order, expected_distinct, similar_pairs
+from lightning_gfn.similarity.counting import components, distinct_in_order, expected_distinct, similar_pairs
+from lightning_gfn.similarity.rouge import Tokenizer
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

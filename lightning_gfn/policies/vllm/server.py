@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
 
-from lightning_gfn.http_json import RETRIED_STATUS, Endpoint, EndpointError
+from lightning_gfn.endpoints.http_json import RETRIED_STATUS, Endpoint, EndpointError
 from lightning_gfn.policies.vllm.settings import VllmSettings
 
 MAX_REPLY_BYTES = 2**30

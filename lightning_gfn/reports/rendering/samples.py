@@ -7,10 +7,10 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from lightning_gfn.metrics.functional.rouge import Tokenizer
-from lightning_gfn.metrics.functional.similarity import similarities
 from lightning_gfn.reports.comparison import Comparison
 from lightning_gfn.reports.statistics.cube import DISTINCT
+from lightning_gfn.similarity.counting import leaders, similarities
+from lightning_gfn.similarity.rouge import Tokenizer
 
 MAX_BYTES = 6_000_000
 THRESHOLD = 0.7
@@ -21,16 +21,8 @@ def kept_in_order(texts: Sequence[str], threshold: float, tokenizer: Tokenizer =
 
     The same greedy rule as the metric: a text joins the first kept one whose ROUGE-L F1 with it reaches the threshold.
     """
-    similar = similarities(texts, tokenizer) >= threshold
-    kept: list[int] = []
-    counts: Counter[int] = Counter()
-    for text in range(len(texts)):
-        home = next((other for other in kept if similar[text, other]), None)
-        if home is None:
-            kept.append(text)
-            home = text
-        counts[home] += 1
-    return [[texts[text], counts[text]] for text in kept]
+    counts = Counter(leaders(similarities(texts, tokenizer) >= threshold))
+    return [[texts[leader], count] for leader, count in counts.items()]
 
 
 def cell(row: Mapping[str, Any], threshold: float, tokenizer: Tokenizer = "rouge") -> dict[str, Any]:

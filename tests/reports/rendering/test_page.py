@@ -14,13 +14,13 @@ from xml.etree import ElementTree
 
 import pytest
 
-from lightning_gfn.metrics.functional.rouge import rouge_l_f1_matrix
-from lightning_gfn.metrics.functional.similarity import distinct_in_order
 from lightning_gfn.reports.comparison import Options, compare_runs
 from lightning_gfn.reports.rendering.html import comparison_html, embedded, rich
 from lightning_gfn.reports.rendering.samples import kept_in_order, sample_data
 from lightning_gfn.reports.rendering.svg import limits, nice_ticks, spread
 from lightning_gfn.reports.runs import find_runs, load_run
+from lightning_gfn.similarity.counting import distinct_in_order
+from lightning_gfn.similarity.rouge import rouge_l_f1_matrix
 
 MakeStudy = Callable[..., Path]
 CHROMIUM = next(

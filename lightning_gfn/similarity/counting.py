@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from lightning_gfn.metrics.functional.rouge import Tokenizer, rouge_l_f1_matrix
+from lightning_gfn.similarity.rouge import Tokenizer, rouge_l_f1_matrix
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -78,6 +78,25 @@ def similar_pairs(
     return similarities(texts, tokenizer) >= require_threshold(threshold)
 
 
+def leaders(similar: NDArray[np.bool_]) -> list[int]:
+    """Greedy clusters in order: a text joins the first leader that it is similar to, or else becomes a leader.
+
+    Args:
+        similar: symmetric (M, M) bool array.
+
+    Returns:
+        The index of each text's leader; a leader's is its own.
+    """
+    found: list[int] = []
+    kept: list[int] = []
+    for text in range(len(similar)):
+        home = next((leader for leader in kept if similar[text, leader]), text)
+        if home == text:
+            kept.append(text)
+        found.append(home)
+    return found
+
+
 def distinct_in_order(similar: NDArray[np.bool_]) -> int:
     """Greedy count: keep each text that is similar to no kept one.
 
@@ -87,11 +106,7 @@ def distinct_in_order(similar: NDArray[np.bool_]) -> int:
     Returns:
         The number of kept texts.
     """
-    kept: list[int] = []
-    for text in range(len(similar)):
-        if not similar[text, kept].any():
-            kept.append(text)
-    return len(kept)
+    return len(set(leaders(similar)))
 
 
 def components(similar: NDArray[np.bool_]) -> list[list[int]]:

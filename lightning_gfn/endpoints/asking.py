@@ -6,8 +6,8 @@ import json
 from collections.abc import Callable
 from typing import Any
 
-from lightning_gfn.feedback.cache import Reply
-from lightning_gfn.http_json import Endpoint, EndpointError
+from lightning_gfn.endpoints.cache import Reply
+from lightning_gfn.endpoints.http_json import Endpoint, EndpointError
 
 
 def ask_chat(endpoint: Endpoint, body: dict[str, Any], may_try: Callable[[], bool]) -> Reply:

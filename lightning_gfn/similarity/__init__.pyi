@@ -1,0 +1,1 @@
+from .embedder import TextEmbedder as TextEmbedder

@@ -1,0 +1,1 @@
+from .columns import UserFunction as UserFunction
