@@ -396,6 +396,9 @@ class Reward(ABC):
     is_log_weight: bool = False
     """True if it weighs completions by their likelihood alone, so that evaluation scores its samples, too."""
 
+    learns: bool = False
+    """True if it learns from the trajectories of the run; see ``observations``."""
+
     def parts(self) -> tuple[Reward, ...]:
         """The rewards that it is made of; itself where it is one."""
         return (self,)
@@ -423,6 +426,22 @@ class Reward(ABC):
     def schedule_values(self, optimizer_step: int) -> tuple[float, ...]:
         """Numbers through which ``combine`` depends on the optimiser step: where they are equal, so is its result."""
         return () if self.is_constant else (float(optimizer_step),)
+
+    def observations(self, terms: Mapping[str, Tensor], rollouts: Rollouts) -> list[Any]:
+        """What it wants to remember of these trajectories, as plain values; nothing by default."""
+        return []
+
+    def learn(self, observations: list[Any]) -> None:
+        """Take in the observations of all processes, the same ones in each; nothing by default."""
+        return None
+
+    def state_dict(self) -> dict[str, Any]:
+        """What it has learned, for checkpoints; nothing by default."""
+        return {}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Restore ``state_dict``."""
+        return None
 
 
 class RewardNetwork(ABC):

@@ -184,8 +184,8 @@ class Rollouts:
         completions: B texts.
         sources: B names, where each trajectory came from.
         behaviour_log_pf_NT: log-probability of each token under the policy that produced it, temperature and
-            truncation included (nats); None where unknown (replay, reference).
-        behaviour_log_pstop_N: the same of the stop of each step, 0 where it was forced; None where unknown.
+            truncation included (nats); 0 where unknown (replay, reference); None if nothing was sampled.
+        behaviour_log_pstop_N: the same of the stop of each step, 0 where it was forced or is unknown.
         terms: untempered reward terms by name, (B,) or (B, T + 1).
         correct_B: bool, the final answer is right; None if the reward does not check answers.
         episodes: what the proof environment said of each trajectory, None for replayed ones; None for other problems.

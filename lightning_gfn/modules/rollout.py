@@ -416,7 +416,9 @@ class RolloutModule(PolicyModule):
         return columns, statistics
 
     def remember(self, rollouts: Rollouts, log_reward: LogReward) -> None:
-        """Put the new trajectories of all ranks into the buffer of every rank, in order of rank."""
+        """Put the new trajectories of all ranks into reward and buffer of every rank, in order of rank."""
+        if self.reward.learns:
+            self.reward.learn(gather_all(self.reward.observations(rollouts.terms, rollouts)))
         if self.buffer is not None:
             new = to_trajectories(rollouts, log_reward, optimizer_step=self.global_step)
             self.buffer.add(gather_all(new))
@@ -430,6 +432,8 @@ class RolloutModule(PolicyModule):
             state["kl_coefficient"] = self.kl_coefficient
         if self.buffer is not None:
             state["buffer"] = self.buffer.state_dict()
+        if learned := self.reward.state_dict():
+            state["reward"] = learned
         return state
 
     def load_extra_state(self, state: dict[str, Any]) -> None:
@@ -440,3 +444,4 @@ class RolloutModule(PolicyModule):
             self.kl_coefficient = float(state["kl_coefficient"])
         if self.buffer is not None and "buffer" in state:
             self.buffer.load_state_dict(state["buffer"])
+        self.reward.load_state_dict(state.get("reward", {}))

@@ -1,4 +1,14 @@
 from .answer_match import AnswerMatch as AnswerMatch
+from .class_targets.class_target import ClassTarget as ClassTarget
+from .class_targets.constant import ConstantWhenRight as ConstantWhenRight
+from .class_targets.counted import CountedProbabilities as CountedProbabilities
+from .class_targets.probabilities import (
+    ClassProbabilities as ClassProbabilities,
+    KnownProbabilities as KnownProbabilities,
+    Observation as Observation,
+    RunningProbabilities as RunningProbabilities,
+)
+from .class_targets.right_texts import Judgement as Judgement
 from .function import FunctionReward as FunctionReward
 from .joint import JointLikelihood as JointLikelihood, JointText as JointText
 from .learned import LearnedReward as LearnedReward

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from lightning_gfn.interfaces import Policy, Reward
 from lightning_gfn.rewards.schedules import Schedule, as_schedule
@@ -64,6 +64,7 @@ class SumReward(Reward):
         self.summands = dict(terms)
         self.provides = frozenset.intersection(*(frozenset(part.reward.provides) for part in terms.values()))
         self.needs_reference = any(part.reward.needs_reference for part in terms.values())
+        self.learns = any(part.reward.learns for part in terms.values())
         self.is_log_weight = all(part.reward.is_log_weight for part in terms.values())
         separators = {name: own for name, part in terms.items() if (own := part.reward.separator) is not None}
         if len(set(separators.values())) > 1:
@@ -113,16 +114,42 @@ class SumReward(Reward):
         nested = (part.reward.schedule_values(optimizer_step) for part in self.summands.values())
         return (*own, *(value for values in nested for value in values))
 
+    def observations(self, terms: Mapping[str, Tensor], rollouts: Rollouts) -> list[Any]:
+        """What the summands want to remember, each under its name."""
+        return [
+            (name, observation)
+            for name, part in self.summands.items()
+            for observation in part.reward.observations(terms_of(terms, name), rollouts)
+        ]
+
+    def learn(self, observations: list[Any]) -> None:
+        """Hand every summand its own."""
+        for name, part in self.summands.items():
+            part.reward.learn([observation for own, observation in observations if own == name])
+
+    def state_dict(self) -> dict[str, Any]:
+        """Of the summands that have learned something."""
+        return {name: state for name, part in self.summands.items() if (state := part.reward.state_dict())}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Restore ``state_dict``."""
+        for name, part in self.summands.items():
+            part.reward.load_state_dict(state.get(name, {}))
+
     def combine(self, terms: Mapping[str, Tensor], rollouts: Rollouts, optimizer_step: int) -> LogReward:
         """Weighted, tempered sum at an optimiser step; prefix values if every summand has them."""
         terminal: list[Tensor] = []
         prefix: list[Tensor] = []
         for name, part in self.summands.items():
-            start = f"{name}/"
-            own = {term.removeprefix(start): values for term, values in terms.items() if term.startswith(start)}
-            log_reward = part.reward.combine(own, rollouts, optimizer_step)
+            log_reward = part.reward.combine(terms_of(terms, name), rollouts, optimizer_step)
             terminal.append(part.factor(optimizer_step) * log_reward.terminal_B)
             if log_reward.prefix_BT1 is not None:
                 prefix.append(part.factor(optimizer_step) * log_reward.prefix_BT1)
         prefix_BT1 = sum(prefix[1:], start=prefix[0]) if len(prefix) == len(terminal) else None
         return LogReward(terminal_B=sum(terminal[1:], start=terminal[0]), prefix_BT1=prefix_BT1)
+
+
+def terms_of(terms: Mapping[str, Tensor], name: str) -> dict[str, Tensor]:
+    """The terms of one summand under their own names."""
+    start = f"{name}/"
+    return {term.removeprefix(start): values for term, values in terms.items() if term.startswith(start)}

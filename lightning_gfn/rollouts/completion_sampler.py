@@ -78,7 +78,7 @@ class RolloutSampler(GroupSampler):
         lengths = actions.mask.sum(1).tolist()
         terms = stored_terms([row.terms for row in rows], lengths, device)
         correct = terms.pop(CORRECT, None)
-        all_sampled = all(row.action is None for row in rows)
+        any_sampled = any(row.action is None for row in rows)
         ids = actions.ids.tolist()
         rollouts = Rollouts(
             problems=tuple(problems),
@@ -89,8 +89,8 @@ class RolloutSampler(GroupSampler):
             ),
             completions=tuple(policy.decode(ids[b][: lengths[b]]) for b in range(len(rows))),
             sources=tuple(row.source for row in rows),
-            behaviour_log_pf_NT=actions.log_pf if all_sampled else None,
-            behaviour_log_pstop_N=actions.log_pstop if all_sampled else None,
+            behaviour_log_pf_NT=actions.log_pf if any_sampled else None,
+            behaviour_log_pstop_N=actions.log_pstop if any_sampled else None,
             terms=terms,
             correct_B=correct == 1.0 if correct is not None else None,
         )

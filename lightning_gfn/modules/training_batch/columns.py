@@ -144,7 +144,7 @@ def sampling_mismatch(scores: Scores, rollouts: Rollouts) -> dict[str, float]:
 
     Returns:
         ``sampling_mismatch_mean`` and ``sampling_mismatch_max``; nothing where no log-probability of the sampler is at
-        hand: for batches with replayed or given trajectories, and without on-policy tokens.
+        hand, and without on-policy tokens.
     """
     if rollouts.behaviour_log_pf_NT is None:
         return {}
@@ -288,7 +288,8 @@ def behaviour_columns(rollouts: Rollouts, layout: JoinedLayout) -> dict[str, Ten
         ValueError: not every trajectory was sampled.
     """
     log_pf_NT, log_pstop_N = rollouts.behaviour_log_pf_NT, rollouts.behaviour_log_pstop_N
-    if log_pf_NT is None or log_pstop_N is None:
+    sampled = all(source in ("on_policy", "tempered") for source in rollouts.sources)
+    if log_pf_NT is None or log_pstop_N is None or not sampled:
         raise ValueError(
             "objective.importance needs the sampler's log-probabilities, which replayed and given trajectories lack: "
             "set model.behaviour to on_policy and tempered alone, or objective.importance to null"

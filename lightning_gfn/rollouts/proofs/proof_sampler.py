@@ -233,10 +233,10 @@ def attempt_rollouts(
     moves = [(b, move) for b, attempt in enumerate(attempts) for move in attempt.moves]
     steps = pad_steps([move.context for _, move in moves], [move.action for _, move in moves], device)
     behaviour = stops = None
-    if all(move.behaviour_log_pf is not None for _, move in moves):
+    if any(move.behaviour_log_pf is not None for _, move in moves):
         behaviour = torch.zeros(steps.action_mask_NT.shape, device=device)
         behaviour[steps.action_mask_NT] = torch.tensor(
-            [value for _, move in moves for value in move.behaviour_log_pf or ()], device=device
+            [value for _, move in moves for value in move.behaviour_log_pf or [0.0] * len(move.action)], device=device
         )
         stops = torch.tensor([move.behaviour_log_pstop or 0.0 for _, move in moves], device=device)
     terms = stored_terms([attempt.terms for attempt in attempts], [attempt.length for attempt in attempts], device)

@@ -1,0 +1,1 @@
+"""Targets over classes of solutions."""
