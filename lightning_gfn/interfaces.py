@@ -221,6 +221,7 @@ class Policy(TextModel):
         top_k: int | None = None,
         top_p: float | None = None,
         first_N: Tensor | None = None,
+        entropy: bool = False,
     ) -> SampledActions:
         """Continue each context by inverse-CDF sampling from the given uniforms; equal contexts share one prefill.
 
@@ -231,6 +232,7 @@ class Policy(TextModel):
             top_k: most probable actions that the behaviour keeps.
             top_p: probability mass that the behaviour keeps.
             first_N: the first token of each row, or the stop; None draws it.
+            entropy: also give the entropy of q at each prefix where that needs no further pass.
         """
 
     @abstractmethod

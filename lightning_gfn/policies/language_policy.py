@@ -105,6 +105,7 @@ class LanguagePolicy(LanguageModel, Policy, SearchesBeams):
         top_k: int | None = None,
         top_p: float | None = None,
         first_N: Tensor | None = None,
+        entropy: bool = False,
     ) -> SampledActions:
         """Continue each context by inverse-CDF sampling, or through ``vllm``; dropout is off and no graph is kept.
 
@@ -115,6 +116,7 @@ class LanguagePolicy(LanguageModel, Policy, SearchesBeams):
             top_k: most probable actions that the behaviour keeps; 1 is greedy.
             top_p: probability mass that the behaviour keeps.
             first_N: the first token of each row, or the stop; None draws it.
+            entropy: also give the entropy of q at each prefix, if rows are decoded in step.
 
         Returns:
             actions with log-probabilities under q and under the behaviour.
@@ -137,7 +139,8 @@ class LanguagePolicy(LanguageModel, Policy, SearchesBeams):
         with torch.no_grad(), evaluation_mode(self.hugging_face):
             try:
                 of_rows = (contexts, uniforms_NT1, temperature_N, first_N)
-                return self._draw(self.decoders, self.hugging_face, *of_rows, top_k=top_k, top_p=top_p)
+                how: dict[str, Any] = {"top_k": top_k, "top_p": top_p, "entropy": entropy}
+                return self._draw(self.decoders, self.hugging_face, *of_rows, **how)
             except NotFiniteError as error:
                 raise NotFiniteError(f"{error}: {state_of_weights(self.hugging_face)}") from None
 
@@ -149,6 +152,8 @@ class LanguagePolicy(LanguageModel, Policy, SearchesBeams):
         uniforms_NT1: Tensor,
         temperature_N: Tensor | None = None,
         first_N: Tensor | None = None,
+        *,
+        entropy: bool = False,
         **truncation: Any,
     ) -> SampledActions:
         settings: dict[str, Any] = {"pad_id": self.pad_id, "device": self.device, **truncation}
@@ -167,7 +172,8 @@ class LanguagePolicy(LanguageModel, Policy, SearchesBeams):
             # Compiled layers would be compiled again for every state of a cache.
             eager = torch.compiler.set_stance("force_eager") if self.compile_layers else nullcontext()
             with context, eager:
-                return generate(decoder, self.space, chosen, uniforms_NT1[rows], tools=self.results, **own, **settings)
+                further = {"tools": self.results, "entropy": entropy, **own, **settings}
+                return generate(decoder, self.space, chosen, uniforms_NT1[rows], **further)
 
         return sampled_in_passes(one_pass, self.budget.sampling_passes(contexts, self.max_new_tokens), self.pad_id)
 

@@ -76,6 +76,7 @@ def sample_completions(
             temperature_N=torch.full((len(chunk),), temperature) if temperature != 1.0 else None,
             top_k=top_k,
             top_p=top_p,
+            entropy=entropy,
         )
         for (p, _), completion in zip(chunk, described(policy, contexts, sampled, entropy=entropy), strict=True):
             drawn[p].append(completion)

@@ -43,6 +43,7 @@ class KeyedDraw:
         rollout_step: rollout batch counter.
         top_k: truncated calls keep the k most likely actions; None keeps all.
         top_p: truncated calls keep the smallest set of actions with this probability; None keeps all.
+        entropy: ask for entropies where they need no further pass.
     """
 
     stream: Stream
@@ -50,6 +51,7 @@ class KeyedDraw:
     rollout_step: int
     top_k: int | None = None
     top_p: float | None = None
+    entropy: bool = False
 
     def __call__(
         self, policy: Policy, calls: Sequence[Call], device: torch.device | str
@@ -81,4 +83,5 @@ class KeyedDraw:
             temperature_N=torch.tensor(temperatures, device=device) if is_tempered else None,
             top_k=self.top_k if truncated else None,
             top_p=self.top_p if truncated else None,
+            entropy=self.entropy,
         )

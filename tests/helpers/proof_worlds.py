@@ -170,6 +170,7 @@ class LetterPolicy(Policy):
         temperature_N: Tensor | None = None,
         top_k: int | None = None,
         top_p: float | None = None,
+        entropy: bool = False,
     ) -> SampledActions:
         self.calls.append(len(contexts))
         picks, log_pf = [], []

@@ -80,6 +80,7 @@ class TabularPolicy(Policy):
         temperature_N: Tensor | None = None,
         top_k: int | None = None,
         top_p: float | None = None,
+        entropy: bool = False,
     ) -> SampledActions:
         self.sample_calls.append(
             {"contexts": contexts, "uniforms": uniforms_NT1, "temperature": temperature_N, "top_k": top_k}

@@ -113,6 +113,7 @@ class TacticPolicy(nn.Module, Policy):
         temperature_N: Tensor | None = None,
         top_k: int | None = None,
         top_p: float | None = None,
+        entropy: bool = False,
     ) -> SampledActions:
         self.calls.append(len(contexts))
         stop, actions, behaviour = len(self.tactics), [], []

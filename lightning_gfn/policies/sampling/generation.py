@@ -49,12 +49,18 @@ class Decoder(ABC):
 
 @dataclass(frozen=True)
 class Draw:
-    """One action for each of R rows, with its log-probabilities."""
+    """One action for each of R rows, with its log-probabilities, and the entropy of q where it is asked for."""
 
     action_R: Tensor
     log_pf_R: Tensor
     log_pstop_R: Tensor
     behaviour_log_p_R: Tensor
+    entropy_R: Tensor | None = None
+
+    def values(self) -> Tensor:
+        """What is recorded of each row, (3, R), or (4, R) with the entropy."""
+        columns = (self.log_pf_R, self.log_pstop_R, self.behaviour_log_p_R)
+        return torch.stack(columns if self.entropy_R is None else (*columns, self.entropy_R))
 
 
 def draw(
@@ -67,6 +73,7 @@ def draw(
     top_k: int | None,
     top_p: float | None,
     given_R1: Tensor | None = None,
+    entropy: bool = False,
 ) -> Draw:
     """Sample one action a row: the first whose cumulative probability exceeds the uniform number.
 
@@ -79,11 +86,13 @@ def draw(
         top_k: actions that the behaviour keeps.
         top_p: probability mass that the behaviour keeps.
         given_R1: (R, 1), actions that are taken instead, -1 where one is drawn; the behaviour is sure of them.
+        entropy: give the entropy of q.
 
     Returns:
         actions and their log-probabilities under q and under the behaviour.
     """
     action_R1, log_z_R1 = inverse_cdf(action_logits_RV, uniforms_R1)
+    entropy_R = inverse_cdf.entropy(len(action_logits_RV)) if entropy else None
     plain = temperature_R1 is None and top_k is None and top_p is None
     if not plain:
         logits_RV = behaviour_logits(action_logits_RV, temperature_R1, top_k, top_p)
@@ -95,7 +104,7 @@ def draw(
     behaviour_R1 = log_pf_R1 if plain else (logits_RV.gather(1, action_R1) - behaviour_log_z_R1).float()
     if given_R1 is not None:
         behaviour_R1 = behaviour_R1.masked_fill(given_R1 >= 0, 0.0)
-    return Draw(action_R1[:, 0], log_pf_R1[:, 0], log_pstop_R1[:, 0], behaviour_R1[:, 0])
+    return Draw(action_R1[:, 0], log_pf_R1[:, 0], log_pstop_R1[:, 0], behaviour_R1[:, 0], entropy_R)
 
 
 def pack_contexts(
@@ -199,6 +208,7 @@ def generate(
     top_p: float | None = None,
     first_N: Tensor | None = None,
     tools: ToolResults | None = None,
+    entropy: bool = False,
 ) -> SampledActions:
     """Sample one action for each context.
 
@@ -215,6 +225,7 @@ def generate(
         first_N: the first token of each row, or the stop; None draws it.
         tools: write into the rows; what they write is read as if it had been sampled, but is no choice. Their calls
             wait for the device at every step.
+        entropy: also give the entropy of q at each prefix.
 
     Returns:
         N actions with their log-probabilities.
@@ -230,7 +241,7 @@ def generate(
     temperature_N1 = None if temperature_N is None else temperature_N.to(device=device, dtype=torch.float32)[:, None]
     ids_PC, mask_PC, prompt_N = pack_contexts(contexts, pad_id, device)
     actions_TN = torch.full((num_steps, num_rows), space.stop_id, device=device)
-    values_T3N = torch.zeros(num_steps, 3, num_rows, dtype=torch.float32, device=device)
+    values_TKN = torch.zeros(num_steps, 3 + entropy, num_rows, dtype=torch.float32, device=device)
     interval = 1 if device.type == "cpu" else ACCELERATOR_CHECK_INTERVAL
     rows_R = torch.arange(num_rows, device=device)
     live_R = torch.ones(num_rows, dtype=torch.bool, device=device)
@@ -251,14 +262,14 @@ def generate(
             top_k=top_k,
             top_p=top_p,
             given_R1=given_N1 if t == 0 else None,
+            entropy=entropy,
         )
-        tokens_R = columns.tokens(drawn.action_R)
-        values = torch.stack((drawn.log_pf_R, drawn.log_pstop_R, drawn.behaviour_log_p_R))
+        tokens_R, values = columns.tokens(drawn.action_R), drawn.values()
         if pending is not None and (due := pending.take(rows_R)) is not None:
             tokens_R, values = tokens_R.index_copy(0, *due), values.index_fill(1, due[0], 0.0)
             inserted_TN[t, rows_R[due[0]]] = True
         actions_TN[t].index_copy_(0, rows_R, tokens_R)
-        values_T3N[t].index_copy_(1, rows_R, values)
+        values_TKN[t].index_copy_(1, rows_R, values)
         live_R &= tokens_R != space.stop_id
         if t + 1 == num_steps:
             break
@@ -269,19 +280,19 @@ def generate(
             if not len(rows_R):
                 break
         logits_RV = decoder.step(tokens_R)
-    if not bool(torch.isfinite(values_T3N[:, 0]).all()):
+    if not bool(torch.isfinite(values_TKN[:, 0]).all()):
         raise NotFiniteError("the model's logits are not finite (NaN or infinite), nothing can be sampled from it")
-    return assemble(actions_TN, values_T3N, space, pad_id, None if tools is None else inserted_TN)
+    return assemble(actions_TN, values_TKN, space, pad_id, None if tools is None else inserted_TN)
 
 
 def assemble(
-    actions_TN: Tensor, values_T3N: Tensor, space: ActionSpace, pad_id: int, inserted_TN: Tensor | None = None
+    actions_TN: Tensor, values_TKN: Tensor, space: ActionSpace, pad_id: int, inserted_TN: Tensor | None = None
 ) -> SampledActions:
     """Cut time-major records at the first stop of each row.
 
     Args:
         actions_TN: sampled actions, stop included.
-        values_T3N: log q(action), log q(stop) and behaviour log-probability of the action.
+        values_TKN: log q(action), log q(stop), behaviour log-probability of the action, and entropy if it is a fourth.
         space: the actions of q.
         pad_id: filler.
         inserted_TN: bool, True on tokens that a tool wrote; None without tools.
@@ -294,8 +305,8 @@ def assemble(
     width = max(1, int(lengths_N.max()))
     action_mask_NT = before_stop_TN[:width].t().contiguous()
     forced_N = lengths_N == space.max_new_tokens
-    padded_TN = torch.nn.functional.pad(values_T3N, (0, 0, 0, 0, 0, 1))[: width + 1]
-    log_pf_NT1, log_pstop_NT1, behaviour_NT1 = padded_TN.permute(1, 2, 0)
+    padded_TN = torch.nn.functional.pad(values_TKN, (0, 0, 0, 0, 0, 1))[: width + 1]
+    log_pf_NT1, log_pstop_NT1, behaviour_NT1, *entropies = padded_TN.permute(1, 2, 0)
     stop_mask_NT1 = space.stop_mask(lengths_N, width + 1)
     inserted_NT = None if inserted_TN is None else inserted_TN[:width].t() & action_mask_NT
     if inserted_NT is not None:
@@ -305,6 +316,7 @@ def assemble(
         log_pf_NT=torch.where(action_mask_NT, log_pf_NT1[:, :width], 0.0),
         log_pstop_NT1=torch.where(stop_mask_NT1, log_pstop_NT1, 0.0),
         stop_mask_NT1=stop_mask_NT1,
+        entropy_NT1=entropies[0] if entropies else None,
     )
     return SampledActions(
         action_ids_NT=torch.where(action_mask_NT, actions_TN[:width].t(), pad_id),

@@ -50,6 +50,18 @@ class InverseCDF:
         action_R1 = (block_R1 * self.block + within_R1).clamp_max_(self.vocab_size - 1)
         return action_R1, largest_R1 + cdf_RK[:, -1:].log()
 
+    def entropy(self, num_rows: int) -> Tensor:
+        """Entropy of the distributions of the last call, (R,), nats, float32.
+
+            H = log W - (1 / W) Σ_a w_a log w_a,      W = Σ_a w_a
+
+        Args:
+            num_rows: R of that call.
+        """
+        weights = self.weights[:num_rows, : self.vocab_size]
+        whole_R = weights.sum(1, dtype=self.dtype)
+        return (whole_R.log() + torch.special.entr(weights).sum(1, dtype=self.dtype) / whole_R).float()
+
 
 def cdf_dtype(device: torch.device) -> torch.dtype:
     """What cumulative sums and uniform numbers are kept in on this device."""

@@ -63,7 +63,7 @@ def sample_proofs(
         for p, problem in enumerate(problems)
         for sample in range(num_samples)
     ]
-    draw = KeyedDraw("evaluation", seed, 0, top_k, top_p)
+    draw = KeyedDraw("evaluation", seed, 0, top_k, top_p, entropy)
     limits = {"max_steps": proving.steps_in_evaluation, "max_rows": max_rows}
     EpisodeRunner(policy, proving, draw, device, **limits, entropy=entropy).run(attempts)
     groups = [attempts[p * num_samples : (p + 1) * num_samples] for p in range(len(problems))]

@@ -9,12 +9,15 @@ import pytest
 import torch
 from torch import Tensor
 
+from lightning_gfn.padding import pad_contexts
 from lightning_gfn.policies.fused.decoder import FusedDecoder
 from lightning_gfn.policies.fused.t5_decoder import FusedT5Decoder
 from lightning_gfn.policies.sampling import generation, inverse_cdf
 from lightning_gfn.policies.sampling.generation import keep_live
 from lightning_gfn.policies.sampling.hugging_face_decoders import HuggingFaceDecoder, HuggingFaceSeq2SeqDecoder
 from lightning_gfn.policies.sampling.inverse_cdf import InverseCDF
+from lightning_gfn.rollouts.evaluation import sample_completions
+from lightning_gfn.types import Problem, StepBatch
 
 DECODERS = {
     ("llama", "fused"): FusedDecoder,
@@ -226,3 +229,27 @@ def test_impossible_arguments_are_refused(make_policy: Any) -> None:
         policy.sample([], uniforms(0, 11))
     with pytest.raises(ValueError, match="shorten the prompt"):
         policy.sample([context * 30], uniforms(1, 11))
+
+
+@pytest.mark.parametrize("temperature", [None, 0.7])
+@pytest.mark.parametrize(("model", "decoder"), list(DECODERS))
+def test_entropies_of_sampling_are_those_of_scoring(
+    make_policy: Any, monkeypatch: pytest.MonkeyPatch, model: str, decoder: str, temperature: float | None
+) -> None:
+    """At temperature 1, whatever the behaviour; and evaluation then needs no further pass."""
+    ends = [*"abcdefghijklmnopqrstuvwxyz0123456789"]
+    policy = make_policy(model, decoder=decoder, min_new_tokens=1, end_tokens=ends)
+    contexts = [policy.encode_prompt(text) for text in ("one", "two", "one", "a longer prompt") * 3]
+    temperature_N = None if temperature is None else torch.full((12,), temperature)
+    sampled = policy.sample(contexts, uniforms(12, 11), temperature_N=temperature_N, top_k=20, entropy=True)
+    ids = torch.where(sampled.action_mask_NT, sampled.action_ids_NT, 0)
+    steps = StepBatch(*pad_contexts(contexts, "cpu"), ids, sampled.action_mask_NT)
+    expected = policy.score(steps, entropy=True).entropy_NT1
+    found = sampled.scores.entropy_NT1
+    assert found is not None and found.shape == expected.shape and expected.max() > 1.0
+    torch.testing.assert_close(found, expected, atol=2e-5, rtol=0)
+    assert policy.sample(contexts, uniforms(12, 11)).scores.entropy_NT1 is None
+    monkeypatch.setattr(policy, "score", None)
+    problems = [Problem(text, text) for text in ("one", "two")]
+    records = sample_completions(policy, problems, num_samples=3)
+    assert all(value > 0.0 for record in records for value in record.entropies)
