@@ -61,7 +61,7 @@ class MergedRows(Decoder):
             parent_D: the state that each one goes on from, in ascending order.
         """
         num_states = len(parent_D)
-        stays_D = parent_D < min(num_states, self.num_states)
+        stays_D = parent_D < num_states
         stays_D[1:] &= parent_D[1:] != parent_D[:-1]
         is_free_D = torch.ones_like(stays_D)
         is_free_D[parent_D[stays_D]] = False
