@@ -1,4 +1,4 @@
-"""Random contexts and actions, two of which are equal."""
+"""Random contexts and actions: such that two are equal, or such that most begin alike."""
 
 from __future__ import annotations
 
@@ -18,3 +18,11 @@ def random_rows(seed: int, *, contexts: int, rows: int, longest: int) -> tuple[l
     contexts_N[-1], actions_N[-1] = contexts_N[0], actions_N[0] or [7]
     actions_N[0] = actions_N[-1]
     return contexts_N, actions_N
+
+
+def alike_rows(seed: int, *, contexts: int, rows: int, longest: int) -> tuple[list[list[int]], list[list[int]]]:
+    """Actions of two different tokens, so that behind each context they make a tree."""
+    found, _ = random_rows(seed, contexts=contexts, rows=rows, longest=9)
+    generator = torch.Generator().manual_seed(seed)
+    lengths = torch.randint(0, longest + 1, (rows,), generator=generator).tolist()
+    return found, [torch.randint(5, 7, (length,), generator=generator).tolist() for length in lengths]

@@ -1,4 +1,4 @@
-"""Rows laid side by side without padding, each context once, in the order in which attention reads them."""
+"""Rows laid side by side without padding, what they share once, in the order in which attention reads them."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from typing import TypeVar
 import torch
 from torch import Tensor
 
+from lightning_gfn.policies.teacher_forcing.tries import Place, Sequence, sequences_of
 from lightning_gfn.types import StepBatch
 
 Item = TypeVar("Item", bound=Hashable)
@@ -73,15 +74,6 @@ class Packing:
     num_positions: int
 
 
-@dataclass(frozen=True)
-class Sequence:
-    """Tokens that follow a context: ``row`` names the context itself, or the action."""
-
-    row: int
-    passage: int
-    tokens: tuple[int, ...]
-
-
 class Layout:
     """Positions and blocks laid out so far.
 
@@ -112,7 +104,7 @@ class Layout:
         for sequence, part in zip(sequences, part_of, strict=True):
             starts[sequence.row] = len(self.ids)
             self.ids += sequence.tokens
-            self.positions += range(before[part], before[part] + len(sequence.tokens))
+            self.positions += [before[part] + depth for depth in sequence.depths()]
 
 
 def pack(steps: StepBatch) -> Packing:
@@ -127,45 +119,59 @@ def pack(steps: StepBatch) -> Packing:
     number, passage_N = distinct(rows_of(steps.context_ids_NC, steps.context_mask_NC))
     rows = zip(passage_N, rows_of(steps.action_ids_NT, steps.action_mask_NT), strict=True)
     actions, action_N = distinct(rows)
+    sequences, place_of = sequences_of(actions)
     layout = Layout(steps.context_ids_NC.device)
-    context_starts, action_starts = [0] * len(number), [0] * len(actions)
+    context_starts, starts = [0] * len(number), [0] * len(sequences)
     for group in grouped([Sequence(row, row, tokens) for row, tokens in enumerate(number)]):
         layout.add(group, [1] * len(group), None, context_starts)
     spans_P = [(start, len(tokens)) for start, tokens in zip(context_starts, number, strict=True)]
-    for group in grouped([Sequence(row, *action) for row, action in enumerate(actions) if action[1]]):
+    for group in grouped([sequence for sequence in sequences if sequence.tokens]):
         ordered, sizes = by_context(group)
         firsts = itertools.accumulate(sizes[:-1], initial=0)
-        layout.add(ordered, sizes, [spans_P[ordered[first].passage] for first in firsts], action_starts)
-    starts_N = [action_starts[action] for action in action_N]
-    return as_tensors(layout, spans_P, starts_N, passage_N, steps.action_ids_NT.shape[1])
+        layout.add(ordered, sizes, [spans_P[ordered[first].passage] for first in firsts], starts)
+    read_NT = read_at([place_of[action] for action in action_N], starts, steps.action_ids_NT.shape[1], layout.device)
+    return as_tensors(layout, spans_P, read_NT, passage_N)
 
 
-def as_tensors(
-    layout: Layout, spans_P: list[tuple[int, int]], starts_N: list[int], passage_N: list[int], width: int
-) -> Packing:
+def as_tensors(layout: Layout, spans_P: list[tuple[int, int]], read_NT: Tensor, passage_N: list[int]) -> Packing:
     """The layout, and where prefixes and contexts are read in it.
 
     Args:
         layout: all blocks.
         spans_P: first position and length of each context.
-        starts_N: first position of each step's action.
+        read_NT: position of each token of each action.
         passage_N: the context of each step.
-        width: T.
     """
     device = layout.device
     context_PC, mask_PC = spans_to_index(spans_P, device)
     last_context_N = torch.tensor([sum(spans_P[passage]) - 1 for passage in passage_N], device=device)
-    action_NT = torch.tensor(starts_N, device=device)[:, None] + torch.arange(width, device=device)
     return Packing(
         ids_S=torch.tensor(layout.ids, device=device),
         position_S=torch.tensor(layout.positions, device=device),
         blocks=layout.blocks,
-        flat_NT1=torch.cat([last_context_N[:, None], action_NT.clamp_max(len(layout.ids) - 1)], dim=1),
+        flat_NT1=torch.cat([last_context_N[:, None], read_NT.clamp_max(len(layout.ids) - 1)], dim=1),
         context_PC=context_PC,
         context_mask_PC=mask_PC,
         passage_N=torch.tensor(passage_N, device=device),
         num_positions=max(layout.positions) + 1,
     )
+
+
+def read_at(places: Iterable[Place], starts: list[int], width: int, device: torch.device) -> Tensor:
+    """Position of each token of each action, (N, T); arbitrary beyond its last one.
+
+    Args:
+        places: of the N actions.
+        starts: first position of each sequence.
+        width: T.
+        device: of the result.
+    """
+    chosen = list(places)
+    read_NT = torch.tensor([starts[place.row] for place in chosen])[:, None] + torch.arange(width)
+    for n, place in enumerate(chosen):
+        if place.nodes is not None:
+            read_NT[n, : len(place.nodes)] = torch.tensor(place.nodes, dtype=torch.int64) + starts[place.row]
+    return read_NT.to(device)
 
 
 def rows_of(ids_NS: Tensor, mask_NS: Tensor) -> list[tuple[int, ...]]:
@@ -246,8 +252,28 @@ def _block(
         shape=shape,
         place_S=None if place_S is None else torch.tensor(place_S, device=device),
         context_BC=context_BC,
-        mask_BQL=mask_of(seen_BC, shape[1], shape[2]),
+        mask_BQL=mask_of(seen_BC, own_mask(ordered, sizes, shape).to(device)),
     )
+
+
+def own_mask(ordered: list[Sequence], sizes: list[int], shape: tuple[int, int, int]) -> Tensor:
+    """What the K · T places of each of B parts see of one another, (B, Q, Q) bool, or (1, Q, Q) where all are alike."""
+    own_1QQ = side_by_side(shape[1], shape[2])[None]
+    if all(sequence.parents is None for sequence in ordered):
+        return own_1QQ
+    own_BQQ = own_1QQ.repeat(shape[0], 1, 1)
+    firsts = itertools.accumulate(sizes[:-1], initial=0)
+    for b, first in enumerate(firsts):
+        if (tree := ordered[first]).parents is not None:
+            size = len(tree.tokens)
+            own_BQQ[b, :size, :size] = tree.ancestors()
+    return own_BQQ
+
+
+def side_by_side(samples: int, length: int) -> Tensor:
+    """What K sequences of T tokens each see of one another, (K · T, K · T) bool: their own tokens up to each."""
+    token = torch.arange(samples * length)
+    return (token[:, None] >= token) & (token[:, None] // length == token // length)
 
 
 def places(lengths: list[int], sizes: list[int], shape: tuple[int, int, int]) -> list[int] | None:
@@ -258,14 +284,11 @@ def places(lengths: list[int], sizes: list[int], shape: tuple[int, int, int]) ->
     return [row * shape[2] + t for row, length in zip(rows, lengths, strict=True) for t in range(length)]
 
 
-def mask_of(seen_BC: Tensor, samples: int, length: int) -> Tensor:
-    """What K sequences of T tokens may see of contexts, and of themselves; see ``Block``."""
-    token = torch.arange(samples * length, device=seen_BC.device)
-    own_QQ = (token[:, None] >= token) & (token[:, None] // length == token // length)
+def mask_of(seen_BC: Tensor, own_BQQ: Tensor) -> Tensor:
+    """What places may see of contexts, and of themselves; see ``Block``."""
     if bool(seen_BC.all()):
-        seen_BQL = own_QQ[None]
+        seen_BQL = own_BQQ
     else:
-        queries = samples * length
-        parts = (seen_BC[:, None].expand(-1, queries, -1), own_QQ[None].expand(len(seen_BC), -1, -1))
-        seen_BQL = torch.cat(parts, dim=2)
+        seen = seen_BC[:, None].expand(-1, own_BQQ.shape[1], -1)
+        seen_BQL = torch.cat((seen, own_BQQ.expand(len(seen_BC), -1, -1)), dim=2)
     return torch.zeros(seen_BQL.shape, device=seen_BC.device).masked_fill_(~seen_BQL, -torch.inf)

@@ -11,14 +11,15 @@ from torch import Tensor
 from lightning_gfn.policies.teacher_forcing.packing import (
     Block,
     Layout,
-    Sequence,
     by_context,
     distinct,
     grouped,
     mask_of,
     rows_of,
+    side_by_side,
     spans_to_index,
 )
+from lightning_gfn.policies.teacher_forcing.tries import Sequence
 from lightning_gfn.types import StepBatch
 
 
@@ -97,7 +98,8 @@ def seeing_itself(block: Block) -> Block:
     """Each sequence alone, without its context."""
     batch, samples, length = block.shape
     seen_BC = torch.ones(1, 0, dtype=torch.bool, device=block.mask_BQL.device)
-    return replace(block, shape=(batch * samples, 1, length), context_BC=None, mask_BQL=mask_of(seen_BC, 1, length))
+    own_1QQ = side_by_side(1, length)[None].to(seen_BC.device)
+    return replace(block, shape=(batch * samples, 1, length), context_BC=None, mask_BQL=mask_of(seen_BC, own_1QQ))
 
 
 def seeing_context(block: Block) -> Block:

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any
+
 import pytest
-from packed_rows import random_rows
+from packed_rows import alike_rows, random_rows
 
 from lightning_gfn.padding import pad_steps
 from lightning_gfn.policies.teacher_forcing.packing import TOGETHER, Packing, pack
+from lightning_gfn.policies.teacher_forcing.tries import LEAST_SAVED, MOST_NODES
 
 
 def visible(packing: Packing) -> dict[int, list[int]]:
@@ -28,14 +32,21 @@ def visible(packing: Packing) -> dict[int, list[int]]:
     return seen
 
 
+@pytest.mark.parametrize("draw", [random_rows, alike_rows])
 @pytest.mark.parametrize("seed", range(6))
-def test_every_token_sees_its_row_up_to_itself(seed: int) -> None:
-    contexts, actions = random_rows(seed, contexts=1 + seed, rows=12, longest=(4, 9, 40, 70, 20, 33)[seed])
+def test_every_token_sees_its_row_up_to_itself(seed: int, draw: Callable[..., Any]) -> None:
+    contexts, actions = draw(seed, contexts=1 + seed, rows=12, longest=(4, 9, 40, 70, 20, 33)[seed])
     packing = pack(pad_steps(contexts, actions, "cpu"))
     ids, seen = packing.ids_S.tolist(), visible(packing)
     distinct = {tuple(context) for context in contexts}
     answers = {(tuple(context), tuple(action)) for context, action in zip(contexts, actions, strict=True)}
-    assert len(ids) == sum(map(len, distinct)) + sum(len(action) for _, action in answers)
+    states = {(context, action[: n + 1]) for context, action in answers for n in range(len(action))}
+    least, most = (
+        sum(map(len, distinct)) + count for count in (len(states), sum(len(action) for _, action in answers))
+    )
+    assert least <= len(ids) <= most
+    if draw is alike_rows and seed == 0:
+        assert len(ids) == least
     assert sorted(seen) == list(range(len(ids)))
     for row, (context, action) in enumerate(zip(contexts, actions, strict=True)):
         tokens = context + action
@@ -50,19 +61,30 @@ def test_every_token_sees_its_row_up_to_itself(seed: int) -> None:
 
 
 def test_short_answers_share_a_copy_of_their_context() -> None:
-    packing = pack(pad_steps([[5] * 256] * 64, [[7, 8, 9, 10 + row] for row in range(64)], "cpu"))
+    packing = pack(pad_steps([[5] * 256] * 64, [[10 + row, 7, 8, 9] for row in range(64)], "cpu"))
     assert packing.ids_S.shape == (512,)
     assert [block.shape for block in packing.blocks] == [(1, 1, 256), (64 // (TOGETHER // 4), TOGETHER // 4, 4)]
 
 
 def test_equal_answers_are_read_once() -> None:
     packing = pack(pad_steps([[5] * 9, [6] * 9] * 32, [[7, 8], [7, 8], [7, 9], [7, 8]] * 16, "cpu"))
-    assert packing.ids_S.shape == (2 * 9 + 3 * 2,)
+    assert packing.ids_S.shape == (2 * 9 + 3 + 2,)
     assert packing.flat_NT1[0].tolist() == packing.flat_NT1[4].tolist()
     assert packing.flat_NT1[0].tolist() != packing.flat_NT1[1].tolist()
 
 
+def test_answers_that_begin_alike_make_a_tree_unless_it_is_too_large_or_saves_little() -> None:
+    alike = pack(pad_steps([[5] * 9] * 8, [[1, 2, 3, 10 + row] for row in range(8)], "cpu"))
+    assert alike.ids_S.shape == (9 + 3 + 8,) and [block.shape for block in alike.blocks] == [(1, 1, 9), (1, 1, 11)]
+    assert alike.position_S[9:].tolist() == [9, 10, 11] + [12] * 8
+    saving = int(1 / LEAST_SAVED) + 3
+    little = pack(pad_steps([[5] * 9] * 2, [[1, *range(10, 10 + saving)], [1, *range(40, 40 + saving)]], "cpu"))
+    assert little.ids_S.shape == (9 + 2 * (saving + 1),)
+    long = [[1] * MOST_NODES + [row] for row in range(3)]
+    assert pack(pad_steps([[5] * 9] * 3, long, "cpu")).ids_S.shape == (9 + 3 * (MOST_NODES + 1),)
+
+
 def test_like_lengths_share_a_block_and_unlike_ones_do_not() -> None:
-    packing = pack(pad_steps([[1, 2]] * 4, [[3] * 100, [3] * 20, [3] * 96, [3] * 21], "cpu"))
+    packing = pack(pad_steps([[1, 2]] * 4, [[3] * 100, [4] * 20, [5] * 96, [6] * 21], "cpu"))
     assert [block.shape[2] for block in packing.blocks] == [2, 21, 100]
     assert sum(block.stop - block.start for block in packing.blocks) == 2 + 237
