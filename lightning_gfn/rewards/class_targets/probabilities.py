@@ -169,22 +169,41 @@ class KnownProbabilities(ClassProbabilities):
         return values
 
 
+ALL = ""
+"""Stands for all problems together where a problem id is asked for."""
+
+
 class RunningProbabilities(ClassProbabilities):
     """Estimated from all trajectories that the policy has sampled so far, weighted as if the reference had.
 
-        P̂_ref(κ | x) = Σ_{i: κ(z_i) = κ} w_i / Σ_i w_i,      w_i = p_ref(z_i) / q_i(z_i)
+        P̂_ref(κ | x) = (Σ_{i of x: κ(z_i) = κ} w_i + m P̂_all(κ)) / (Σ_{i of x} w_i + m),    w_i = p_ref(z_i) / q_i(z_i)
+
+        P̂_all(κ) = Σ_{i: κ(z_i) = κ} w_i / Σ_i w_i        (i of all problems)
 
     q_i is the policy that sampled z_i, its temperature included; wrong trajectories count below the line. It needs no
-    other run, improves with training, and is kept in the checkpoint. A problem without a trajectory so far has no
-    estimate, and its class term is 0.
+    other run, improves with training, and is kept in the checkpoint. m trajectories of all problems stand beside those
+    of the problem itself, which training often meets once or twice: that helps where labels mean the same in every
+    problem (``KnownPaths``, ``SkeletonClasses``). Set m to 0 where each problem has labels of its own
+    (``EquationClasses``); a problem without a trajectory then has no estimate, and its class term is 0, so that it
+    takes several passes over the data.
 
-    Source: self-normalised importance sampling, Owen 2013, Monte Carlo theory, methods and examples, chapter 9.2.
+    Args:
+        pooling: m, at least 0.
+
+    Raises:
+        ValueError: ``pooling`` is negative or not finite.
+
+    Source: self-normalised importance sampling, Owen 2013, Monte Carlo theory, methods and examples, chapter 9.2;
+    m as in a Dirichlet prior.
     """
 
     term = "class_key"
     learns = True
 
-    def __init__(self) -> None:
+    def __init__(self, pooling: float = 8.0) -> None:
+        if not (math.isfinite(pooling) and pooling >= 0.0):
+            raise ValueError(f"reward.probabilities.pooling is {pooling}, expected a number of at least 0")
+        self.pooling = pooling
         self.totals: dict[str, float] = {}
         self.sums: dict[str, dict[int, float]] = {}
         self.count = 0
@@ -205,17 +224,24 @@ class RunningProbabilities(ClassProbabilities):
 
     def log_prob(self, problem_id: str, key: int) -> float:
         """log P̂_ref of one class."""
-        if key == NO_CLASS or problem_id not in self.totals:
-            return 0.0
-        return self.sums.get(problem_id, {}).get(key, -math.inf) - self.totals[problem_id]
+        whole, own = self.totals.get(problem_id, -math.inf), self.log_sum_of(problem_id, key)
+        if self.pooling and self.count:
+            m = math.log(self.pooling)
+            whole, own = log_add(whole, m), log_add(own, m + self.log_sum_of(ALL, key) - self.totals[ALL])
+        return 0.0 if key == NO_CLASS or whole == -math.inf else own - whole
+
+    def log_sum_of(self, problem_id: str, key: int) -> float:
+        """log of the weights of a class; -inf if it was never seen."""
+        return self.sums.get(problem_id, {}).get(key, -math.inf)
 
     def learn(self, observations: Iterable[Observation]) -> None:
         """Add trajectories to the sums."""
         for problem_id, key, log_weight in observations:
-            self.totals[problem_id] = log_add(self.totals.get(problem_id, -math.inf), log_weight)
-            if key != NO_CLASS:
-                own = self.sums.setdefault(problem_id, {})
-                own[key] = log_add(own.get(key, -math.inf), log_weight)
+            for name in (problem_id, ALL):
+                self.totals[name] = log_add(self.totals.get(name, -math.inf), log_weight)
+                if key != NO_CLASS:
+                    own = self.sums.setdefault(name, {})
+                    own[key] = log_add(own.get(key, -math.inf), log_weight)
             self.count += 1
 
     def version(self) -> float:
