@@ -20,6 +20,7 @@ from lightning_gfn.callbacks.run_health import RunHealth
 from lightning_gfn.callbacks.skipped_steps import SkippedStepDump
 from lightning_gfn.lightning_cli.closing import closing_lines, files_of
 from lightning_gfn.lightning_cli.parser import Parser
+from lightning_gfn.lightning_cli.precision import suited_precision
 from lightning_gfn.lightning_cli.refusals import (
     UsageError,
     explained,
@@ -218,8 +219,11 @@ class RunCLI(LightningCLI):
         self.watch = RankWatch(self.folder.path)
         callbacks += [OrderlyStop(requests, self.watch)]
         callbacks += [SkippedStepDump(), RngState(), RunRecord(self.folder, self.saved_config(), self.described())]
-        plugins = with_whole_checkpoints(config.trainer.plugins)
-        return super().instantiate_trainer(logger=loggers, callbacks=callbacks, plugins=plugins, **kwargs)
+        kwargs["plugins"] = with_whole_checkpoints(config.trainer.plugins)
+        kwargs["precision"], changed = suited_precision(config.trainer.precision, config.trainer.accelerator)
+        if changed is not None and _get_rank() in (None, 0):
+            say(changed)
+        return super().instantiate_trainer(logger=loggers, callbacks=callbacks, **kwargs)
 
     def after_instantiate_classes(self) -> None:
         """Only now, when nothing can fail any more for its configuration, touch the folder."""
