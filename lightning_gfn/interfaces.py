@@ -49,6 +49,8 @@ COLUMNS: Mapping[str, str] = {
     "value_BT1": "learned value of each prefix, with gradient",
     "old_value_BT1": "learned value of each prefix when the trajectory was sampled, constant",
     "kl_coefficient": "scalar, present weight of the KL penalty, constant",
+    "entropy_coefficient": "scalar, present weight of the entropy bonus, constant",
+    "class_B": "int64, the class of solutions of each trajectory, equal within a group for one class; -1 for none",
     "advantage_B": "advantage (scaled reward) of each trajectory, derived once per rollout batch by prepare, constant",
     "advantage_BT1": "advantage of each action, derived once per rollout batch by prepare, constant",
     "keep_B": "bool, True on trajectories that count in the loss, derived once per rollout batch by prepare",
@@ -82,6 +84,11 @@ class Objective(ABC):
     @abstractmethod
     def __call__(self, columns: Mapping[str, Tensor]) -> LossOutput:
         """The loss of one batch."""
+
+    @property
+    def min_samples(self) -> int:
+        """Fewest trajectories of a problem that the objective makes sense with."""
+        return 2 if "group_B" in self.requires else 1
 
     def prepare(self, columns: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Constant columns derived from a whole rollout batch, before it is cut into minibatches.

@@ -59,7 +59,7 @@ ALLOWED: dict[str, set[str]] = {
     "metrics": SHARED | SIMILARITY | CLASSES,
     "rewards": SHARED | CLASSES,
     "rollouts": GROUND | {"padding"} | L1,
-    "modules": SHARED | L1 | L2,
+    "modules": SHARED | CLASSES | L1 | L2,
     "callbacks": GROUND | {"padding"} | SIMILARITY | L1 | L2,
     "reports": {"types", "similarity", "metrics"},
     "studies": GROUND | SIMILARITY | CLASSES | L1 | L2 | {"tracking"},

@@ -9,6 +9,7 @@ from .reward_model import RewardModelModule as RewardModelModule
 from .rollout import RolloutModule as RolloutModule
 from .rollout_source import FromActors as FromActors, InStep as InStep, RolloutSource as RolloutSource
 from .settings import (
+    EntropyControl as EntropyControl,
     EvaluationSettings as EvaluationSettings,
     KLControl as KLControl,
     OptimizerSettings as OptimizerSettings,

@@ -17,7 +17,7 @@ class GFlowNetModule(RolloutModule):
         policy: the language model.
         objective: a balance objective (modified SubTB, VarGrad, TB, detailed balance, SubTB).
         reward: turns trajectories into log rewards.
-        settings: arguments of ``RolloutModule``, all but ``kl`` and ``resample``.
+        settings: arguments of ``RolloutModule``, all but ``kl``, ``entropy``, ``solution_classes`` and ``resample``.
 
     Raises:
         TypeError: an argument is ``PolicyGradientModule``'s.
@@ -26,5 +26,8 @@ class GFlowNetModule(RolloutModule):
     served: ClassVar[frozenset[str]] = frozenset({GFLOWNET})
 
     def __init__(self, policy: Policy, objective: Objective, reward: Reward, **settings: Any) -> None:
-        refuse(settings, ("kl", "resample"), "GFlowNetModule", instead="PolicyGradientModule")
-        super().__init__(policy, objective, reward, kl=None, resample=None, **settings)
+        rewarded = ("kl", "entropy", "solution_classes", "resample")
+        refuse(settings, rewarded, "GFlowNetModule", instead="PolicyGradientModule")
+        super().__init__(
+            policy, objective, reward, kl=None, entropy=None, solution_classes=None, resample=None, **settings
+        )

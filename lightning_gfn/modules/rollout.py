@@ -10,12 +10,20 @@ from torch import Tensor
 from lightning_gfn.interfaces import Buffer, Objective, Policy, Reward
 from lightning_gfn.modules.policy_module import PolicyModule
 from lightning_gfn.modules.rollout_source import FromActors, InStep, RolloutSource, old_is_sampler
-from lightning_gfn.modules.settings import EvaluationSettings, KLControl, OptimizerSettings, UpdateSettings
+from lightning_gfn.modules.settings import (
+    EntropyControl,
+    EvaluationSettings,
+    KLControl,
+    OptimizerSettings,
+    UpdateSettings,
+)
+from lightning_gfn.modules.training_batch.class_column import class_column
 from lightning_gfn.modules.training_batch.columns import (
     REFERENCE_COLUMNS,
     StepBoundaries,
     behaviour_columns,
     check_columns,
+    check_groups,
     check_reward_template,
     check_sources,
     constant_columns,
@@ -28,6 +36,7 @@ from lightning_gfn.modules.training_batch.columns import (
     warn_of_separate_starts,
 )
 from lightning_gfn.modules.training_batch.idle_rollouts import idle_rollouts, nothing_of
+from lightning_gfn.modules.training_batch.loss_weights import LossWeights, entropy_of_actions
 from lightning_gfn.modules.training_batch.rollout_statistics import rollout_statistics, score_statistics
 from lightning_gfn.modules.training_batch.rollout_window import RolloutWindow, has_idle_step
 from lightning_gfn.modules.training_batch.trajectory_layout import JoinedLayout
@@ -46,6 +55,7 @@ from lightning_gfn.rollouts.make_sampler import make_sampler
 from lightning_gfn.rollouts.proofs.proving import Proving, check_reward_prompt
 from lightning_gfn.rollouts.rewarded_sampler import RewardedSampler
 from lightning_gfn.rollouts.rollout_batch import RolloutBatch
+from lightning_gfn.solution_classes.base import SolutionClasses
 from lightning_gfn.types import EvalRecord, LogReward, LossOutput, Problem, Rollouts, Scores, Source
 
 
@@ -72,6 +82,8 @@ class RolloutModule(PolicyModule):
         method: the name under which results are compared; the class of the objective if None.
         updates: how often a rollout batch is used; once if None.
         kl: weight of the KL penalty towards the policy at the start of the stage; needed by objectives that have one.
+        entropy: weight of the entropy bonus, fixed or steered to a target; needed by objectives that have one.
+        solution_classes: which completions of a problem are solved the same way; needed by objectives that ask.
         resample: draw groups of equal rewards again (DAPO's dynamic sampling); never if None.
         proving: environment and prompt, where problems are theorems.
         asynchronous: sample in Ray actors while the trainer makes its steps; None samples within the step.
@@ -102,6 +114,8 @@ class RolloutModule(PolicyModule):
         method: str | None = None,
         updates: UpdateSettings | None = None,
         kl: KLControl | None = None,
+        entropy: EntropyControl | None = None,
+        solution_classes: SolutionClasses | None = None,
         resample: ResampleSettings | None = None,
         proving: Proving | None = None,
         asynchronous: AsynchronousSettings | None = None,
@@ -110,18 +124,13 @@ class RolloutModule(PolicyModule):
         name = method if method is not None else type(objective).__name__
         super().__init__(policy, optimizer=optimizer, evaluation=evaluation, method=name, proving=proving)
         check_regime(objective, self.served, type(self).__name__)
-        given = REFERENCE_COLUMNS | BEHAVIOUR_COLUMNS | ({"kl_coefficient"} if kl is not None else set())
+        self.weights = LossWeights(kl, entropy)
+        given = REFERENCE_COLUMNS | BEHAVIOUR_COLUMNS | self.weights.values.keys()
+        given |= {"class_B"} if solution_classes is not None else set()
         check_columns(objective, reward, head.provides if head is not None else None, given=given)
         warn_of_separate_starts(objective, policy)
-        if kl is not None and "kl_coefficient" not in objective.requires:
-            raise ValueError(
-                f"objective {type(objective).__name__} has no KL penalty: set objective.kl or remove model.kl"
-            )
-        if "group_B" in objective.requires and num_samples < 2:
-            raise ValueError(
-                f"objective {type(objective).__name__} compares trajectories of one problem: "
-                "set model.num_samples to 2 or more"
-            )
+        self.weights.check(objective)
+        check_groups(objective, num_samples, classes=solution_classes is not None)
         if proving is not None:
             check_reward_prompt(proving, reward)
         if seed_buffer and buffer is None:
@@ -135,8 +144,7 @@ class RolloutModule(PolicyModule):
         self.head = head
         self.buffer, self.seed_buffer = buffer, seed_buffer
         self.updates = updates if updates is not None else UpdateSettings()
-        self.kl = kl
-        self.kl_coefficient = kl.coefficient if kl is not None else 0.0
+        self.solution_classes = solution_classes
         self.sampler = make_sampler(proving, num_samples=num_samples, behaviour=mix, seed=seed)
         self.collector = RewardedSampler(self.sampler, reward, "log_reward_BT1" in objective.requires, resample)
         self.with_entropy = log_entropy or "entropy_BT1" in objective.requires
@@ -401,18 +409,25 @@ class RolloutModule(PolicyModule):
         head_columns: dict[str, Tensor],
         reference: Scores | None,
     ) -> tuple[dict[str, Tensor], dict[str, float]]:
-        """Constant columns of the reference, the old values and the KL coefficient (which is then adapted); metrics."""
+        """Constant columns that no score of the policy holds; metrics. Weights of the loss are adapted then."""
         columns = {f"old_{name}": column.detach() for name, column in head_columns.items() if name == "value_BT1"}
+        statistics: dict[str, float] = {}
+        if self.solution_classes is not None:
+            columns["class_B"] = class_column(self.solution_classes, rollouts)
+        if "entropy_coefficient" in self.weights.values:
+            sums = entropy_of_actions(scores, layout, self.policy.max_new_tokens)
+            total, count = self.trainer.strategy.reduce(sums, reduce_op="sum").tolist()
+            statistics["entropy_coefficient"] = self.weights.use("entropy_coefficient", total / max(1.0, count))
+            columns["entropy_coefficient"] = torch.tensor(statistics["entropy_coefficient"], device=self.device)
         if reference is None:
-            return columns, {}
+            return columns, statistics
         columns |= reference_columns(reference, rollouts, layout)
         log_ratio_B = trajectory_log_prob(scores, rollouts).detach() - columns["ref_log_pf_B"]
         kl = float(self.trainer.strategy.reduce(log_ratio_B.mean(), reduce_op="mean"))
-        if self.kl is None:
-            return columns, {"reference_kl": kl}
-        statistics = {"reference_kl": kl, "kl_coefficient": self.kl_coefficient}
-        columns["kl_coefficient"] = torch.tensor(self.kl_coefficient, device=self.device)
-        self.kl_coefficient = self.kl.adapted(self.kl_coefficient, kl)
+        statistics["reference_kl"] = kl
+        if "kl_coefficient" in self.weights.values:
+            statistics["kl_coefficient"] = self.weights.use("kl_coefficient", kl)
+            columns["kl_coefficient"] = torch.tensor(statistics["kl_coefficient"], device=self.device)
         return columns, statistics
 
     def remember(self, rollouts: Rollouts, log_reward: LogReward) -> None:
@@ -424,12 +439,11 @@ class RolloutModule(PolicyModule):
             self.buffer.add(gather_all(new))
 
     def extra_state(self) -> dict[str, Any]:
-        """Rollout counter, KL coefficient, the windows of all ranks and the replay buffer."""
+        """Rollout counter, weights of the loss, the windows of all ranks and the replay buffer."""
         state: dict[str, Any] = {"num_rollout_batches": self.num_rollout_batches, "windows": []}
         if self.window is not None:
             state["windows"] = gather_all([self.window.state_dict()])
-        if self.kl is not None:
-            state["kl_coefficient"] = self.kl_coefficient
+        state |= self.weights.state_dict()
         if self.buffer is not None:
             state["buffer"] = self.buffer.state_dict()
         if learned := self.reward.state_dict():
@@ -440,8 +454,7 @@ class RolloutModule(PolicyModule):
         """Restore ``extra_state``."""
         self.num_rollout_batches = int(state["num_rollout_batches"])
         self.restored_windows = [RolloutWindow.from_state(window) for window in state["windows"]]
-        if self.kl is not None and "kl_coefficient" in state:
-            self.kl_coefficient = float(state["kl_coefficient"])
+        self.weights.load_state_dict(state)
         if self.buffer is not None and "buffer" in state:
             self.buffer.load_state_dict(state["buffer"])
         self.reward.load_state_dict(state.get("reward", {}))

@@ -154,12 +154,67 @@ class KLControl:
         if self.target is not None and self.target <= 0:
             raise ValueError(f"kl.target must be positive, got {self.target}; leave it out for a fixed coefficient")
 
+    def applied(self, coefficient: float, kl: float) -> float:
+        """The weight for a rollout batch: β itself."""
+        return coefficient
+
     def adapted(self, coefficient: float, kl: float) -> float:
         """β for the next rollout batch, after ``kl`` nats were measured at ``coefficient``."""
         if self.target is None:
             return coefficient
         error = min(max(kl / self.target - 1.0, -self.max_error), self.max_error)
         return coefficient * (1.0 + self.gain * error)
+
+
+@dataclass(frozen=True)
+class EntropyControl:
+    """Weight c of the entropy bonus: fixed, or steered so that the entropy does not fall below a target.
+
+        applied = c if H <= target, else 0
+        c ← clip(c + step if H < target, c - step if H > target, minimum, maximum)        after each rollout batch
+
+    H is the entropy of the policy that begins the updates on a rollout batch, mean over its actions.
+
+    Args:
+        coefficient: c at the start; with a target it may be 0.
+        target: mean entropy of an action's distribution to keep at least, nats; None keeps c fixed and always applied.
+        step: how far c moves after a rollout batch.
+        minimum: least c.
+        maximum: largest c.
+
+    Source: fixed Mnih et al. 2016, arXiv:1602.01783; steered He et al. 2025 (Skywork-OR1), arXiv:2505.22312 (c from 0,
+    step 0.005, target 0.2, no bounds); bounds as in TRL, which steers after each optimiser step.
+    """
+
+    coefficient: float = 0.01
+    target: float | None = None
+    step: float = 0.005
+    minimum: float = 0.0
+    maximum: float = 1.0
+
+    def __post_init__(self) -> None:
+        if self.coefficient < 0:
+            raise ValueError(f"entropy.coefficient must be at least 0, got {self.coefficient}")
+        if self.target is not None and not self.target > 0:
+            raise ValueError(f"entropy.target must be positive, got {self.target}; leave it out for a fixed bonus")
+        if not self.step > 0:
+            raise ValueError(f"entropy.step must be positive, got {self.step}; leave entropy.target out for a fixed c")
+        if self.target is not None and not 0 <= self.minimum <= self.coefficient <= self.maximum:
+            raise ValueError(
+                f"entropy.coefficient is {self.coefficient}, expected between entropy.minimum {self.minimum} (at least "
+                f"0) and entropy.maximum {self.maximum}"
+            )
+
+    def applied(self, coefficient: float, entropy: float) -> float:
+        """The weight for a rollout batch of ``entropy`` nats an action."""
+        return coefficient if self.target is None or entropy <= self.target else 0.0
+
+    def adapted(self, coefficient: float, entropy: float) -> float:
+        """c for the next rollout batch, after ``entropy`` nats an action were measured."""
+        if self.target is None or entropy == self.target:
+            return coefficient
+        moved = coefficient + (self.step if entropy < self.target else -self.step)
+        return min(max(moved, self.minimum), self.maximum)
 
 
 @dataclass(frozen=True)

@@ -41,6 +41,8 @@ OF_FLOWS = {
 }
 OF_GRADIENTS = {
     "kl": "type: KLControl | null, default: null",
+    "entropy": "type: EntropyControl | null, default: null",
+    "solution_classes": "type: SolutionClasses | null, default: null",
     "resample": "type: ResampleSettings | null, default: null",
 }
 MODULES = [(GFlowNetModule, OF_FLOWS), (PolicyGradientModule, OF_GRADIENTS)]
@@ -125,4 +127,5 @@ def test_defaults(make_policy: Any) -> None:
                    PolicyGradientModule(make_policy(), GRPO(), AnswerMatch())):  # fmt: skip
         assert module.sampler.num_samples == 8 and module.sampler.behaviour == BehaviourMix()
         assert module.sampler.seed == 0 and module.with_entropy and module.updates_per_rollout == 1
-        assert module.buffer is module.head is module.kl is module.collector.resample is module.proving is None
+        assert module.buffer is module.head is module.collector.resample is module.proving is None
+        assert module.weights.values == {} and module.solution_classes is None

@@ -63,6 +63,16 @@ def check_columns(
         )
     if "kl_coefficient" in missing:
         raise ValueError(f"objective {name} needs kl_coefficient: set model.kl.coefficient, or objective.kl to none")
+    if "entropy_coefficient" in missing:
+        raise ValueError(
+            f"objective {name} needs entropy_coefficient: set model.entropy.coefficient, or objective.entropy_bonus to "
+            "false"
+        )
+    if "class_B" in missing:
+        raise ValueError(
+            f"objective {name} needs class_B, the ways in which samples solve a problem: set model.solution_classes "
+            "(lightning_gfn.solution_classes.EquationClasses, or KnownPaths where the data know all solutions)"
+        )
     if missing:
         raise ValueError(
             f"objective {name} needs {sorted(missing)}, which neither this module nor its reward gives: choose a "
@@ -71,6 +81,30 @@ def check_columns(
     if head_provides is not None and not head_provides & objective.requires:
         raise ValueError(
             f"objective {name} does not read {sorted(head_provides)}: remove model.head, it would never train"
+        )
+
+
+def check_groups(objective: Objective, num_samples: int, *, classes: bool) -> None:
+    """Refuse groups too small for an objective, and classes that it does not read.
+
+    Args:
+        objective: compares trajectories of one problem, or does not.
+        num_samples: trajectories of each problem.
+        classes: the module is given classes of solutions.
+
+    Raises:
+        ValueError: names the objective and the setting.
+    """
+    name = type(objective).__name__
+    if num_samples < objective.min_samples:
+        raise ValueError(
+            f"objective {name} compares trajectories of one problem: "
+            f"set model.num_samples to {objective.min_samples} or more"
+        )
+    if classes and "class_B" not in objective.requires:
+        raise ValueError(
+            f"objective {name} reads no classes: remove model.solution_classes, or set objective.advantage to a rule "
+            "that does (Uniqueness, SetObjective)"
         )
 
 

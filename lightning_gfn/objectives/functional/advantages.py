@@ -9,8 +9,9 @@ from torch import Tensor
 
 from lightning_gfn.objectives.functional.checks import check_choice, check_shapes
 
-AdvantageScale = Literal["std", "none"]
+AdvantageScale = Literal["std", "mean", "none"]
 Baseline = Literal["group", "leave_one_out"]
+SCALES = ("std", "mean", "none")
 
 
 def group_mean(values_B: Tensor, group_B: Tensor) -> tuple[Tensor, Tensor]:
@@ -43,11 +44,15 @@ def group_advantages(
         A_b = r_b - mean_group(r)                           baseline "group", scale "none"
         A_b = r_b - mean over the others of its group       baseline "leave_one_out", scale "none"
         A_b / (std_group(r) + ε)                            scale "std", with the unbiased standard deviation
+        A_b / mean_group(r), 0 where the mean is 0          scale "mean", baseline "group" (MaxRL)
+
+    With rewards 0 and 1 and n samples of a problem that is solved with probability p, the scale "mean" makes the policy
+    gradient an unbiased one of Σ_k<n -(1 - p)^k / k, the first terms of log p.
 
     Args:
-        reward_B: (B,) scalar rewards; constant.
+        reward_B: (B,) scalar rewards; constant; at least 0 for scale "mean".
         group_B: (B,) int64, arbitrary ids; a group of one has advantage 0.
-        scale: divide by the group's standard deviation, or not (Dr. GRPO, RLOO).
+        scale: divide by the group's standard deviation, by its mean reward, or not (Dr. GRPO, RLOO).
         baseline: mean of the whole group, or of the others (RLOO), which is n / (n - 1) times as far from the reward.
         epsilon: added to the standard deviation, in units of the reward.
 
@@ -58,10 +63,13 @@ def group_advantages(
         ValueError: names the argument whose shape or value is wrong.
 
     Source: Shao et al. 2024, arXiv:2402.03300, section 4.1; without scale Liu et al. 2025, arXiv:2503.20783; leave one
-    out Ahmadian et al. 2024, arXiv:2402.14740, section 4.
+    out Ahmadian et al. 2024, arXiv:2402.14740, section 4; by the mean Tajwar et al. 2026 (MaxRL), arXiv:2602.02710,
+    section 4, as the paper does it in practice: without a success the control variate is dropped as well, which is
+    what turns its objective of n terms into one of n - 1 (enumerated in the tests).
     """
-    check_choice("scale", scale, ("std", "none"))
+    check_choice("scale", scale, SCALES)
     check_choice("baseline", baseline, ("group", "leave_one_out"))
+    check_mean_scale(scale, baseline)
     check_shapes(reward_B=(reward_B, (reward_B.numel(),)), group_B=(group_B, tuple(reward_B.shape)))
     reward_B = reward_B.detach()
     mean_B, size_B = group_mean(reward_B, group_B)
@@ -70,9 +78,29 @@ def group_advantages(
     advantage_B = centred_B if baseline == "group" else centred_B * size_B / (size_B - 1.0).clamp_min(1.0)
     if scale == "none":
         return advantage_B
+    if scale == "mean":
+        if bool((reward_B < 0.0).any()):
+            raise ValueError(
+                "advantage_scale is mean, which divides by the mean reward of a problem, but some rewards are below 0: "
+                "use a reward of 0 and 1 (AnswerMatch), or the scale std or none"
+            )
+        return torch.where(mean_B > 0.0, advantage_B / torch.where(mean_B > 0.0, mean_B, 1.0), 0.0)
     population_B, _ = group_mean(centred_B.square(), group_B)
     unbiased_B = population_B * size_B / (size_B - 1.0).clamp_min(1.0)
     return advantage_B / (unbiased_B.sqrt() + epsilon)
+
+
+def check_mean_scale(scale: AdvantageScale, baseline: Baseline) -> None:
+    """Refuse another baseline than MaxRL's where the mean reward is the scale.
+
+    Raises:
+        ValueError: names both settings.
+    """
+    if scale == "mean" and baseline != "group":
+        raise ValueError(
+            f"advantage_scale is mean (MaxRL), whose baseline is the mean of the whole group, but baseline is "
+            f"{baseline}: set baseline to group, or advantage_scale to std or none"
+        )
 
 
 def in_mixed_group(reward_B: Tensor, group_B: Tensor) -> Tensor:

@@ -1,0 +1,38 @@
+"""Clipped importance weights instead of clipped updates (CISPO)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from torch import Tensor
+
+from lightning_gfn.objectives.surrogates.base import Surrogate
+
+
+@dataclass(frozen=True)
+class Cispo(Surrogate):
+    """CISPO: a policy gradient whose importance weight is clipped, so that no action loses its gradient.
+
+        l = -sg[ clip(ρ, 1 - clip_low, 1 + clip_high) ] A log q
+
+    The objective's ``clip_low`` and ``clip_high`` bound the weight; ``clip_low`` 1 is no lower bound, the paper's
+    choice. With one update a rollout batch ρ is 1 and this is the plain policy gradient. ``clip_fraction`` is the share
+    of actions whose weight is clipped.
+
+    Source: MiniMax 2025 (MiniMax-M1), arXiv:2506.13585, section 3.
+    """
+
+    def __call__(
+        self,
+        log_pf_BT: Tensor,
+        log_ratio_BT: Tensor,
+        advantage_BT: Tensor,
+        mask_BT: Tensor,
+        *,
+        clip_low: float,
+        clip_high: float,
+    ) -> tuple[Tensor, Tensor]:
+        """See ``Surrogate.__call__``."""
+        ratio_BT = log_ratio_BT.detach().exp()
+        weight_BT = ratio_BT.clamp(1.0 - clip_low, 1.0 + clip_high)
+        return -weight_BT * advantage_BT * log_pf_BT, weight_BT != ratio_BT
