@@ -108,7 +108,7 @@ def test_uniqueness_loop(weigh: str, grpo_columns: Columns) -> None:
 
 def test_classes_of_right_samples_pull_equally(grpo_columns: Columns) -> None:
     columns = {**grpo_columns, "group_B": torch.zeros(12, dtype=torch.int64)}
-    columns["class_B"] = torch.tensor([0, 0, 0, 5, 1, 1, 2, 6, 0, 7, 8, 2])
+    columns["class_B"] = torch.tensor([0, 0, 0, 5, 1, 1, 2, 6, 0, 7, 8, 9])
     found = prepared(columns, advantage=Uniqueness())
     right = columns["log_reward_B"] > 0
     pulls = [sum(found[b] for b in range(12) if right[b] and columns["class_B"][b] == kind) for kind in range(3)]
