@@ -71,7 +71,7 @@ def check_columns(
     if "class_B" in missing:
         raise ValueError(
             f"objective {name} needs class_B, the ways in which samples solve a problem: set model.solution_classes "
-            "(lightning_gfn.solution_classes.EquationClasses, or KnownPaths where the data know all solutions)"
+            "(lightning_gfn.solution_classes.equations.EquationClasses, or KnownPaths where solutions are known)"
         )
     if missing:
         raise ValueError(

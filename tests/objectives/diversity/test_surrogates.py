@@ -119,6 +119,7 @@ def test_clip_cov_leaves_out_a_few_of_the_band(grpo_columns: Columns, loss_of: L
             band.add(place)
         terms.append(torch.zeros_like(ratio) if place in drawn else -torch.minimum(unclipped, clipped))
     assert drawn < band and len(drawn) == int(0.05 * len(covariance)) >= 2
+    assert drawn_by(ClipCov(share=1.0, low=0.1, high=0.9), objective, grpo_columns)[0] == band, "no clipped action"
     output = loss_of(objective, grpo_columns)
     torch.testing.assert_close(output.loss, torch.stack(terms).mean(), atol=1e-10, rtol=1e-10)
     plain = loss_of(GRPO(aggregation="token", **CLIP), grpo_columns)
