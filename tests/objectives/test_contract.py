@@ -13,6 +13,9 @@ import torch
 from jsonargparse import ArgumentParser
 
 from lightning_gfn.interfaces import COLUMNS, Objective
+from lightning_gfn.objectives.advantage_rules.pass_at_k import PassAtK
+from lightning_gfn.objectives.advantage_rules.uniqueness import Uniqueness
+from lightning_gfn.objectives.advantage_rules.unlikely import UniformCorrect, Unlikeliness
 from lightning_gfn.objectives.detailed_balance import DetailedBalance, ModifiedDetailedBalance
 from lightning_gfn.objectives.flowrl import FlowRL
 from lightning_gfn.objectives.functional.advantages import group_advantages
@@ -22,6 +25,8 @@ from lightning_gfn.objectives.grpo import GRPO
 from lightning_gfn.objectives.likelihood import Likelihood
 from lightning_gfn.objectives.ppo import PPO
 from lightning_gfn.objectives.subtb import ModifiedSubTB, SubTB, modified_subtb_loss
+from lightning_gfn.objectives.surrogates.cispo import Cispo
+from lightning_gfn.objectives.surrogates.covariance import ClipCov, KLCov
 from lightning_gfn.objectives.trajectory_balance import TrajectoryBalance, tb_loss
 from lightning_gfn.objectives.vargrad import VarGrad, vargrad_loss
 from lightning_gfn.types import LossOutput
@@ -42,6 +47,12 @@ OBJECTIVES = [
     GRPO(clip_high=0.28, aggregation="token", drop_equal_groups=True, drop_truncated=True, overlong_share=0.2),
     GRPO(ratio="sequence", kl="k3"),
     GRPO(ratio="none", baseline="leave_one_out", advantage_scale="none", aggregation="sum", kl="reward"),
+    GRPO(advantage_scale="none", advantage=PassAtK(2)),
+    GRPO(advantage=Uniqueness(), entropy_bonus=True),
+    GRPO(advantage=Unlikeliness(), kl="k3", entropy_bonus=True),
+    GRPO(advantage=UniformCorrect(), surrogate=Cispo(), clip_low=1.0, clip_high=4.0),
+    GRPO(surrogate=ClipCov(share=0.1, low=0.1)),
+    GRPO(surrogate=KLCov(share=0.1), importance=ImportanceSettings()),
     PPO(),
     PPO(kl="none", entropy_coefficient=0.01, value_clip=None, whiten=False),
     FlowRL(),
@@ -86,6 +97,8 @@ def all_columns(b: SimpleNamespace) -> dict[str, torch.Tensor]:
         "old_value_BT1": b.log_f_BT1.detach() + 0.05,
         "entropy_BT1": -b.log_pstop_BT1,
         "kl_coefficient": torch.tensor(0.1),
+        "entropy_coefficient": torch.tensor(0.1),
+        "class_B": torch.arange(len(b.lengths)) % 4 - 1,
         "max_length": torch.tensor(8),
     }
 

@@ -9,6 +9,7 @@ from typing import ClassVar
 from torch import Tensor
 
 from lightning_gfn.objectives.functional.advantages import in_mixed_group
+from lightning_gfn.objectives.functional.checks import check_shapes
 
 PlainAdvantages = Callable[[Tensor], Tensor]
 """From rewards (B,) to group-relative advantages (B,) with the scale and baseline of the objective."""
@@ -50,6 +51,16 @@ class AdvantageRule(ABC):
     def teaching(self, columns: Mapping[str, Tensor]) -> Tensor:
         """bool (B,), True in groups that a filter of equal groups keeps: those whose rewards differ."""
         return in_mixed_group(columns["log_reward_B"].detach(), columns["group_B"])
+
+
+def classes_of(columns: Mapping[str, Tensor]) -> Tensor:
+    """The column ``class_B``, (B,) int64.
+
+    Raises:
+        ValueError: its shape is not that of ``group_B``.
+    """
+    check_shapes(class_B=(columns["class_B"], tuple(columns["group_B"].shape)))
+    return columns["class_B"]
 
 
 def groups(group_B: Tensor) -> list[Tensor]:

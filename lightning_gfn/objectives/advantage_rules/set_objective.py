@@ -10,7 +10,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from lightning_gfn.objectives.advantage_rules.base import AdvantageRule, PlainAdvantages, groups
+from lightning_gfn.objectives.advantage_rules.base import AdvantageRule, PlainAdvantages, classes_of, groups
 from lightning_gfn.objectives.functional.advantages import in_mixed_group
 from lightning_gfn.objectives.functional.checks import check_shapes
 
@@ -125,12 +125,12 @@ class SetObjective(AdvantageRule):
 
     def advantages(self, reward_B: Tensor, columns: Mapping[str, Tensor], plain: PlainAdvantages) -> Tensor:
         """Of each group by itself."""
-        advantage_B = torch.zeros_like(reward_B)
+        advantage_B, class_B = torch.zeros_like(reward_B), classes_of(columns)
         for rows_N in groups(columns["group_B"]):
-            advantage_B[rows_N] = set_advantages(reward_B[rows_N], columns["class_B"][rows_N], self.set_size)
+            advantage_B[rows_N] = set_advantages(reward_B[rows_N], class_B[rows_N], self.set_size)
         return advantage_B
 
     def teaching(self, columns: Mapping[str, Tensor]) -> Tensor:
         """True in groups whose rewards differ, and in those all right in different ways."""
-        differs_B = in_mixed_group(columns["class_B"].to(torch.float64), columns["group_B"])
+        differs_B = in_mixed_group(classes_of(columns).to(torch.float64), columns["group_B"])
         return super().teaching(columns) | (differs_B & (columns["log_reward_B"] != 0.0))

@@ -9,8 +9,8 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from lightning_gfn.objectives.advantage_rules.base import AdvantageRule, PlainAdvantages
-from lightning_gfn.objectives.functional.checks import check_choice, check_shapes
+from lightning_gfn.objectives.advantage_rules.base import AdvantageRule, PlainAdvantages, classes_of
+from lightning_gfn.objectives.functional.checks import check_choice
 
 WEIGHED = ("correct", "all")
 
@@ -25,7 +25,6 @@ def class_sizes(group_B: Tensor, class_B: Tensor) -> Tensor:
     Returns:
         (B,) int64.
     """
-    check_shapes(class_B=(class_B, tuple(group_B.shape)))
     _, index_B, count_C = torch.unique(torch.stack([group_B, class_B]), dim=1, return_inverse=True, return_counts=True)
     return torch.where(class_B < 0, 1, count_C[index_B])
 
@@ -63,7 +62,7 @@ class Uniqueness(AdvantageRule):
     def advantages(self, reward_B: Tensor, columns: Mapping[str, Tensor], plain: PlainAdvantages) -> Tensor:
         """The objective's advantages, divided by a power of the class's size."""
         advantage_B = plain(reward_B)
-        weight_B = class_sizes(columns["group_B"], columns["class_B"]).to(advantage_B) ** -self.power
+        weight_B = class_sizes(columns["group_B"], classes_of(columns)).to(advantage_B) ** -self.power
         if self.weigh == "correct":
             weight_B = torch.where(columns["log_reward_B"] > 0.0, weight_B, 1.0)
         return advantage_B * weight_B

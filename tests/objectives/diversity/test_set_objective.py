@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from lightning_gfn.objectives.advantage_rules.set_objective import SetObjective, mean_set_scores, set_advantages
+from lightning_gfn.objectives.advantage_rules.uniqueness import Uniqueness
 from lightning_gfn.objectives.grpo import GRPO
 
 Gradient = Callable[..., Tensor]
@@ -73,3 +74,10 @@ def test_sizes_that_do_not_fit_are_refused() -> None:
     with pytest.raises(ValueError, match="4 samples: raise model.num_samples above it"):
         set_advantages(torch.zeros(4), torch.zeros(4, dtype=torch.int64), 4)
     assert SetObjective(4).min_samples == 5
+
+
+def test_a_wrong_shape_of_classes_names_them(grpo_columns: dict[str, Tensor]) -> None:
+    columns = {**grpo_columns, "class_B": grpo_columns["class_B"][:5]}
+    for rule, scale in ((SetObjective(2), "none"), (Uniqueness(), "std")):
+        with pytest.raises(ValueError, match=r"class_B has shape \(5,\), expected \(12,\)"):
+            GRPO(advantage=rule, advantage_scale=scale).prepare(columns)
