@@ -51,7 +51,7 @@ def distance(one: dict[str, Tensor], other: dict[str, Tensor]) -> float:
 
 
 @pytest.mark.ddp
-@pytest.mark.parametrize("name", ["preference", "single", "reward_model", "distillation", "proofs"])
+@pytest.mark.parametrize("name", ["preference", "single", "reward_model", "distillation", "proofs", "classes"])
 def test_two_processes_train_as_one(name: str, reports: Reports, script: ModuleType) -> None:
     """Shares of different size. KTO has a reference point a micro-batch, so one process takes two of them a step."""
     first, second = reports[name]
@@ -69,7 +69,7 @@ def test_two_processes_train_as_one(name: str, reports: Reports, script: ModuleT
 
 
 @pytest.mark.ddp
-@pytest.mark.parametrize("name", ["preference", "single", "reward_model", "distillation", "proofs"])
+@pytest.mark.parametrize("name", ["preference", "single", "reward_model", "distillation", "proofs", "classes"])
 def test_two_processes_that_cut_their_batches_train_alike(name: str, reports: Reports, script: ModuleType) -> None:
     """A pass is no time to wait for the other process: it has another number of them."""
     first, second = reports[f"{name}{script.CUT}"]
@@ -88,3 +88,14 @@ def test_every_process_knows_all_reference_scores(name: str, reports: Reports, s
     scored = first["num_scored"] + second["num_scored"]
     if name == "preference":
         assert scored == len(first["known"]) == alone.reference.num_scored, "nothing is scored twice"
+
+
+@pytest.mark.ddp
+def test_two_processes_estimate_classes_from_the_trajectories_of_both(reports: Reports, script: ModuleType) -> None:
+    first, second = (report["learned"] for report in reports["classes"])
+    assert first == second and first["count"] == 6 * sum(map(len, script.CLASSES))
+    assert set(first["totals"]) == {"c0", "c1", "c2", ""}
+    alone = script.train("classes", joined(script.CLASSES), devices=1).reward.state_dict()
+    assert alone["count"] == first["count"]
+    for problem, total in first["totals"].items():
+        assert alone["totals"][problem] == pytest.approx(total, abs=1e-4)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 from importlib.util import module_from_spec, spec_from_file_location
+from itertools import product
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -22,6 +23,7 @@ from lightning_gfn.modules.reward_model import RewardModelModule
 from lightning_gfn.modules.settings import OptimizerSettings
 from lightning_gfn.objectives.preference import DPO, KTO
 from lightning_gfn.objectives.trajectory_balance import TrajectoryBalance
+from lightning_gfn.objectives.vargrad import VarGrad
 from lightning_gfn.policies.causal_lm import CausalLM
 from lightning_gfn.policies.heads import LogZHead
 from lightning_gfn.policies.passes.pass_budget import PassBudget
@@ -29,6 +31,8 @@ from lightning_gfn.policies.reward_models.network import LanguageRewardNetwork
 from lightning_gfn.policies.text.tokenizers import TokenizerSettings
 from lightning_gfn.preference_types import JudgedSolution, LabelledCompletion, Preference
 from lightning_gfn.rewards.answer_match import AnswerMatch
+from lightning_gfn.rewards.class_targets.class_target import ClassTarget
+from lightning_gfn.rewards.class_targets.probabilities import RunningProbabilities
 from lightning_gfn.rewards.proof import ProofReward
 from lightning_gfn.rollouts.behaviour import BehaviourMix
 from lightning_gfn.rollouts.proofs.proving import Proving
@@ -67,8 +71,15 @@ THEOREMS = [
     [Problem(f"t{i}", "", theorem=Theorem(f"t{i}", "s", proofs=(("a",),))) for i in names]
     for names in ("01", "2", "3", "45")
 ]
+RIGHT = {"".join(word) + "a": word[0] for n in (1, 2, 3) for word in product("abcd", repeat=n)} | {"a": "alone"}
+"""All strings of up to four letters that end in a; their class is the first letter."""
+CLASSES = [
+    [Problem(f"c{i}", prompt="xyz"[i], answer="a", answer_style="(.)$", solution_set=RIGHT) for i in pair]
+    for pair in ((0, 1), (2,), (1, 0), (2,))
+]
 EXAMPLES: dict[str, list[list[Any]]] = {
     "preference": PAIRS, "single": SINGLE, "reward_model": LABELS, "distillation": PROBLEMS, "proofs": THEOREMS,
+    "classes": CLASSES,
 }  # fmt: skip
 CUT = " in passes"
 """Ends the names of the same examples under a budget: the second process has fewer rows, and so fewer passes."""
@@ -123,6 +134,9 @@ def make_module(name: str) -> L.LightningModule:
     name = name.removesuffix(CUT)
     if name == "proofs":
         return make_prover(budget)
+    if name == "classes":
+        reward = ClassTarget(probabilities=RunningProbabilities(pooling=2.0), epsilon=0.01)
+        return GFlowNetModule(make_policy(budget), VarGrad(), reward, num_samples=6, optimizer=OPTIMIZER)
     if name == "preference":
         return PreferenceModule(make_policy(budget), DPO(beta=0.5), optimizer=OPTIMIZER)
     if name == "single":
@@ -166,6 +180,8 @@ def main(folder: Path) -> None:
             "steps": module.trainer.global_step,
             "weights": module.state_dict(),
         }
+        if name.removesuffix(CUT) == "classes":
+            report["learned"] = module.reward.state_dict()  # type: ignore[operator, union-attr]
         if isinstance(module, PreferenceModule):
             report |= {"known": module.reference.known, "num_scored": module.reference.num_scored}
         torch.save(report, folder / f"{name}{rank}.pt")

@@ -176,9 +176,9 @@ ALL = ""
 class RunningProbabilities(ClassProbabilities):
     """Estimated from all trajectories that the policy has sampled so far, weighted as if the reference had.
 
-        P̂_ref(κ | x) = (Σ_{i of x: κ(z_i) = κ} w_i + m P̂_all(κ)) / (Σ_{i of x} w_i + m),    w_i = p_ref(z_i) / q_i(z_i)
-
-        P̂_all(κ) = Σ_{i: κ(z_i) = κ} w_i / Σ_i w_i        (i of all problems)
+        P̂_ref(κ | x) = (Σ_{i of x: κ(z_i) = κ} w_i + m P̂_all(κ)) / (Σ_{i of x} w_i + m)
+        P̂_all(κ)     = Σ_{i: κ(z_i) = κ} w_i / Σ_i w_i             (i of all problems)
+        w_i          = p_ref(z_i) / q_i(z_i)
 
     q_i is the policy that sampled z_i, its temperature included; wrong trajectories count below the line. It needs no
     other run, improves with training, and is kept in the checkpoint. m trajectories of all problems stand beside those
