@@ -51,6 +51,18 @@ def equations(text: str) -> tuple[str, ...]:
     return tuple(_normal(chain) for chain in chains if "=" in chain and _OPERATION.search(chain))
 
 
+def operations(text: str) -> tuple[str, ...]:
+    """The operations of each equation of a text, in order: ``*`` and ``+-`` of ``3 * 9 = 27`` and ``27 + 5 - 1 = 31``.
+
+    Args:
+        text: a solution.
+
+    Returns:
+        One text of ``+ - * /`` an equation; numbers, unknowns, brackets and signs in front of numbers are dropped.
+    """
+    return tuple("".join(_OPERATION.findall(equation)) for equation in equations(text))
+
+
 def _normal(chain: str) -> str:
     """A chain with its numbers in canonical form."""
     return _NUMBER.sub(lambda number: _canonical(number.group()), chain).lower()

@@ -176,9 +176,11 @@ class Evaluation(EvaluatedStep):
     def take(self, trainer: Trainer, pl_module: LightningModule, outputs: Any, step_name: str) -> None:
         """Measure the records of one batch."""
         for record in records_of(outputs, step_name):
+            labels: dict[str, list[str | None]] = {}
             for metric in self._bank(record.temperature, pl_module):
                 metric.update(record)
-            self._rows.append(problem_row(record, keep_completions=self.keep_completions))
+                labels |= metric.sample_labels(record)
+            self._rows.append(problem_row(record, keep_completions=self.keep_completions, labels=labels))
 
     def finish(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Merge the ranks, log the figures and write the results."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from lightning_gfn.prompts.placeholders import fill
 from lightning_gfn.types import Problem
 
 PLACEHOLDERS = ("{problem}", "{attempt}", "{verdict}", "{answer}", "{orders}", "{words}")
@@ -49,9 +50,4 @@ def fill_request(request: str, problem: Problem, attempt: str, correct: bool | N
         "{orders}": "one order" if orders == 1 else f"{orders} orders",
         "{words}": str(10 + round(40 * strength)),
     }
-    pieces, position = [], 0
-    while position < len(request):
-        found = next((name for name in values if request.startswith(name, position)), None)
-        pieces.append(values[found] if found is not None else request[position])
-        position += len(found) if found is not None else 1
-    return "".join(pieces)
+    return fill(request, values)

@@ -1,6 +1,7 @@
 from .accuracy import MajorityAtK as MajorityAtK, PassAtK as PassAtK, SolveRate as SolveRate
 from .base import PerProblemMetric as PerProblemMetric
 from .branches import BranchAccuracy as BranchAccuracy
+from .classes import ClassDiversity as ClassDiversity
 from .completions import CompletionStatistics as CompletionStatistics
 from .diversity import (
     Coverage as Coverage,

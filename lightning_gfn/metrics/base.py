@@ -56,6 +56,10 @@ class PerProblemMetric(Metric):
     def row(self, record: EvalRecord) -> Sequence[float]:
         """One value a key for one problem; NaN where the problem has none (it is left out of that mean)."""
 
+    def sample_labels(self, record: EvalRecord) -> dict[str, list[str | None]]:
+        """Labels of the samples that pages show beside them, one a sample, by what they label; none by default."""
+        return {}
+
     def pooled(self, values_PK: NDArray[np.float64]) -> dict[str, float]:
         """Figures of all problems together that are no means over problems, by key; none by default.
 

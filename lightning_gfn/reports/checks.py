@@ -41,6 +41,16 @@ def is_target(value: Any) -> bool:
     )
 
 
+def is_labelled(value: Any, count: int) -> bool:
+    """A list of so many labels, texts or nothing, by name."""
+    return isinstance(value, dict) and all(
+        isinstance(labels, list)
+        and len(labels) == count
+        and all(label is None or isinstance(label, str) for label in labels)
+        for labels in value.values()
+    )
+
+
 Check = tuple[Callable[[Any], bool], str]
 TEXT: Check = (is_text, "a text")
 POSITIVE: Check = (lambda value: is_count(value) and value > 0, "a whole number of at least 1")
@@ -108,6 +118,8 @@ def fault_of_row(row: Mapping[str, Any], temperatures: list[float]) -> str | Non
             return f"field {name!r} is {shown(values)}, expected a list of {kind.__name__}"
         if values is not None and len(values) != total:
             return f"field {name!r} has {len(values)} entries for num_samples={total}"
+    if not is_labelled(row.get("classes", {}), total):
+        return f"field 'classes' is {shown(row['classes'])}, expected {total} texts or nulls by class map"
     if row.get("correct") is not None and sum(row["correct"]) != correct:
         return f"num_correct is {correct}, but {sum(row['correct'])} entries of 'correct' are true"
     return None

@@ -73,8 +73,18 @@ AXES = {
 EFFICIENCY = ("generated_tokens", "labels", "processor_seconds")
 """Costs that stand beside the headline metrics."""
 SEARCH = re.compile(r"search_solve_rate_b(\d+)_n(\d+)")
-LOWER_IS_MORE_DIVERSE = re.compile(r".*(self_bleu|similarity).*")
-DIVERSITY = re.compile(r"(sample_)?(distinct_|coverage|solution_paths_found|self_bleu|.*embedding|.*cosine).*")
+LOWER_IS_MORE_DIVERSE = re.compile(r".*(self_bleu|similarity|class_total_variation).*")
+DIVERSITY = re.compile(
+    r"(sample_)?(distinct_|coverage|solution_paths_found|self_bleu|.*embedding|.*cosine|effective_classes_|cover_"
+    r"|class_total_variation_).*"
+)
+CLASSES = {
+    "distinct_classes": "distinct classes",
+    "effective_classes": "effective classes",
+    "cover_area": "share of the area under cover@k",
+    "class_total_variation": "total variation from equal shares of the known classes",
+}
+"""Metrics of classes of solutions; the name of the class map stands behind them."""
 
 
 def metric_title(metric: str) -> str:
@@ -98,6 +108,10 @@ def metric_title(metric: str) -> str:
     match = re.fullmatch(r"sample_distinct_(\d+)", name)
     if match:
         return f"different {match[1]}-grams of samples (share)"
+    match = re.fullmatch(rf"(?:({'|'.join(CLASSES)})|cover_at_(\d+))_(.+)", name)
+    if match:
+        kind = CLASSES[match[1]] if match[1] else f"classes among {match[2]} samples"
+        return f"{kind} ({match[3].replace('_', ' ')}){ending}"
     match = SEARCH.fullmatch(name)
     if match:
         return f"solve rate of search, branching {match[1]}, {match[2]} nodes"

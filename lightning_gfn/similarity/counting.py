@@ -38,7 +38,7 @@ def correct_only(completions: Sequence[str], correct: Sequence[bool]) -> list[st
 def require_threshold(threshold: float) -> float:
     """The threshold, or ValueError outside (0, 1]."""
     if not 0 < threshold <= 1:
-        raise ValueError(f"threshold: ROUGE-L F1 thresholds lie in (0, 1], not {threshold}")
+        raise ValueError(f"threshold: must lie in (0, 1], not {threshold}")
     return threshold
 
 
@@ -53,8 +53,13 @@ def similarities(texts: Sequence[str], tokenizer: Tokenizer = "rouge") -> NDArra
         A symmetric (M, M) array in [0, 1].
     """
     scores = rouge_l_f1_matrix(texts, tokenizer)
+    return np.where(same_texts(texts), 1.0, scores) if len(texts) else scores
+
+
+def same_texts(texts: Sequence[str]) -> NDArray[np.bool_]:
+    """Which pairs of texts are equal up to white space at their ends: an (M, M) bool array."""
     stripped = np.array([text.strip() for text in texts], dtype=object)
-    return np.where(stripped[:, None] == stripped[None, :], 1.0, scores) if len(texts) else scores
+    return np.asarray(stripped[:, None] == stripped[None, :], dtype=np.bool_)
 
 
 def similar_pairs(

@@ -18,6 +18,17 @@ _BINDERS = re.compile(
 )
 _ALTERNATIVE = re.compile(rf"(?:(?<![\w'.])case|\|)\s+{_NAME}\s+(?P<names>[^=;|\n]*)=>")
 _PATTERN_WORDS = frozenset({"rfl", "this", "with", "at", "using"})
+_BINDER = re.compile(r"[({\[⦃]\s*(?P<names>[^\W\d][^:(){}\[\]]*?)\s*:")
+_TAG = re.compile(rf"(?:(?<![\w'.])case|\|)\s+@?{_NAME}")
+_NOT_NAMES = re.compile(
+    r"Prop|Sort|Type|λ|all_goals|any_goals|apply|assumption|at|by|by_cases|by_contra!?|calc|case|cases'?|change|congr"
+    r"|constructor|contradiction|conv|decide|do|else|erw|exact\??|exacts|exfalso|exists|ext|first|from|fun|funext"
+    r"|generalize|have'?|if|in|induction'?|injection|intros?|left|let|linarith|match|next|nlinarith|nofun|nomatch"
+    r"|norm_cast|norm_num|obtain|omega|on_goal|only|pick_goal|push_cast|push_neg|rcases|refine'?|rename_i|repeat'?"
+    r"|replace|revert|rewrite|rfl|right|ring|ring_nf|rintro|rwa?|set|show|simp\??|simp_all|simpa|skip|solve|specialize"
+    r"|split|subst|suffices|swap|symm|tauto|then|this|to|trivial|try|unfold|unfold_let|use|using|with|_.*"
+)
+"""Tactics, key words and sorts of Lean."""
 _COMMENT = re.compile(r"--[^\n]*|/-.*?-/", re.DOTALL)
 
 
@@ -48,6 +59,28 @@ def head_words(tactics: Iterable[str]) -> list[str]:
         found = _WORD.search(line)
         heads.append(found.group() if found is not None else line.split()[0])
     return heads
+
+
+def lemma_names(tactics: Iterable[str], statement: str = "") -> frozenset[str]:
+    """The names that a script takes from the library: those of lemmas, constructors and definitions.
+
+    That is a reading of the text, not of Lean's: names that the script introduces, names that stand before a colon in
+    the statement's brackets, fields of both (``h.left``), tactics, key words, sorts and tags of cases are left out;
+    what is left is taken for a name of the library.
+
+    Args:
+        tactics: of one proof, in order.
+        statement: of the theorem, whose binders name hypotheses and variables.
+    """
+    lines = normal_script(tactics)
+    local = {name for binder in _BINDER.finditer(statement) for name in binder.group("names").split()}
+    local |= {name for line in lines for name in _introduced(line)}
+    found = set()
+    for line in lines:
+        plain = _TAG.sub(" ", line)
+        found |= {word.group() for word in _WORD.finditer(plain)} - set(head_words([plain]))
+    heads = {name: name.partition(".")[0] for name in found}
+    return frozenset(name for name in found if heads[name] not in local and not _NOT_NAMES.fullmatch(heads[name]))
 
 
 def entropy(items: Iterable[str]) -> float:

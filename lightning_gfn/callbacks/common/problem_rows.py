@@ -29,7 +29,7 @@ HEADLINE = re.compile(
     r"solve_rate(?:_greedy|_cot)?|pass_at_\d+|maj_at_\d+|distinct_correct_rouge_[\d.]+|coverage"
     r"|target_mass|total_variation|kl_to_target|log_likelihood|log_likelihood_max|sample_embedding_distance"
     r"|sample_spread|label_accuracy|label_log_prob|label_calibration_error"
-    r"|bleu_4|gleu_4|bert_score_f1"
+    r"|bleu_4|gleu_4|bert_score_f1|distinct_classes_[\w.-]+(?<!_solved)"
 )
 NOT_DECODING = ("max_rows", "score_references", "labels_by", "swap_rationales")
 PLAIN = (str, int, float, bool, type(None))
@@ -62,13 +62,16 @@ def is_headline(name: str) -> bool:
     return HEADLINE.fullmatch(name) is not None
 
 
-def problem_row(record: EvalRecord, *, keep_completions: bool) -> ResultRow:
+def problem_row(
+    record: EvalRecord, *, keep_completions: bool, labels: Mapping[str, Sequence[str | None]] | None = None
+) -> ResultRow:
     """Make the row that is kept of one problem at one temperature; ``metrics`` is filled by the metrics.
 
     ``metadata`` holds the problem's columns that are a text, a number, a truth value or nothing: strata of reports.
     Attempts at a theorem also have their outcome and their number of tactics. Where the target distribution is known,
     ``target`` maps each of its completions to its log weight and its log-probability under the policy. Samples that a
-    reward weighs have their ``log_rewards``; ``is_judged`` is false where that is all that is known of them.
+    reward weighs have their ``log_rewards``; ``is_judged`` is false where that is all that is known of them. Beside
+    completions ``classes`` holds the ``labels`` of the samples, by class map.
     """
     problem = record.problem
     row: ResultRow = {
@@ -101,6 +104,7 @@ def problem_row(record: EvalRecord, *, keep_completions: bool) -> ResultRow:
     if keep_completions:
         row |= {"prompt": problem.prompt, "answer": problem.answer, "completions": list(record.completions)}
         row |= {"marked": list(record.marked)} if record.marked else {}
+        row |= {"classes": {name: list(found) for name, found in labels.items()}} if labels else {}
     return row
 
 

@@ -149,6 +149,11 @@ def browser(data: dict[str, Any] | None) -> str:
         "Right solutions, one of each kind (greedy, ROUGE-L below "
         f"{data['threshold']:g} is different; × says how many samples a solution stands for).{cap}"
     )
+    if data["classes"]:
+        note += (
+            " Tags name the class of a solution; grouped by class, every different right text is shown. Classes called "
+            "cluster are numbered within each run's samples of a problem."
+        )
     return f'<p class="note">{escape(note)}</p>{template("browser.html")}'
 
 

@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from lightning_gfn.reports.comparison import Comparison
+from lightning_gfn.reports.runs import EvaluatedRun
 from lightning_gfn.reports.statistics.cube import DISTINCT
 from lightning_gfn.similarity.counting import leaders, similarities
 from lightning_gfn.similarity.rouge import Tokenizer
@@ -25,8 +26,21 @@ def kept_in_order(texts: Sequence[str], threshold: float, tokenizer: Tokenizer =
     return [[texts[leader], count] for leader, count in counts.items()]
 
 
-def cell(row: Mapping[str, Any], threshold: float, tokenizer: Tokenizer = "rouge") -> dict[str, Any]:
-    """The samples of one run on one problem, what tools wrote in them marked."""
+def classed(row: Mapping[str, Any], names: Sequence[str]) -> list[list[Any]]:
+    """Each different right text in generation order: its samples' number, and its class by each map.
+
+    Equal texts that a map of several calls labels differently stand apart.
+    """
+    texts = row.get("marked", row["completions"])
+    labels = zip(*(row["classes"][name] for name in names), strict=True)
+    right = [(text, found) for text, correct, found in zip(texts, row["correct"], labels, strict=True) if correct]
+    return [[text, count, list(found)] for (text, found), count in Counter(right).items()]
+
+
+def cell(
+    row: Mapping[str, Any], threshold: float, tokenizer: Tokenizer = "rouge", names: Sequence[str] = ()
+) -> dict[str, Any]:
+    """The samples of one run on one problem, what tools wrote in them marked; their classes by the maps named."""
     judged, texts = row.get("is_judged", True), row.get("marked", row["completions"])
     pairs = [(text, correct or not judged) for text, correct in zip(texts, row["correct"], strict=True)]
     right = [text for text, correct in pairs if correct]
@@ -37,6 +51,7 @@ def cell(row: Mapping[str, Any], threshold: float, tokenizer: Tokenizer = "rouge
         "right": len(right),
         "distinct": kept_in_order(right, threshold, tokenizer),
         "wrong": [[text, count] for text, count in wrong.most_common()],
+        **({"classed": classed(row, names)} if names else {}),
     }
 
 
@@ -53,6 +68,7 @@ def sample_data(c: Comparison, *, max_bytes: int = MAX_BYTES) -> dict[str, Any] 
     match = DISTINCT.fullmatch(c.diversity) if c.diversity is not None else None
     threshold = float(match[1]) if match else THRESHOLD
     tokenizer: Tokenizer = c.first_run.identity["metric_settings"].get("tokenizer", "rouge")
+    names = class_maps(runs)
     shown: list[dict[str, Any]] = []
     room = max_bytes
     for problem in c.cube.problems:
@@ -63,7 +79,7 @@ def sample_data(c: Comparison, *, max_bytes: int = MAX_BYTES) -> dict[str, Any] 
             "answer": first.get("answer", ""),
             "metadata": {name: first.get("metadata", {}).get(name) for name in c.strata.fields},
             "runs": {
-                name: {str(run.seed): cell(run.samples[problem], threshold, tokenizer) for run in group}
+                name: {str(run.seed): cell(run.samples[problem], threshold, tokenizer, names) for run in group}
                 for name, group in c.cube.groups.items()
             },
         }
@@ -71,4 +87,16 @@ def sample_data(c: Comparison, *, max_bytes: int = MAX_BYTES) -> dict[str, Any] 
         if room < 0 and shown:
             break
         shown.append(entry)
-    return {"methods": c.methods, "threshold": threshold, "total": len(c.cube.problems), "problems": shown}
+    return {
+        "methods": c.methods,
+        "threshold": threshold,
+        "total": len(c.cube.problems),
+        "classes": names,
+        "problems": shown,
+    }
+
+
+def class_maps(runs: Sequence[EvaluatedRun]) -> list[str]:
+    """The class maps by which every run has labelled its samples of every problem."""
+    rows = [row.get("classes", {}) for run in runs for row in run.samples.values()]
+    return [name for name in rows[0] if all(name in row for row in rows)]

@@ -24,6 +24,8 @@ PLANES: tuple[tuple[str, tuple[str, ...]], ...] = (
 LABELS = ("label_accuracy", "label_log_prob")
 """Headline metrics of classifications."""
 DISTINCT = re.compile(r"distinct_correct_rouge_([\d.]+)(?:_(expected|components))?")
+CLASSES = re.compile(r"distinct_classes_.+")
+"""Headline metrics of runs that name classes of solutions."""
 TEXTUAL = ("bleu_4", "gleu_4", "bert_score_f1")
 """Headline metrics of texts beside reference texts."""
 CONDITIONAL = "_solved"
@@ -113,13 +115,16 @@ class Cube:
         return all(metric in run.values.get(t, {}) for run in runs for t in self.temperatures)
 
     def headline(self) -> list[str]:
-        """What the runs have of solve rates, largest pass@k and maj@k, distinct-correct, coverage, exactness, overlap.
+        """What the runs have of solve rates, largest pass@k and maj@k, distinct-correct, classes, coverage, exactness.
+
+        Labels and overlap with reference texts stand behind them.
 
         Where nothing judges completions: likelihood under the reference, diversity of samples, and exactness of them.
         """
         paired = self.paired_metrics()
         chosen: list[str | None] = [ACCURACY, *BRANCHES, largest_k("pass", paired), largest_k("maj", paired)]
-        chosen += [self.diversity(), "coverage", *EXACT, *LABELS, *TEXTUAL]
+        classes = [name for name in paired if CLASSES.fullmatch(name)]
+        chosen += [self.diversity(), *classes, "coverage", *EXACT, *LABELS, *TEXTUAL]
         if ACCURACY not in paired:
             chosen += SCORED
         return [name for name in chosen if name is not None and name in paired]

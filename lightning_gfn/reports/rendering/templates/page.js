@@ -90,7 +90,7 @@
     const values = [...new Set(data.problems.map((p) => String(p.metadata[field])))].sort();
     for (const value of values) filters.push([field + " = " + value, (p) => String(p.metadata[field]) === value]);
   }
-  const state = { query: "", filter: 0, seed: seeds[0], problem: null };
+  const state = { query: "", filter: 0, seed: seeds[0], group: -1, problem: null };
 
   const option = (select, value, text) => {
     const element = make("option", text);
@@ -98,6 +98,11 @@
     select.append(element);
   };
   filters.forEach(([text], index) => option(byId("filter"), String(index), text));
+  if (data.classes.length) {
+    byId("group").hidden = false;
+    option(byId("group"), "-1", "distinct solutions");
+    data.classes.forEach((name, index) => option(byId("group"), String(index), "grouped by " + name.replaceAll("_", " ")));
+  }
   seeds.forEach((seed) => option(byId("seed"), seed, seed === "None" ? "unseeded run" : "seed " + seed));
 
   const texts = new Map();
@@ -125,11 +130,43 @@
     element.append(rest);
     return element;
   };
-  const solution = ([text, count], className) => {
+  // Classes of a problem's solutions by one map: the most frequent over all methods first, each with its colour.
+  const classesOf = (problem, map) => {
+    const counts = new Map();
+    for (const cell of cells(problem, state.seed)) {
+      for (const [, count, labels] of cell.classed) counts.set(labels[map], (counts.get(labels[map]) ?? 0) + count);
+    }
+    return [...counts.keys()].sort((a, b) => (a === null) - (b === null) || counts.get(b) - counts.get(a));
+  };
+  const tag = (label, classes) => {
+    const text = label === null ? "no class" : label || "none of its kind";
+    const element = make("span", text, label === null ? "tag none" : "tag c" + (classes.indexOf(label) % 8));
+    element.title = text;
+    return element;
+  };
+  const solution = ([text, count], className, mark) => {
     const element = make("div", undefined, className);
     if (count > 1) element.append(make("span", "×" + count, "times"));
+    if (mark) element.append(mark, make("br"));
     element.append(block(text));
     return element;
+  };
+  const tagged = (problem, cell) => {
+    if (!data.classes.length || cell.unjudged) return cell.distinct.map((found) => solution(found, "solution"));
+    const map = Math.max(state.group, 0);
+    const classes = classesOf(problem, map);
+    if (state.group < 0) {
+      const labels = new Map(cell.classed.map(([text, , found]) => [text, found[map]]));
+      return cell.distinct.map((found) => solution(found, "solution", tag(labels.get(found[0]), classes)));
+    }
+    return classes.flatMap((label) => {
+      const members = cell.classed.filter(([, , labels]) => labels[map] === label);
+      if (!members.length) return [];
+      const head = make("div", undefined, "kind");
+      const total = members.reduce((sum, [, count]) => sum + count, 0);
+      head.append(tag(label, classes), make("span", total + " of " + cell.right));
+      return [head, ...members.map((found) => solution(found, "solution", tag(label, classes)))];
+    });
   };
   const column = (problem, name, index) => {
     const element = make("div", undefined, "column c" + (index % 8));
@@ -142,7 +179,7 @@
     }
     const share = cell.unjudged ? cell.n + " samples, " : cell.right + " of " + cell.n + " right, ";
     title.append(make("span", share + cell.distinct.length + " distinct", "share"));
-    for (const found of cell.distinct) element.append(solution(found, "solution"));
+    element.append(...tagged(problem, cell));
     if (cell.wrong.length) {
       const fold = make("details");
       fold.append(make("summary", cell.n - cell.right + " wrong"));
@@ -204,6 +241,10 @@
     state.seed = event.target.value;
     show();
   });
+  byId("group").addEventListener("change", (event) => {
+    state.group = Number(event.target.value);
+    show();
+  });
   const STEPS = { ArrowUp: -1, ArrowDown: 1, PageUp: -10, PageDown: 10, Home: -Infinity, End: Infinity };
   const onKey = (event) => {
     const by = STEPS[event.key];
@@ -217,12 +258,14 @@
   byId("previous").addEventListener("click", () => step(-1));
   byId("next").addEventListener("click", () => step(1));
 
-  // A link can name what to show: #samples?search=…&filter=…&seed=…&problem=…
+  // A link can name what to show: #samples?search=…&filter=…&seed=…&group=…&problem=…
   const wish = new URLSearchParams(location.hash.split("?")[1] || "");
   if (wish.has("search")) state.query = byId("search").value = wish.get("search");
   const filter = filters.findIndex(([text]) => text === wish.get("filter"));
   if (filter >= 0) byId("filter").value = String(state.filter = filter);
   if (seeds.includes(wish.get("seed"))) byId("seed").value = state.seed = wish.get("seed");
+  const group = data.classes.indexOf(wish.get("group"));
+  if (group >= 0) byId("group").value = String(state.group = group);
   if (wish.has("problem")) state.problem = wish.get("problem");
   show();
 })();
