@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any, Literal
@@ -19,10 +20,11 @@ PLACES = ("{prompt}", "{answer}")
 class SampledSolutions(WrappedProblems):
     """The problems of a data set with solutions from a file; training problems without any are left out.
 
-    Rows: ``{"problem_id": str, "completions": [str, …]}``, a ``prompt`` is compared with the problem's; further fields
-    are ignored. A row without ``problem_id`` stands for itself, under its own ``prompt``: a tactic, whose prompt is a
-    state of a proof. ``lightning-gfn rft`` and ``star`` write such files. ``predict`` with ``predict_split: train``
-    samples all training problems of the wrapped data set, or those of ``retry_path`` with their answer as a hint.
+    Rows: ``{"problem_id": str, "completions": [str, …]}``, a ``prompt`` is compared with the problem's; ``copies``, a
+    whole number a completion, lets some count several times; further fields are ignored. A row without ``problem_id``
+    stands for itself, under its own ``prompt``: a tactic, whose prompt is a state of a proof. ``lightning-gfn rft`` and
+    ``star`` write such files. ``predict`` with ``predict_split: train`` samples all training problems of the wrapped
+    data set, or those of ``retry_path`` with their answer as a hint.
 
     Args:
         problems: the data set whose problems were sampled.
@@ -66,7 +68,7 @@ class SampledSolutions(WrappedProblems):
         problems = super().load_split(split)
         if split != "train":
             return problems
-        found: dict[str, dict[str, None]] = {}
+        found: dict[str, Counter[str]] = {}
         own: list[Problem] = []
         for row in rows_of(self.path, "path"):
             if "problem_id" not in row.fields and "prompt" in row.fields:
@@ -74,17 +76,20 @@ class SampledSolutions(WrappedProblems):
                 own.append(problem)
             else:
                 problem = self.training_problem(row)
-            found.setdefault(problem.id, {}).update(dict.fromkeys(completions_of(row)))
+            found[problem.id] = found.get(problem.id, Counter()) | copies_of(row)
         return [
             item
             for problem in [*problems, *own]
             if problem.id in found
-            for item in self.items(problem, list(found[problem.id]))
+            for item in self.items(problem, found[problem.id])
         ]
 
-    def items(self, problem: Problem, completions: list[str]) -> list[Problem]:
+    def items(self, problem: Problem, completions: Counter[str]) -> list[Problem]:
         """The items of a problem that an epoch visits."""
-        texts = dict.fromkeys([*(problem.solutions if self.keep_references else ()), *completions])
+        references = Counter(set(problem.solutions) if self.keep_references else ())
+        order = [*(problem.solutions if self.keep_references else ()), *completions]
+        copies = references | completions
+        texts = [text for text in dict.fromkeys(order) for _ in range(copies[text])]
         if self.item == "problem":
             return [replace(problem, solutions=tuple(texts))]
         return [replace(problem, id=f"{problem.id}#{i}", solutions=(text,)) for i, text in enumerate(texts)]
@@ -128,6 +133,19 @@ class SampledSolutions(WrappedProblems):
         """Batches of the problems to be sampled."""
         rank, world_size = self._ranks()
         return EvalLoader(self.to_sample(), batch_size=self.eval_batch_size, rank=rank, world_size=world_size)
+
+
+def copies_of(row: Row) -> Counter[str]:
+    """How often each completion of a row counts: once, or as ``copies`` says.
+
+    Raises:
+        BadRow: completions or copies are not what they should be.
+    """
+    texts = completions_of(row)
+    copies = row.fields.get("copies", [1] * len(texts))
+    if not isinstance(copies, list) or len(copies) != len(texts) or not all(type(n) is int and n > 0 for n in copies):
+        raise BadRow(row.where, "copies", f"expected a whole number above 0 for each completion, found {copies!r:.80}")
+    return Counter(dict(zip(texts, copies, strict=True)))
 
 
 def completions_of(row: Row) -> list[str]:

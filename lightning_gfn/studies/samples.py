@@ -12,6 +12,7 @@ from typing import Any, Literal
 
 from lightning_gfn.answers.noise import check_probability, noisy_verdict
 from lightning_gfn.prompts.chat import read_prompt, written_prompt
+from lightning_gfn.solution_classes.base import SolutionClasses
 from lightning_gfn.types import AnswerStyle, Problem
 
 Distinct = Literal["none", "rouge", "equations"]
@@ -160,12 +161,16 @@ class Filter:
         threshold: of ROUGE-L F1.
         max_per_problem: the most kept; None for all.
         tokenizer: the words of ROUGE-L: ASCII ones as in rouge-score, or those of any script.
+        classes: every class of the solutions that are left then counts alike: a class with fewer of them than the
+            largest repeats its own, in order, until it has as many; solutions that belong to no class go. With
+            ``max_per_problem`` the classes share that number equally, whole shares alone.
     """
 
     distinct: Distinct = "none"
     threshold: float = 0.7
     max_per_problem: int | None = None
     tokenizer: Literal["rouge", "unicode"] = "rouge"
+    classes: SolutionClasses | None = None
 
     def __post_init__(self) -> None:
         if not 0.0 < self.threshold <= 1.0:
@@ -179,9 +184,9 @@ class Filter:
         whole = [sample for sample in correct if not sample.truncated]
         texts = [sample.completion for sample in different(whole)]
         paths = self.distinct_paths(texts)
-        kept = paths[: self.max_per_problem]
+        kept = self.equal_shares(samples[0], paths) if self.classes is not None else paths[: self.max_per_problem]
         stages = {"wrong": samples, "truncated": correct, "duplicate": whole, "same_path": texts, "beyond_limit": paths}
-        sizes = [*map(len, stages.values()), len(kept)]
+        sizes = [*map(len, stages.values()), len(set(kept))]
         for reason, before, after in zip(stages, sizes, sizes[1:], strict=False):
             dropped[reason] += before - after
         return kept
@@ -198,6 +203,32 @@ class Filter:
 
             return [texts[i] for i in dict.fromkeys(leaders(similarities(texts, self.tokenizer) >= self.threshold))]
         return texts
+
+    def equal_shares(self, sample: Sample, texts: Sequence[str]) -> list[str]:
+        """The texts of one problem such that each class has as many, rarer ones repeated; classes in turn.
+
+        Args:
+            sample: of the problem.
+            texts: that are left of it, each once.
+
+        Raises:
+            SampleError: the class map cannot label them.
+        """
+        assert self.classes is not None
+        problem = Problem(sample.problem_id, sample.prompt)
+        try:
+            labels = self.classes.labels(problem, texts)
+        except ValueError as error:
+            raise SampleError(f"--classes: {error}") from error
+        members: dict[str, list[str]] = {}
+        for text, label in zip(texts, labels, strict=True):
+            if label is not None:
+                members.setdefault(label, []).append(text)
+        classes = list(members.values())[: self.max_per_problem]
+        share = max(map(len, classes), default=0)
+        if self.max_per_problem is not None and classes:
+            share = min(share, self.max_per_problem // len(classes))
+        return [own[turn % len(own)] for turn in range(share) for own in classes]
 
 
 def write_rows(path: Path, rows: Iterable[Mapping[str, Any]]) -> None:

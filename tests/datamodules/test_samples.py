@@ -50,6 +50,25 @@ def test_each_completion_as_an_item(counting_data: Any, write: Any) -> None:
     assert visited == ["train/2#0", "train/4#0", "train/4#1"]
 
 
+def test_completions_with_copies_count_several_times(counting_data: Any, write: Any) -> None:
+    path = write(
+        {"problem_id": "train/4", "completions": ["a", "b"], "copies": [1, 3]},
+        {"problem_id": "train/4", "completions": ["b", "c"], "copies": [2, 1]},
+    )
+    data = SampledSolutions(counting_data(), path=path)
+    assert [problem.solutions for problem in data.problems("train")] == [("a", "b", "b", "b", "c")]
+    both = SampledSolutions(counting_data(), path=path, keep_references=True, item="completion")
+    assert [problem.solutions[0] for problem in both.problems("train")] == [" 4", "a", "b", "b", "b", "c"]
+    assert len({problem.id for problem in both.problems("train")}) == 6
+
+
+@pytest.mark.parametrize("copies", [[1], [1, 0], [1, 1.5], [1, True], "11"], ids=str)
+def test_wrong_copies_are_named(counting_data: Any, write: Any, copies: Any) -> None:
+    path = write({"problem_id": "train/4", "completions": ["a", "b"], "copies": copies})
+    with pytest.raises(BadRow, match="copies.*a whole number above 0 for each completion"):
+        SampledSolutions(counting_data(), path=path).problems("train")
+
+
 def test_predict_samples_all_training_problems_and_needs_no_file(counting_data: Any) -> None:
     inner = counting_data()
     data = SampledSolutions(inner, predict_split="train", eval_batch_size=4)

@@ -12,7 +12,9 @@ import pytest
 from lightning_gfn import cli
 from lightning_gfn.answers.noise import flipped
 from lightning_gfn.commands.self_training.pairs import labelled, paired
+from lightning_gfn.solution_classes import EquationClasses
 from lightning_gfn.studies.samples import Filter, Sample, SampleError, different, read_samples
+from lightning_gfn.types import Problem
 
 
 def sample(text: str, correct: bool = True, *, truncated: bool = False, problem: str = "p") -> Sample:
@@ -75,6 +77,37 @@ def test_every_rule_of_the_filter(settings: dict[str, Any], kept: list[int], dro
     assert Filter(**settings)(SAMPLES, counts) == [SAMPLES[i].completion for i in kept]
     assert +counts == dropped
     assert len(SAMPLES) == len(kept) + counts.total()
+
+
+def test_every_class_gets_equal_shares() -> None:
+    texts = ["1 + 1 = 2", "so 1 + 1 = 2", "we get 1 + 1 = 2", "2 * 1 = 2", "4 / 2 = 2", "4 / 2 = 2 it is"]
+    samples = [sample("9", correct=False), sample("1  + 1 = 2"), *map(sample, texts)]
+    classes = EquationClasses("sequence")
+    dropped: Counter[str] = Counter()
+    kept = Filter(classes=classes)(samples, dropped)
+    labels = classes.labels(Problem("p", ""), kept)
+    assert Counter(labels) == {"1+1=2": 3, "2*1=2": 3, "4/2=2": 3}
+    assert Counter(kept) == dict(zip(["1  + 1 = 2", *texts[1:]], (1, 1, 1, 3, 2, 1), strict=True))
+    assert +dropped == {"wrong": 1, "duplicate": 1}
+    for limit, share in ((8, 2), (6, 2), (5, 1), (3, 1)):
+        limited = Filter(classes=classes, max_per_problem=limit)(samples, Counter())
+        assert Counter(classes.labels(Problem("p", ""), limited)) == {"1+1=2": share, "2*1=2": share, "4/2=2": share}
+    assert Filter(classes=classes, max_per_problem=2)(samples, Counter()) == ["1  + 1 = 2", "2 * 1 = 2"]
+    assert Filter(classes=classes)([sample("x", correct=False)], Counter()) == []
+
+
+def test_class_balanced_rft_writes_copies_that_training_reads(tmp_path: Path) -> None:
+    texts = ["1 + 1 = 2", "so 1 + 1 = 2", "2 * 1 = 2"]
+    predictions = write(tmp_path / "predictions.jsonl", *rows_of([sample(text) for text in texts]))
+    output = tmp_path / "solutions.jsonl"
+    command = ["rft", "--predictions", str(predictions), "--output", str(output), "--distinct", "none"]
+    assert cli.main([*command, "--classes", "equations"]) == 0
+    (row,) = read_rows(output)
+    assert row["completions"] == ["1 + 1 = 2", "2 * 1 = 2", "so 1 + 1 = 2"] and row["copies"] == [1, 2, 1]
+    assert json.loads(output.with_suffix(".summary.json").read_text())["kept"] == 3
+    assert cli.main([*command, "--classes", "known_paths"]) == 2
+    assert cli.main([*command, "--classes", "paths"]) == 2
+    assert cli.main(command) == 0 and "copies" not in read_rows(output)[0]
 
 
 def test_the_rouge_filter_is_the_greedy_loop_over_the_package() -> None:

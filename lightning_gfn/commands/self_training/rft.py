@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from lightning_gfn.solution_classes.short_names import classes_named
 from lightning_gfn.studies.pipeline import add_options, make_and_train, parse, run_command
 from lightning_gfn.studies.samples import Filter, Sample, read_samples, write_rows, write_summary
 
@@ -29,6 +30,12 @@ def add_filter(parser: argparse.ArgumentParser) -> None:
         default="rouge",
         help="words of ROUGE-L: ASCII letters and digits, or those of any script (default: rouge)",
     )
+    group.add_argument(
+        "--classes",
+        metavar="NAME[,KEY=VALUE…]",
+        help="class-balanced: every class of a problem's solutions counts alike, rarer ones repeated, such as "
+        "equations, skeleton or rouge,threshold=0.7; use --distinct none to keep several solutions of a class",
+    )
     group.add_argument("--max_per_problem", metavar="K", type=int, help="the most kept of a problem (default: all)")
 
 
@@ -42,7 +49,8 @@ def build_parser() -> argparse.ArgumentParser:
 
 def filter_of(options: argparse.Namespace) -> Filter:
     """The filter that the options ask for."""
-    return Filter(options.distinct, options.threshold, options.max_per_problem, options.tokenizer)
+    classes = classes_named(options.classes) if options.classes is not None else None
+    return Filter(options.distinct, options.threshold, options.max_per_problem, options.tokenizer, classes)
 
 
 def keep(samples: Mapping[str, Sequence[Sample]], chosen: Filter) -> tuple[dict[str, list[str]], dict[str, Any]]:
@@ -53,7 +61,7 @@ def keep(samples: Mapping[str, Sequence[Sample]], chosen: Filter) -> tuple[dict[
         "problems": len(samples),
         "problems_kept": len(kept),
         "samples": sum(map(len, samples.values())),
-        "kept": sum(map(len, kept.values())),
+        "kept": sum(len(set(texts)) for texts in kept.values()),
         "dropped": dict(dropped),
     }
 
@@ -63,7 +71,7 @@ def write_solutions(path: Path, kept: Mapping[str, Sequence[str]], origins: Mapp
 
     Args:
         path: of the file.
-        kept: completions of each group of samples.
+        kept: completions of each group of samples; where some stand there several times, ``copies`` says how often.
         origins: the columns that name the group's prompt.
 
     Raises:
@@ -71,7 +79,14 @@ def write_solutions(path: Path, kept: Mapping[str, Sequence[str]], origins: Mapp
     """
     if not kept:
         raise ValueError(f"no sample is correct, so there is nothing to train on: {path} was not written")
-    write_rows(path, ({**origins[group], "completions": texts} for group, texts in kept.items()))
+    write_rows(path, ({**origins[group], **counted(texts)} for group, texts in kept.items()))
+
+
+def counted(texts: Sequence[str]) -> dict[str, list[Any]]:
+    """Each text once, and how often it stands there where that is not once for all."""
+    counts = Counter(texts)
+    copies = {"copies": list(counts.values())} if max(counts.values()) > 1 else {}
+    return {"completions": list(counts), **copies}
 
 
 def filter_file(predictions: Path, output: Path, options: argparse.Namespace) -> None:

@@ -280,3 +280,92 @@ def test_letters_of_plots_are_legible_at_every_width(study: Any, tmp_path: Path,
     document.title = [least >= 11, count === document.querySelectorAll('figure').length, outside, least].join(' ');"""
     )
     assert title_after(act, comparison_html(study), tmp_path).startswith("true true 0 ")
+
+
+def way_of(text: str) -> str:
+    return "none" if text.startswith("half") else text.split()[0]
+
+
+@pytest.fixture(scope="module")
+def classed_study(make_study: MakeStudy) -> Any:
+    """Runs whose samples have classes by two maps, and a metric of one."""
+    folders = find_runs(make_study(num_problems=6, seeds=(0,)), "test")
+    for folder in folders:
+        path = folder / "results" / "test_problems.jsonl"
+        rows = [json.loads(line) for line in path.read_text().splitlines()]
+        for row in rows:
+            right = list(zip(row["completions"], row["correct"], strict=True))
+            ways = [way_of(text) if correct else None for text, correct in right]
+            row["classes"] = {
+                "ways": [None if way == "none" else way for way in ways],
+                "clusters": ["cluster 1" if correct else None for _, correct in right],
+            }
+            row["metrics"]["distinct_classes_ways"] = float(len({way for way in ways if way not in (None, "none")}))
+            row["metrics"]["effective_classes_ways"] = 1.0
+            row["metrics"]["cover_at_4_ways"] = 1.0
+        path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return compare_runs([load_run(folder) for folder in folders], Options(baseline="grpo", num_resamples=50))
+
+
+def test_classes_are_compared_and_stand_beside_the_samples(classed_study: Any) -> None:
+    assert "distinct_classes_ways" in classed_study.metrics
+    data = sample_data(classed_study)
+    assert data is not None and data["classes"] == ["ways", "clusters"]
+    for problem in data["problems"]:
+        for name, group in classed_study.cube.groups.items():
+            cell, row = problem["runs"][name]["0"], group[0].samples[problem["id"]]
+            assert sum(count for _, count, _ in cell["classed"]) == row["num_correct"]
+            found = {labels[0] for _, _, labels in cell["classed"]} - {None}
+            assert len(found) == row["metrics"]["distinct_classes_ways"]
+            assert all(labels[0] in (way_of(text), None) for text, _, labels in cell["classed"])
+            assert {text for text, _ in cell["distinct"]} <= {text for text, _, _ in cell["classed"]}
+    page = comparison_html(classed_study)
+    assert "distinct classes (ways)" in page and "classes among 4 samples (ways)" in page
+    assert "Tags name the class" in page and external(page) == []
+
+
+def test_pages_without_classes_say_nothing_of_them(study: Any) -> None:
+    data = sample_data(study)
+    assert data is not None and data["classes"] == [] and "classed" not in json.dumps(data)
+    assert "Tags name the class" not in comparison_html(study)
+
+
+@pytest.mark.parametrize("labels", [["a"], "aaaaaaaa", [1] * 8], ids=str)
+def test_broken_labels_are_named(make_study: MakeStudy, labels: Any) -> None:
+    folder = find_runs(make_study(num_problems=2, seeds=(0,)), "test")[0]
+    path = folder / "results" / "test_problems.jsonl"
+    rows = [json.loads(line) for line in path.read_text().splitlines()]
+    rows[0]["classes"] = {"ways": labels}
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    with pytest.raises(ValueError, match="line 1: field 'classes' is .*, expected 8 texts or nulls by class map"):
+        load_run(folder)
+
+
+@pytest.mark.skipif(CHROMIUM is None, reason="no Chromium here")
+def test_samples_grouped_by_class_in_a_real_browser(classed_study: Any, tmp_path: Path) -> None:
+    page = comparison_html(classed_study)
+    first = json.loads(samples_text(page))["problems"][0]
+    cells = [run["0"] for run in first["runs"].values()]
+    plain = browse(page, tmp_path)
+    assert plain.count('class="solution"') == sum(len(cell["distinct"]) for cell in cells)
+    assert plain.count('class="tag') == plain.count('class="solution"') and 'class="kind"' not in plain
+    grouped = browse(page, tmp_path, "#samples?group=ways")
+    assert grouped.count('class="solution"') == sum(len(cell["classed"]) for cell in cells)
+    assert grouped.count('class="kind"') == sum(len({labels[0] for *_, labels in cell["classed"]}) for cell in cells)
+    act = """
+    const column = document.querySelector('.column:last-child');
+    document.title = [...column.querySelectorAll('.tag')].map((tag) => tag.textContent + tag.className).join(';');"""
+    counts: dict[str | None, int] = {}
+    for cell in cells:
+        for _, count, labels in cell["classed"]:
+            counts[labels[0]] = counts.get(labels[0], 0) + count
+    order = sorted(counts, key=lambda label: (label is None, -counts[label]))
+    wanted = []
+    for label in order:
+        members = [text for text, _, labels in cells[-1]["classed"] if labels[0] == label]
+        mark = "no classtag none" if label is None else f"{label}tag c{order.index(label)}"
+        wanted += [mark] * (len(members) + 1) if members else []
+    act = "const select = document.querySelector('#group'); select.value = '0';" + (
+        "select.dispatchEvent(new Event('change'));" + act
+    )
+    assert title_after(act, page, tmp_path) == ";".join(wanted)
