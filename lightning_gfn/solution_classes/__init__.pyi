@@ -1,4 +1,5 @@
 from .base import SolutionClasses as SolutionClasses
+from .calibration import PairCounts as PairCounts
 from .clusters import (
     Clusters as Clusters,
     EmbeddingClusters as EmbeddingClusters,
