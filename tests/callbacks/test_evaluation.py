@@ -13,7 +13,10 @@ from lightning.pytorch import Callback
 
 from lightning_gfn.callbacks.evaluation import Evaluation
 from lightning_gfn.metrics.accuracy import PassAtK
+from lightning_gfn.metrics.base import PerProblemMetric
+from lightning_gfn.metrics.classes import ClassDiversity
 from lightning_gfn.metrics.functional.estimates import distinct_correct, maj_at_k, pass_at_k
+from lightning_gfn.solution_classes import EquationClasses, RougeClusters
 
 KEY = re.compile(r"(val|test)/[A-Za-z0-9_.]+")
 
@@ -98,6 +101,25 @@ def test_files_hold_every_problem_and_who_was_measured(
     mean = sum(row["metrics"]["distinct_correct_rouge_0.7"] for row in rows[::2]) / 5
     assert mean == pytest.approx(logged["test/distinct_correct_rouge_0.7"])
     assert trainer.logger.artifacts == [("test_problems.jsonl", "results"), ("test_metrics.json", "results")]
+
+
+def test_rows_hold_the_class_of_each_right_sample(make_trainer: Any, replay: Any, tmp_path: Path) -> None:
+    classes = [RougeClusters(0.7, "leaders"), EquationClasses()]
+    metrics: list[PerProblemMetric] = [ClassDiversity(each) for each in classes]
+    problems = replay.make_problems(5)
+    logged = run_test(make_trainer, replay, problems, Evaluation(extra_metrics=metrics))
+    assert all(KEY.fullmatch(key) for key in logged)
+    rows = read_rows(tmp_path / "results" / "test_problems.jsonl")
+    for row in rows:
+        for each in classes:
+            labels = row["classes"][each.name]
+            assert [label is not None for label in labels] == row["correct"]
+            assert row["metrics"][f"distinct_classes_{each.name}"] == len(set(labels) - {None})
+    key = f"test/distinct_classes_{classes[0].name}"
+    assert logged[key] == pytest.approx(logged["test/distinct_correct_rouge_0.7"]) and f"{key}_ci95_low" in logged
+    assert f"{key}_solved" in logged and f"{key}_solved_ci95_low" not in logged
+    run_test(make_trainer, replay, problems, Evaluation(extra_metrics=metrics, keep_completions=False))
+    assert not any("classes" in row for row in read_rows(tmp_path / "results" / "test_problems.jsonl"))
 
 
 def test_rows_carry_the_plain_metadata_and_the_fingerprint_does_not(
