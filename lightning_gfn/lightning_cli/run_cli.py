@@ -18,9 +18,9 @@ from lightning.pytorch.plugins.io import CheckpointIO
 from lightning_gfn.callbacks.progress import Progress
 from lightning_gfn.callbacks.run_health import RunHealth
 from lightning_gfn.callbacks.skipped_steps import SkippedStepDump
+from lightning_gfn.commands.doctor_parts.precision import suited_precision
 from lightning_gfn.lightning_cli.closing import closing_lines, files_of
 from lightning_gfn.lightning_cli.parser import Parser
-from lightning_gfn.lightning_cli.precision import suited_precision
 from lightning_gfn.lightning_cli.refusals import (
     UsageError,
     explained,

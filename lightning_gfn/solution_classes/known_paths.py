@@ -9,7 +9,7 @@ from lightning_gfn.types import Problem
 
 
 class KnownPaths(SolutionClasses):
-    """The labels of a problem's known solutions; completions that are none of them belong to no class."""
+    """The labels of a problem's known solutions, compared up to white space; other completions belong to no class."""
 
     @property
     def name(self) -> str:
@@ -27,4 +27,5 @@ class KnownPaths(SolutionClasses):
                 f"problem {problem.id!r} has no known set of solutions, which KnownPaths reads: use EquationClasses or "
                 "other classes of texts"
             )
-        return [known.get(text) for text in completions]
+        paths = {" ".join(text.split()): path for text, path in known.items()}
+        return [paths.get(" ".join(text.split())) for text in completions]

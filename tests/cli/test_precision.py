@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from lightning_gfn.lightning_cli import precision
-from lightning_gfn.lightning_cli.precision import suited_precision
+from lightning_gfn.commands.doctor_parts import precision
+from lightning_gfn.commands.doctor_parts.precision import suited_precision
+from lightning_gfn.policies.numerics import processor
 
 
 @pytest.mark.parametrize("has", [True, False])
@@ -14,7 +15,7 @@ from lightning_gfn.lightning_cli.precision import suited_precision
 def test_autocast_to_bfloat16_is_left_where_it_is_emulated(
     asked: object, accelerator: str, has: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(precision, "cpu_has_bfloat16", lambda: has)
+    monkeypatch.setattr(processor, "cpu_has_bfloat16", lambda: has)
     monkeypatch.setattr(precision, "runs_on_processor", lambda given: given != "gpu")
     found, said = suited_precision(asked, accelerator)
     changes = asked in ("bf16-mixed", "bf16") and accelerator != "gpu" and not has

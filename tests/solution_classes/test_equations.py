@@ -24,7 +24,7 @@ def test_false_equations_and_none_at_all_are_no_class_if_asked() -> None:
 
 
 def test_known_paths_are_the_labels_of_the_data() -> None:
-    assert KnownPaths().labels(PROBLEM, ["two", "three", "one"]) == ["b/forward", None, "a/forward"]
+    assert KnownPaths().labels(PROBLEM, ["two ", "three", "one"]) == ["b/forward", None, "a/forward"]
     with pytest.raises(ValueError, match=r"'q' has no known set of solutions, which KnownPaths reads"):
         KnownPaths().labels(Problem("q", "x"), ["one"])
     with pytest.raises(ValueError, match=r"order: unknown choice 'sets'"):

@@ -4,16 +4,14 @@ from __future__ import annotations
 
 from typing import Any
 
-import torch
-
-from lightning_gfn.policies.numerics.processor import cpu_has_bfloat16
-
 NARROW = ("bf16-mixed", "bf16")
 
 
 def runs_on_processor(accelerator: Any) -> bool:
     """True if the trainer will find no other device than the processor."""
     if accelerator == "auto":
+        import torch
+
         return not (torch.cuda.is_available() or torch.backends.mps.is_available())
     return accelerator == "cpu"
 
@@ -28,7 +26,11 @@ def suited_precision(asked: Any, accelerator: Any) -> tuple[Any, str | None]:
     Returns:
         The precision, and a line that says what was changed and why; None if nothing was.
     """
-    if asked not in NARROW or not runs_on_processor(accelerator) or cpu_has_bfloat16():
+    if asked not in NARROW or not runs_on_processor(accelerator):
+        return asked, None
+    from lightning_gfn.policies.numerics import processor
+
+    if processor.cpu_has_bfloat16():
         return asked, None
     return "32-true", (
         f"trainer.precision {asked} is run as 32-true: this processor has no bfloat16 arithmetic, so that float32 is "
