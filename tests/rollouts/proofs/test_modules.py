@@ -15,6 +15,7 @@ from torch.utils.data import DataLoader
 from lightning_gfn.buffers.replay import ReplayBuffer
 from lightning_gfn.callbacks.budget import Budget
 from lightning_gfn.feedback.lean_messages import LeanFeedback
+from lightning_gfn.interfaces import Reward
 from lightning_gfn.lean_interfaces import ProofEnvironment
 from lightning_gfn.lean_types import Theorem
 from lightning_gfn.modules.distillation import DistillationModule, TeacherSettings
@@ -25,9 +26,12 @@ from lightning_gfn.objectives.grpo import GRPO
 from lightning_gfn.objectives.vargrad import VarGrad
 from lightning_gfn.policies.causal_lm import CausalLM
 from lightning_gfn.policies.text.tokenizers import TokenizerSettings
+from lightning_gfn.rewards.class_targets.class_target import ClassTarget
+from lightning_gfn.rewards.class_targets.probabilities import RunningProbabilities, class_key
 from lightning_gfn.rewards.proof import ProofReward, ProofSuccess
 from lightning_gfn.rollouts.behaviour import BehaviourMix
 from lightning_gfn.rollouts.proofs.proving import Proving
+from lightning_gfn.solution_classes.proofs import FirstTactic
 from lightning_gfn.types import Problem
 
 LETTERS = [Problem(f"t{i}", "", theorem=Theorem(f"t{i}", "s", proofs=(("a",),))) for i in range(4)]
@@ -84,17 +88,22 @@ def fit(module: L.LightningModule, steps: int, repeats: int = 1, **options: Any)
     return runner
 
 
-def gflownet(environment: ProofEnvironment) -> GFlowNetModule:
+def class_target() -> Reward:
+    return ClassTarget(FirstTactic(), RunningProbabilities(pooling=1.0), success=ProofSuccess())
+
+
+def gflownet(environment: ProofEnvironment, reward: Reward) -> GFlowNetModule:
     mix = BehaviourMix(on_policy=0.3, tempered=0.2, replay=0.5, always_reference=True)
     return GFlowNetModule(
-        policy(), VarGrad(), ProofReward(), num_samples=4, behaviour=mix, buffer=ReplayBuffer(),
+        policy(), VarGrad(), reward, num_samples=4, behaviour=mix, buffer=ReplayBuffer(),
         proving=proving(environment), updates=UpdateSettings(num_minibatches=2),
     )  # fmt: skip
 
 
-def test_a_resumed_run_is_the_same_run_bit_for_bit(world, tmp_path: Path) -> None:
+@pytest.mark.parametrize("reward", [ProofReward, class_target])
+def test_a_resumed_run_is_the_same_run_bit_for_bit(reward, world, tmp_path: Path) -> None:
     """Stopped between the two updates on a rollout batch, with replayed attempts in the buffer."""
-    straight, first, resumed = (gflownet(world()) for _ in range(3))
+    straight, first, resumed = (gflownet(world(), reward()) for _ in range(3))
     fit(straight, 6, 2)
     stopped = fit(first, 6, 2, until=7)
     stopped.save_checkpoint(tmp_path / "half.ckpt")
@@ -103,10 +112,22 @@ def test_a_resumed_run_is_the_same_run_bit_for_bit(world, tmp_path: Path) -> Non
     assert all(torch.equal(expected[name], found[name]) for name in expected)
     assert straight.num_rollout_batches == resumed.num_rollout_batches == 6
     assert len(straight.buffer) == len(resumed.buffer) > 4
-    other = gflownet(world())
+    assert straight.reward.state_dict() == resumed.reward.state_dict()
+    other = gflownet(world(), reward())
     other.sampler.seed = 1
     fit(other, 6, 2)
     assert not all(torch.equal(expected[name], value) for name, value in other.state_dict().items())
+
+
+def test_attempts_that_were_sampled_are_counted_by_their_first_tactic(world) -> None:
+    module = gflownet(world(), class_target())
+    fit(module, 4, 2)
+    state = module.reward.state_dict()
+    sampled = [source for source in module.latest_rollouts.rollouts.sources if source in ("on_policy", "tempered")]
+    assert 0 < len(sampled) < module.latest_rollouts.rollouts.num_trajectories
+    assert state["count"] >= len(sampled) and set(state["totals"]) == {"t0", "t1", ""}
+    known = {class_key(letter) for letter in "abcdefgh"}
+    assert state["sums"] and all(set(sums) <= known for sums in state["sums"].values())
 
 
 def test_counts_figures_and_evaluation(world, tmp_path: Path) -> None:
