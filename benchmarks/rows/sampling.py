@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from functools import partial
 from typing import Any
+from unittest import mock
 
 import torch
 
@@ -12,6 +13,7 @@ from benchmarks.frame.row import Contest, Options, Row, Target, Way
 from benchmarks.peers.generate import generate_ways
 from benchmarks.subjects.models import needs_smollm2, small_llama, smollm2
 from benchmarks.subjects.passes import random_ids
+from lightning_gfn.policies import decoder_factory
 
 PROMPT_TOKENS, NUM_PROMPTS = 32, 4
 MODELS = {"small": small_llama, "smollm2": smollm2}
@@ -57,6 +59,30 @@ def contest(name: str, rows: int, dtype: str, options: Options) -> Contest:
     )
 
 
+def nearly_certain(options: Options) -> Contest:
+    """64 rows of 4 prompts at temperature 0.01, beside the same rows decoded each by itself."""
+    model, new_tokens = smollm2(), NEW_TOKENS if options.full else FEW_TOKENS
+    policy = model.policy(PROMPT_TOKENS, new_tokens)
+    policy.build([])
+    policy.eval()
+    contexts = [ids for ids in random_ids(model, NUM_PROMPTS, PROMPT_TOKENS) for _ in range(16)]
+    uniforms = torch.rand(len(contexts), new_tokens + 1, generator=torch.Generator().manual_seed(0))
+
+    def sample() -> None:
+        policy.sample(contexts, uniforms, temperature_N=torch.full((len(contexts),), 0.01))
+
+    def each_by_itself() -> None:
+        with mock.patch.object(decoder_factory, "MergedRows", lambda inner: inner):
+            sample()
+
+    return Contest(
+        ours=lambda: Way(sample),
+        peers={"ours, each row by itself": lambda: Way(each_by_itself)},
+        amount=len(contexts) * new_tokens,
+        unit="tok",
+    )
+
+
 ROWS = [
     Row(
         name=f"sampling_{name}_{rows}_{dtype}",
@@ -70,4 +96,13 @@ ROWS = [
     for name in MODELS
     for rows in (16, 64)
     for dtype in DTYPES
+] + [
+    Row(
+        name="sampling_nearly_certain",
+        what="sampling, SmolLM2-135M: 64 rows of 4 prompts at temperature 0.01",
+        build=nearly_certain,
+        target=Target(ratio=2.0),
+        rounds=2,
+        needs=[needs_smollm2],
+    )
 ]

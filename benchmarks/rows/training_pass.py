@@ -18,6 +18,7 @@ from lightning_gfn.policies.numerics.processor import cpu_has_bfloat16
 
 CONTEXT_TOKENS, ACTION_TOKENS = 32, 96
 SHARED_PROMPT, SHARED_ROWS, SHORT_ANSWER = 256, 64, 4
+ALIKE_PROMPT, ALIKE_ROWS = 64, 256
 MEAN_LENGTH, LONGEST, SIGMA, LENGTH_ROWS = 64, 256, 1.0, 32
 
 
@@ -55,6 +56,22 @@ def shared_prompt(options: Options) -> Contest:
     return Contest(
         ours=lambda: pass_way(policy, shared, best_precision()),
         peers=peers,
+    )
+
+
+def alike_answers(options: Options) -> Contest:
+    """256 numbers of one to three digits after one prompt of 64, beside answers of these lengths that share nothing."""
+    model = smollm2() if options.full else small_llama()
+    policy = built(model, ALIKE_PROMPT, 3)
+    prompt, digits = random_ids(model, 1, ALIKE_PROMPT), [ids[0] for ids in random_ids(model, 10, 1, 2)]
+    generator = random.Random(0)
+    alike = [[digits[int(digit)] for digit in str(generator.randint(0, 100))] for _ in range(ALIKE_ROWS)]
+    others = random_ids(model, ALIKE_ROWS, 3, 3)
+    apart = [other[: len(answer)] for other, answer in zip(others, alike, strict=True)]
+    steps, distinct = (pad_steps(prompt * ALIKE_ROWS, answers, "cpu") for answers in (alike, apart))
+    return Contest(
+        ours=lambda: pass_way(policy, steps, best_precision()),
+        peers={"ours, answers that differ": lambda: pass_way(policy, distinct, best_precision())},
     )
 
 
@@ -99,6 +116,12 @@ ROWS = [
         what="forward + backward, small Llama: 64 answers of 4 tokens after one prompt of 256",
         build=shared_prompt,
         target=Target(ratio=8.0),
+    ),
+    Row(
+        name="alike_answers",
+        what="forward + backward, small Llama: 256 numbers of up to three digits after one prompt of 64",
+        build=alike_answers,
+        target=Target(ratio=2.0),
     ),
     Row(
         name="variable_lengths",

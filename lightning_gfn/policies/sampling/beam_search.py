@@ -108,7 +108,8 @@ def beam_search(
         if t + 1 == most or all(g.is_done(t + 1, most, length_penalty) for own in groups for g in own):
             break
         decoder.move_rows(all_R, source_R.to(device), len(all_R))
-        logits_RV = decoder.step(token_R.to(device))
+        logits_DV = decoder.step(token_R.to(device))
+        logits_RV = logits_DV if decoder.state_R is None else logits_DV.index_select(0, decoder.state_R)
     if t + 1 == space.max_new_tokens:
         finish_longest(groups, length_penalty)
     return [chosen(own, num_beams) for own in groups]

@@ -135,7 +135,7 @@ class Slots:
             columns.restrict_(self.logits_SV, self.time_S >= space.min_new_tokens),
             self.uniforms[place_S][:, None],
             columns.stop_id,
-            temperature_R1=None if temperature_N1 is None else temperature_N1[self.row_S],
+            temperature_D1=None if temperature_N1 is None else temperature_N1[self.row_S],
             top_k=behaviour.top_k,
             top_p=behaviour.top_p,
             given_R1=None if first_N1 is None else first_N1[self.row_S].masked_fill(self.time_S[:, None] > 0, -1),

@@ -26,6 +26,8 @@ class Decoder(ABC):
 
     columns_K: Tensor | None = None
     """Token ids that the columns of its logits belong to; None for the whole vocabulary."""
+    state_R: Tensor | None = None
+    """The row of the logits of ``step`` that each row of the batch reads; None if each has its own."""
 
     @abstractmethod
     def prefill(self, ids_PC: Tensor, mask_PC: Tensor | None) -> Tensor:
@@ -40,7 +42,7 @@ class Decoder(ABC):
 
     @abstractmethod
     def step(self, tokens_R: Tensor) -> Tensor:
-        """Append one token to every row; float32 logits after it, (R, V), free to overwrite."""
+        """Append one token to every row; float32 logits after it, free to overwrite; see ``state_R``."""
 
     @abstractmethod
     def move_rows(self, target_R: Tensor, source_R: Tensor, num_rows: int) -> None:
@@ -65,46 +67,72 @@ class Draw:
 
 def draw(
     inverse_cdf: InverseCDF,
-    action_logits_RV: Tensor,
+    action_logits_DV: Tensor,
     uniforms_R1: Tensor,
     stop_id: int,
     *,
-    temperature_R1: Tensor | None,
+    temperature_D1: Tensor | None,
     top_k: int | None,
     top_p: float | None,
     given_R1: Tensor | None = None,
     entropy: bool = False,
+    state_R: Tensor | None = None,
 ) -> Draw:
     """Sample one action a row: the first whose cumulative probability exceeds the uniform number.
 
     Args:
         inverse_cdf: workspace of the sampler.
-        action_logits_RV: logits of q.
+        action_logits_DV: logits of q.
         uniforms_R1: in [0, 1), (R, 1).
         stop_id: column of the stop action.
-        temperature_R1: (R, 1); None for 1.
+        temperature_D1: (D, 1); None for 1.
         top_k: actions that the behaviour keeps.
         top_p: probability mass that the behaviour keeps.
         given_R1: (R, 1), actions that are taken instead, -1 where one is drawn; the behaviour is sure of them.
         entropy: give the entropy of q.
+        state_R: the row of the logits that each row reads; None if each has its own.
 
     Returns:
         actions and their log-probabilities under q and under the behaviour.
     """
-    action_R1, log_z_R1 = inverse_cdf(action_logits_RV, uniforms_R1)
-    entropy_R = inverse_cdf.entropy(len(action_logits_RV)) if entropy else None
-    plain = temperature_R1 is None and top_k is None and top_p is None
+    num_states = len(action_logits_DV)
+    action_R1, log_z_D1 = inverse_cdf(action_logits_DV, uniforms_R1, state_R)
+    entropy_D = inverse_cdf.entropy(num_states) if entropy else None
+    plain = temperature_D1 is None and top_k is None and top_p is None
     if not plain:
-        logits_RV = behaviour_logits(action_logits_RV, temperature_R1, top_k, top_p)
-        action_R1, behaviour_log_z_R1 = inverse_cdf(logits_RV, uniforms_R1)
+        logits_DV = behaviour_logits(action_logits_DV, temperature_D1, top_k, top_p)
+        action_R1, behaviour_log_z_D1 = inverse_cdf(logits_DV, uniforms_R1, state_R)
     if given_R1 is not None:
         action_R1 = torch.where(given_R1 < 0, action_R1, given_R1)
-    log_pf_R1 = (action_logits_RV.gather(1, action_R1) - log_z_R1).float()
-    log_pstop_R1 = (action_logits_RV[:, stop_id, None] - log_z_R1).float()
-    behaviour_R1 = log_pf_R1 if plain else (logits_RV.gather(1, action_R1) - behaviour_log_z_R1).float()
+    action_R = action_R1[:, 0]
+    row_R = torch.arange(num_states, device=action_R.device) if state_R is None else state_R
+    log_pf_R = (action_logits_DV[row_R, action_R] - log_z_D1[row_R, 0]).float()
+    log_pstop_R = (action_logits_DV[:, stop_id] - log_z_D1[:, 0])[row_R].float()
+    behaviour_R = log_pf_R if plain else (logits_DV[row_R, action_R] - behaviour_log_z_D1[row_R, 0]).float()
     if given_R1 is not None:
-        behaviour_R1 = behaviour_R1.masked_fill(given_R1 >= 0, 0.0)
-    return Draw(action_R1[:, 0], log_pf_R1[:, 0], log_pstop_R1[:, 0], behaviour_R1[:, 0], entropy_R)
+        behaviour_R = behaviour_R.masked_fill(given_R1[:, 0] >= 0, 0.0)
+    return Draw(action_R, log_pf_R, log_pstop_R, behaviour_R, None if entropy_D is None else entropy_D[row_R])
+
+
+def at_states(
+    logits_DV: Tensor, temperature_R1: Tensor | None, state_R: Tensor | None
+) -> tuple[Tensor, Tensor | None, Tensor | None]:
+    """Logits, temperatures and states such that rows of one state have one temperature.
+
+    Args:
+        logits_DV: of D states.
+        temperature_R1: of the rows; None for 1.
+        state_R: of the rows; None if each has its own.
+
+    Returns:
+        logits, temperatures (D, 1), and the state of each row; None where each row has its own.
+    """
+    if temperature_R1 is None or state_R is None:
+        return logits_DV, temperature_R1, state_R
+    temperature_D1 = temperature_R1.new_ones(len(logits_DV), 1).index_copy_(0, state_R, temperature_R1)
+    if bool((temperature_D1.index_select(0, state_R) == temperature_R1).all()):
+        return logits_DV, temperature_D1, state_R
+    return logits_DV.index_select(0, state_R), temperature_R1, None
 
 
 def pack_contexts(
@@ -245,24 +273,29 @@ def generate(
     interval = 1 if device.type == "cpu" else ACCELERATOR_CHECK_INTERVAL
     rows_R = torch.arange(num_rows, device=device)
     live_R = torch.ones(num_rows, dtype=torch.bool, device=device)
-    logits_RV = decoder.prefill(ids_PC, mask_PC).index_select(0, prompt_N)
+    logits_DV = decoder.prefill(ids_PC, mask_PC)
+    state_R: Tensor | None = prompt_N
     decoder.expand(prompt_N, num_steps - 1)
-    columns = ActionColumns(space, decoder.columns_K, logits_RV.shape[1])
+    columns = ActionColumns(space, decoder.columns_K, logits_DV.shape[1])
     given_N1 = None if first_N is None else columns.places(first_N.to(device)[:, None])
     inverse_cdf = InverseCDF(num_rows, columns.num_actions, device)
     pending = None if tools is None else PendingResults(tools, num_steps, space.stop_id, device)
     inserted_TN = torch.zeros(num_steps, num_rows, dtype=torch.bool, device=device)
     for t in range(num_steps):
+        temperature_R1 = None if temperature_N1 is None else temperature_N1.index_select(0, rows_R)
+        logits_DV = columns.restrict_(logits_DV, t >= space.min_new_tokens)
+        logits_DV, temperature_D1, state_R = at_states(logits_DV, temperature_R1, state_R)
         drawn = draw(
             inverse_cdf,
-            columns.restrict_(logits_RV, t >= space.min_new_tokens),
+            logits_DV,
             uniforms_TN[t].index_select(0, rows_R)[:, None],
             columns.stop_id,
-            temperature_R1=None if temperature_N1 is None else temperature_N1.index_select(0, rows_R),
+            temperature_D1=temperature_D1,
             top_k=top_k,
             top_p=top_p,
             given_R1=given_N1 if t == 0 else None,
             entropy=entropy,
+            state_R=state_R,
         )
         tokens_R, values = columns.tokens(drawn.action_R), drawn.values()
         if pending is not None and (due := pending.take(rows_R)) is not None:
@@ -279,7 +312,7 @@ def generate(
             rows_R, tokens_R, live_R = drop_finished(decoder, rows_R, tokens_R, live_R)
             if not len(rows_R):
                 break
-        logits_RV = decoder.step(tokens_R)
+        logits_DV, state_R = decoder.step(tokens_R), decoder.state_R
     if not bool(torch.isfinite(values_TKN[:, 0]).all()):
         raise NotFiniteError("the model's logits are not finite (NaN or infinite), nothing can be sampled from it")
     return assemble(actions_TN, values_TKN, space, pad_id, None if tools is None else inserted_TN)

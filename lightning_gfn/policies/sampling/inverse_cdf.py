@@ -26,41 +26,44 @@ class InverseCDF:
         self.weights = torch.zeros(num_rows, self.num_blocks * self.block, dtype=torch.float32, device=device)
         self.dtype = cdf_dtype(device)
 
-    def __call__(self, logits_RV: Tensor, uniforms_R1: Tensor) -> tuple[Tensor, Tensor]:
+    def __call__(self, logits_DV: Tensor, uniforms_R1: Tensor, state_R: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """The action at each uniform number.
 
         Args:
-            logits_RV: logits, -inf for what cannot happen.
+            logits_DV: logits, -inf for what cannot happen.
             uniforms_R1: of the dtype of ``cdf_dtype``, in [0, 1).
+            state_R: the row of the logits that each number is for; None if each has its own.
 
         Returns:
-            actions (R, 1) and log-normalisers (R, 1), of that dtype.
+            actions (R, 1) and log-normalisers (D, 1), of that dtype.
         """
-        num_rows = len(logits_RV)
-        weights = self.weights[:num_rows]
-        largest_R1 = logits_RV.amax(1, keepdim=True)
-        torch.sub(logits_RV, largest_R1, out=weights[:, : self.vocab_size]).exp_()
-        blocks = weights.view(num_rows, self.num_blocks, self.block)
-        cdf_RK = blocks.sum(2).cumsum(1, dtype=self.dtype)
+        num_states = len(logits_DV)
+        weights = self.weights[:num_states]
+        largest_D1 = logits_DV.amax(1, keepdim=True)
+        torch.sub(logits_DV, largest_D1, out=weights[:, : self.vocab_size]).exp_()
+        blocks = weights.view(num_states, self.num_blocks, self.block)
+        cdf_DK = blocks.sum(2).cumsum(1, dtype=self.dtype)
+        state_R = torch.arange(num_states, device=logits_DV.device) if state_R is None else state_R
+        cdf_RK = cdf_DK.index_select(0, state_R)
         target_R1 = uniforms_R1 * cdf_RK[:, -1:]
         block_R1 = below(cdf_RK, target_R1)
         before_R1 = cdf_RK.gather(1, (block_R1 - 1).clamp_min_(0)).masked_fill_(block_R1 == 0, 0.0)
-        chosen = blocks.gather(1, block_R1[:, :, None].expand(-1, -1, self.block)).squeeze(1)
+        chosen = blocks[state_R, block_R1[:, 0]]
         within_R1 = below(chosen.cumsum(1, dtype=self.dtype), target_R1 - before_R1)
         action_R1 = (block_R1 * self.block + within_R1).clamp_max_(self.vocab_size - 1)
-        return action_R1, largest_R1 + cdf_RK[:, -1:].log()
+        return action_R1, largest_D1 + cdf_DK[:, -1:].log()
 
-    def entropy(self, num_rows: int) -> Tensor:
-        """Entropy of the distributions of the last call, (R,), nats, float32.
+    def entropy(self, num_states: int) -> Tensor:
+        """Entropy of the distributions of the last call, (D,), nats, float32.
 
             H = log W - (1 / W) Σ_a w_a log w_a,      W = Σ_a w_a
 
         Args:
-            num_rows: R of that call.
+            num_states: D of that call.
         """
-        weights = self.weights[:num_rows, : self.vocab_size]
-        whole_R = weights.sum(1, dtype=self.dtype)
-        return (whole_R.log() + torch.special.entr(weights).sum(1, dtype=self.dtype) / whole_R).float()
+        weights = self.weights[:num_states, : self.vocab_size]
+        whole_D = weights.sum(1, dtype=self.dtype)
+        return (whole_D.log() + torch.special.entr(weights).sum(1, dtype=self.dtype) / whole_D).float()
 
 
 def cdf_dtype(device: torch.device) -> torch.dtype:

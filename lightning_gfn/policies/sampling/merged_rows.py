@@ -29,7 +29,7 @@ class MergedRows(Decoder):
 
     def expand(self, rows_N: Tensor, num_steps: int, room: int | None = None) -> None:
         """See ``Decoder.expand``; the states are made by the first step, which tells rows of a prompt apart."""
-        self.state_R, self.num_steps = rows_N.clone(), num_steps
+        self.present_R, self.num_steps = rows_N, num_steps
         self.room = len(rows_N) if room is None else room
 
     def step(self, tokens_R: Tensor) -> Tensor:
@@ -37,17 +37,16 @@ class MergedRows(Decoder):
         if self.apart:
             return self.inner.step(tokens_R)
         num_rows, span = len(tokens_R), int(tokens_R.max()) + 1
-        keys_D, row_state_R = torch.unique(self.state_R * span + tokens_R, return_inverse=True)
+        keys_D, row_state_R = torch.unique(self.present_R * span + tokens_R, return_inverse=True)
         parent_D, token_D = keys_D // span, keys_D % span
         if self.apart_now(len(keys_D), num_rows):
-            parent_D, token_D = self.state_R, tokens_R
-            self.arrange(parent_D, torch.arange(num_rows, device=tokens_R.device))
-            return self.inner.step(token_D)
+            self.arrange(self.present_R, torch.arange(num_rows, device=tokens_R.device))
+            self.state_R = None
+            return self.inner.step(tokens_R)
         slot_D = self.slots(parent_D)
         self.arrange(parent_D, slot_D)
-        self.state_R = slot_D.index_select(0, row_state_R)
-        logits_DV = self.inner.step(torch.empty_like(token_D).index_copy(0, slot_D, token_D))
-        return logits_DV.index_select(0, self.state_R)
+        self.state_R = self.present_R = slot_D.index_select(0, row_state_R)
+        return self.inner.step(torch.empty_like(token_D).index_copy(0, slot_D, token_D))
 
     def apart_now(self, num_states: int, num_rows: int) -> bool:
         """True from the step on in which no two rows are alike."""
@@ -84,5 +83,5 @@ class MergedRows(Decoder):
         if self.apart:
             self.inner.move_rows(target_R, source_R, num_rows)
         else:
-            self.state_R[target_R] = self.state_R[source_R]
-            self.state_R = self.state_R[:num_rows]
+            moved_R = self.present_R.index_copy(0, target_R, self.present_R[source_R])
+            self.present_R = moved_R[:num_rows]

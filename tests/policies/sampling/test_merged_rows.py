@@ -69,7 +69,9 @@ def test_every_row_gets_the_logits_of_its_own_tokens(seed: int) -> None:
         tokens = draw(vocabulary, len(rows))
         rows = [(*row, int(token)) for row, token in zip(rows, tokens, strict=True)]
         expected = [float(hash(row) % 10007) for row in rows]
-        assert decoder.step(tokens)[:, 0].tolist() == expected
+        logits = decoder.step(tokens)[:, 0]
+        found = logits if decoder.state_R is None else logits[decoder.state_R]
+        assert found.tolist() == expected
         assert inner.sizes[-1] == len(set(rows))
         live = torch.rand(len(rows), generator=generator) > 0.1
         live[0] = True
@@ -94,15 +96,16 @@ def unmerged() -> Iterator[None]:
         decoder_factory.MergedRows = before  # type: ignore[misc]
 
 
-@pytest.mark.parametrize("temperature", [0.05, 0.5, 1.0])
+@pytest.mark.parametrize("temperature", [(0.05,), (0.5,), (1.0,), (0.05, 0.05, 1.0, 0.5)])
 @pytest.mark.parametrize(("model", "decoder"), NAMES)
 def test_samples_are_those_of_rows_decoded_one_by_one(
-    make_policy: Any, model: str, decoder: str, temperature: float
+    make_policy: Any, model: str, decoder: str, temperature: tuple[float, ...]
 ) -> None:
+    """Also where rows of one state have temperatures of their own."""
     policy = make_policy(model, decoder=decoder, end_tokens=[*"abcdefghijklmnopqrstuvwxyz0123456789"])
     contexts = [policy.encode_prompt(text) for text in ("one", "a longer prompt", "one", "one") * 8]
     uniforms = torch.rand(32, 11, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
-    arguments = {"temperature_N": torch.full((32,), temperature)}
+    arguments = {"temperature_N": torch.tensor(temperature).repeat(32 // len(temperature)), "top_p": 0.95}
     merged = policy.sample(contexts, uniforms, **arguments)
     with unmerged():
         plain = policy.sample(contexts, uniforms, **arguments)
