@@ -43,7 +43,7 @@ $(DOCS_STAMP): $(STAMP)
 quickstart: $(STAMP) ## Train a small model, fine-tune it by each method and compare them (6 minutes on 2 cores)
 	$(BIN)/lightning-gfn quickstart $(ARGS)
 
-random-integers: models ## Teach SmolLM2-135M to draw integers uniformly (17 minutes of processor time)
+random-integers: models ## Teach SmolLM2-135M to draw integers uniformly (9 minutes of processor time)
 	$(BIN)/lightning-gfn study experiments/studies/random_integers.yaml --seeds 0 --only base vargrad $(ARGS)
 
 compare-math: $(STAMP) ## Compare the eight core methods, three seeds (see experiments/math/PROTOCOL.md)

@@ -266,9 +266,10 @@ def test_no_pass_of_a_training_step_is_larger_than_the_budget(make_policy: Maker
 
 
 def test_the_graph_holds_the_activations_of_one_pass(make_policy: Maker, kit: SimpleNamespace) -> None:
-    """32 equal rows in 8 passes: an eighth of the memory, and the values of all rows."""
+    """32 rows of one length in 8 passes: an eighth of the memory, and the values of all rows."""
     policy = make_policy("llama", config={"hidden_size": 64, "intermediate_size": 256}).train()
-    steps = kit.pad_rows([policy.encode_prompt("what is 1 + 1?")] * 32, [policy.encode_completion("abcdefghi")] * 32)
+    contexts = [policy.encode_prompt(f"what is {n + 10} + 1?") for n in range(32)]
+    steps = kit.pad_rows(contexts, [policy.encode_completion("abcdefghi")] * 32)
     most = {}
     for rows in (32, 4):
         policy.budget = PassBudget(max_rows_per_pass=rows)

@@ -92,7 +92,10 @@ def test_a_reference_proof_is_run_and_comes_first(policy, theorems, make_proving
         assert episode.tactics in problem.theorem.proofs and episode.outcome == "proved"
         texts = [row[1] for row in found[4 * p + 1 : 4 * p + 4]]
         assert texts == [row[1] for row in plain[4 * p + 1 : 4 * p + 4]], "the others are as without it"
-    assert rollouts.behaviour_log_pf_NT is None and collect.metrics["fallbacks_reference"] == 0
+    given_N = torch.tensor([source == "reference" for source in rollouts.sources])[rollouts.trajectory_index_N]
+    assert rollouts.behaviour_log_pf_NT is not None and not rollouts.behaviour_log_pf_NT[given_N].any()
+    assert bool((rollouts.behaviour_log_pf_NT[~given_N] < 0.0).any(1).all())
+    assert collect.metrics["fallbacks_reference"] == 0
     drawn = {
         by_trajectory(collect(policy, theorems[:1], make_proving(), shares=REFERENCE, num_samples=1, step=step))[0][1]
         for step in range(8)
