@@ -10,7 +10,7 @@ from lightning_gfn.reports.runs import EvaluatedRun
 
 COMMON = 1.0
 """Under this temperature the values of all runs stand; what each was decoded at is told by ``decodings_of``."""
-SHARED = ("num_samples", "max_new_tokens", "min_new_tokens", "seed")
+SHARED = ("num_samples", "max_new_tokens", "seed")
 """Settings in which the runs must agree all the same."""
 
 
@@ -25,14 +25,16 @@ def decoding_text(decoding: Mapping[str, Any], temperature: float) -> str:
         decoding: its settings.
         temperature: at which it is compared.
     """
+    shortest = decoding.get("min_new_tokens")
+    least = f", at least {shortest} token{'s' * (shortest > 1)}" if shortest else ""
     beams = decoding.get("beams")
     if beams:
         groups = beams.get("num_groups", 1)
         alone = f"beam search with {decoding['num_samples']} beams"
         text = alone if groups == 1 else f"{alone} in {groups} groups, penalty {beams['diversity_penalty']:g}"
-        return text + (f", length penalty {beams['length_penalty']:g}" if beams.get("length_penalty") else "")
+        return text + (f", length penalty {beams['length_penalty']:g}" if beams.get("length_penalty") else "") + least
     cuts = [f"{name.replace('_', '-')} {decoding[name]:g}" for name in ("top_k", "top_p") if decoding.get(name)]
-    return ", ".join([f"temperature {temperature:g}", *cuts])
+    return ", ".join([f"temperature {temperature:g}", *cuts]) + least
 
 
 def decodings_of(runs: Sequence[EvaluatedRun]) -> dict[str, str]:

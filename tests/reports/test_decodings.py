@@ -124,3 +124,13 @@ def test_broken_log_rewards_are_named(tmp_path: Path, weights: Any) -> None:
     file.write_text("\n".join([json.dumps({**json.loads(first), "log_rewards": weights}), *rest]) + "\n")
     with pytest.raises(ValueError, match="line 1: field 'log_rewards'"):
         load_run(folder)
+
+
+def test_a_shortest_answer_is_a_way_of_decoding(tmp_path: Path) -> None:
+    """Modified SubTB needs the empty answer that other methods leave out."""
+    runs = [load_run(run(tmp_path, name, min_new_tokens=least)) for name, least in (("subtb", 0), ("grpo", 1))]
+    with pytest.raises(ValueError, match=r"decoding.min_new_tokens is"):
+        compare_runs(runs, Options(num_resamples=200))
+    found = compare_runs(runs, Options(num_resamples=200, own_decoding=True)).own_decoding
+    assert found == {"subtb": "temperature 1", "grpo": "temperature 1, at least 1 token"}
+    assert decoding_text({"min_new_tokens": 5, "top_p": 0.9}, 0.7) == "temperature 0.7, top-p 0.9, at least 5 tokens"
