@@ -1,4 +1,4 @@
-"""Random contexts and actions: such that two are equal, or such that most begin alike."""
+"""Random contexts and actions: different ones, or such that some are equal and most begin alike."""
 
 from __future__ import annotations
 
@@ -14,15 +14,13 @@ def random_rows(seed: int, *, contexts: int, rows: int, longest: int) -> tuple[l
 
     distinct = [tokens(1, longest) for _ in range(contexts)]
     chosen = torch.randint(0, contexts, (rows,), generator=generator).tolist()
-    contexts_N, actions_N = [distinct[i] for i in chosen], [tokens(0, longest) for _ in range(rows)]
-    contexts_N[-1], actions_N[-1] = contexts_N[0], actions_N[0] or [7]
-    actions_N[0] = actions_N[-1]
-    return contexts_N, actions_N
+    return [distinct[i] for i in chosen], [tokens(0, longest) for _ in range(rows)]
 
 
 def alike_rows(seed: int, *, contexts: int, rows: int, longest: int) -> tuple[list[list[int]], list[list[int]]]:
-    """Actions of two different tokens, so that behind each context they make a tree."""
+    """Actions of two different tokens, so that behind each context they make a tree; the last row is the first again."""
     found, _ = random_rows(seed, contexts=contexts, rows=rows, longest=9)
     generator = torch.Generator().manual_seed(seed)
     lengths = torch.randint(0, longest + 1, (rows,), generator=generator).tolist()
-    return found, [torch.randint(5, 7, (length,), generator=generator).tolist() for length in lengths]
+    actions = [torch.randint(5, 7, (length,), generator=generator).tolist() for length in lengths]
+    return [*found[:-1], found[0]], [*actions[:-1], actions[0]]

@@ -119,7 +119,7 @@ def test_what_is_refused() -> None:
 @pytest.mark.slow
 def test_training_samples_the_misspecified_posterior(policy: Any, make_trainer: Any) -> None:
     """VarGrad ends at the powered posterior, and not at the right one."""
-    one, words = problem(evidence="b b b"), [word for word in LETTERS if len(word) == 2]
+    one, words = problem(evidence="aa"), [word for word in LETTERS if len(word) == 2]
     policy.set_lengths(2, 2)
     module = GFlowNetModule(
         policy,
@@ -133,12 +133,11 @@ def test_training_samples_the_misspecified_posterior(policy: Any, make_trainer: 
     make_trainer(200).fit(module, loader)
     given = rollouts(policy, one, words)
     priors = torch.tensor([log_likelihood(policy, "ab", z) for z in words])
-    behind = torch.tensor([log_likelihood(policy, "ab" + z, "b b b") for z in words])
+    behind = torch.tensor([log_likelihood(policy, "ab" + z, "aa") for z in words])
     with torch.no_grad():
         q = policy.score(given.steps).log_prob_N(given.action_mask_NT).exp()
 
     def distance(exponent: float) -> float:
         return 0.5 * float((q - (priors + exponent * behind).softmax(0)).abs().sum())
 
-    apart = 0.5 * float(((priors + 4.0 * behind).softmax(0) - (priors + behind).softmax(0)).abs().sum())
-    assert distance(4.0) < 0.5 * apart < distance(1.0) and apart > 0.1, "processors draw different first weights"
+    assert distance(4.0) < 0.1 < 0.2 < distance(1.0)

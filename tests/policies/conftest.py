@@ -87,7 +87,7 @@ CONFIGS: dict[str, dict[str, Any]] = {
         "tie_word_embeddings": False,
         "initializer_factor": 0.25,
     },
-    "mt5": {"model_type": "mt5", **T5, "initializer_factor": 0.25},
+    "mt5": {"model_type": "mt5", **T5, "initializer_factor": 0.1},
     "umt5": {"model_type": "umt5", **T5},
     "bart": {"model_type": "bart", **BART},
 }

@@ -38,15 +38,15 @@ def test_every_token_sees_its_row_up_to_itself(seed: int, draw: Callable[..., An
     contexts, actions = draw(seed, contexts=1 + seed, rows=12, longest=(4, 9, 40, 70, 20, 33)[seed])
     packing = pack(pad_steps(contexts, actions, "cpu"))
     ids, seen = packing.ids_S.tolist(), visible(packing)
-    distinct = {tuple(context) for context in contexts}
-    answers = {(tuple(context), tuple(action)) for context, action in zip(contexts, actions, strict=True)}
-    states = {(context, action[: n + 1]) for context, action in answers for n in range(len(action))}
-    least, most = (
-        sum(map(len, distinct)) + count for count in (len(states), sum(len(action) for _, action in answers))
-    )
-    assert least <= len(ids) <= most
-    if draw is alike_rows and seed == 0:
-        assert len(ids) == least
+    expected = 0
+    for context in {tuple(context) for context in contexts}:
+        own = {tuple(action) for given, action in zip(contexts, actions, strict=True) if tuple(given) == context}
+        total, nodes = sum(map(len, own)), len({action[: n + 1] for action in own for n in range(len(action))})
+        is_tree = nodes <= MOST_NODES and nodes <= (1 - LEAST_SAVED) * total
+        expected += len(context) + (nodes if is_tree else total)
+    assert len(ids) == expected
+    if draw is alike_rows:
+        assert len(ids) < sum(map(len, set(map(tuple, contexts)))) + sum(map(len, actions)), "something is shared"
     assert sorted(seen) == list(range(len(ids)))
     for row, (context, action) in enumerate(zip(contexts, actions, strict=True)):
         tokens = context + action
