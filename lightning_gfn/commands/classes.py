@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from lightning_gfn.commands.asking.classes import build, find_classes
 from lightning_gfn.solution_classes.base import SolutionClasses
 from lightning_gfn.solution_classes.calibration import PairCounts, pair_counts
+from lightning_gfn.solution_classes.known_paths import paths_of
 from lightning_gfn.solution_classes.short_names import classes_named
 
 if TYPE_CHECKING:
@@ -117,9 +118,9 @@ def labelled(problems: Sequence[Problem], predictions: Path | None) -> list[Labe
     samples = read_samples(predictions)
     found = []
     for problem in problems:
-        paths = {" ".join(text.split()): path for text, path in (problem.solution_set or {}).items()}
         texts = [sample.completion for sample in samples.get(problem.id, ()) if sample.correct]
-        pairs = [(text, paths[key]) for text in texts if (key := " ".join(text.split())) in paths]
+        paths = paths_of(texts, problem.solution_set or {})
+        pairs = [(text, path) for text, path in zip(texts, paths, strict=True) if path is not None]
         if pairs:
             found.append(Labelled(problem, [text for text, _ in pairs], [path for _, path in pairs]))
     if not found:

@@ -34,7 +34,7 @@ from lightning_gfn.objectives.functional.importance import ImportanceSettings, b
 from lightning_gfn.objectives.functional.kl import ESTIMATORS, KLEstimator, kl_estimate
 from lightning_gfn.objectives.functional.potentials import masked
 from lightning_gfn.objectives.functional.stop_action import actions_of
-from lightning_gfn.objectives.surrogates.base import Surrogate
+from lightning_gfn.objectives.surrogates.base import ActionTerms, Surrogate
 from lightning_gfn.types import LossOutput
 
 Ratio = Literal["token", "sequence", "none"]
@@ -113,10 +113,8 @@ def grpo_loss(
     if surrogate is None:
         loss_BT, removed_BT = clipped_surrogate(log_ratio_BT, advantage_B1, clip_low, clip_high)
     else:
-        advantage_BT, log_pf_BT = advantage_B1.expand(B, T), masked(log_pf_BT, mask_BT)
-        loss_BT, removed_BT = surrogate(
-            log_pf_BT, log_ratio_BT, advantage_BT, kept_BT, clip_low=clip_low, clip_high=clip_high
-        )
+        found = masked(log_pf_BT, mask_BT), log_ratio_BT, advantage_B1.expand(B, T), kept_BT
+        loss_BT, removed_BT = surrogate(ActionTerms(*found, clip_low=clip_low, clip_high=clip_high))
     if weight_BT is not None:
         check_shapes(weight_BT=(weight_BT, (B, T)))
         loss_BT = weight_BT.detach() * loss_BT

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from lightning_gfn.solution_classes.base import SolutionClasses
 from lightning_gfn.types import Problem
@@ -27,5 +27,15 @@ class KnownPaths(SolutionClasses):
                 f"problem {problem.id!r} has no known set of solutions, which KnownPaths reads: use EquationClasses or "
                 "other classes of texts"
             )
-        paths = {" ".join(text.split()): path for text, path in known.items()}
-        return [paths.get(" ".join(text.split())) for text in completions]
+        return paths_of(completions, known)
+
+
+def paths_of(completions: Iterable[str], solution_set: Mapping[str, str]) -> list[str | None]:
+    """The path of each completion that is a text of the set, up to white space; None for others.
+
+    Args:
+        completions: texts.
+        solution_set: every correct completion of a problem, mapped to the label of its path.
+    """
+    paths = {" ".join(text.split()): path for text, path in solution_set.items()}
+    return [paths.get(" ".join(text.split())) for text in completions]

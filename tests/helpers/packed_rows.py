@@ -18,7 +18,7 @@ def random_rows(seed: int, *, contexts: int, rows: int, longest: int) -> tuple[l
 
 
 def alike_rows(seed: int, *, contexts: int, rows: int, longest: int) -> tuple[list[list[int]], list[list[int]]]:
-    """Actions of two different tokens, so that behind each context they make a tree; the last row is the first again."""
+    """Actions of two different tokens, so that they make trees; the last row is the first one again."""
     found, _ = random_rows(seed, contexts=contexts, rows=rows, longest=9)
     generator = torch.Generator().manual_seed(seed)
     lengths = torch.randint(0, longest + 1, (rows,), generator=generator).tolist()

@@ -13,6 +13,7 @@ import numpy as np
 
 from lightning_gfn.similarity.counting import components, distinct_in_order, expected_distinct, similar_pairs
 from lightning_gfn.similarity.rouge import Tokenizer
+from lightning_gfn.solution_classes.known_paths import paths_of
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -199,8 +200,7 @@ def paths_found(completions: Iterable[str], solution_set: Mapping[str, str]) -> 
     Returns:
         A set of labels.
     """
-    paths = {" ".join(text.split()): path for text, path in solution_set.items()}
-    return {paths[text] for text in (" ".join(text.split()) for text in completions) if text in paths}
+    return {path for path in paths_of(completions, solution_set) if path is not None}
 
 
 def bootstrap_ci(

@@ -1,3 +1,3 @@
-from .base import Surrogate as Surrogate
+from .base import ActionTerms as ActionTerms, Surrogate as Surrogate
 from .cispo import Cispo as Cispo
 from .covariance import ClipCov as ClipCov, KLCov as KLCov

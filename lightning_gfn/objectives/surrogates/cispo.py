@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from lightning_gfn.objectives.surrogates.base import Surrogate
+from lightning_gfn.objectives.surrogates.base import ActionTerms, Surrogate
 
 
 @dataclass(frozen=True)
@@ -22,17 +22,8 @@ class Cispo(Surrogate):
     Source: MiniMax 2025 (MiniMax-M1), arXiv:2506.13585, section 3.
     """
 
-    def __call__(
-        self,
-        log_pf_BT: Tensor,
-        log_ratio_BT: Tensor,
-        advantage_BT: Tensor,
-        mask_BT: Tensor,
-        *,
-        clip_low: float,
-        clip_high: float,
-    ) -> tuple[Tensor, Tensor]:
+    def __call__(self, terms: ActionTerms) -> tuple[Tensor, Tensor]:
         """See ``Surrogate.__call__``."""
-        ratio_BT = log_ratio_BT.detach().exp()
-        weight_BT = ratio_BT.clamp(1.0 - clip_low, 1.0 + clip_high)
-        return -weight_BT * advantage_BT * log_pf_BT, weight_BT != ratio_BT
+        ratio_BT = terms.log_ratio_BT.detach().exp()
+        weight_BT = ratio_BT.clamp(1.0 - terms.clip_low, 1.0 + terms.clip_high)
+        return -weight_BT * terms.advantage_BT * terms.log_pf_BT, weight_BT != ratio_BT

@@ -10,7 +10,7 @@ from torch import Tensor
 from lightning_gfn.objectives.functional.checks import check_positive
 from lightning_gfn.objectives.functional.clipped_surrogate import clipped_surrogate
 from lightning_gfn.objectives.functional.potentials import masked
-from lightning_gfn.objectives.surrogates.base import Surrogate
+from lightning_gfn.objectives.surrogates.base import ActionTerms, Surrogate
 
 
 def covariances(log_pf_BT: Tensor, advantage_BT: Tensor, mask_BT: Tensor) -> Tensor:
@@ -72,22 +72,14 @@ class ClipCov(Surrogate):
         if not self.low < self.high:
             raise ValueError(f"surrogate.low is {self.low} and surrogate.high {self.high}: low must be below high")
 
-    def __call__(
-        self,
-        log_pf_BT: Tensor,
-        log_ratio_BT: Tensor,
-        advantage_BT: Tensor,
-        mask_BT: Tensor,
-        *,
-        clip_low: float,
-        clip_high: float,
-    ) -> tuple[Tensor, Tensor]:
+    def __call__(self, terms: ActionTerms) -> tuple[Tensor, Tensor]:
         """See ``Surrogate.__call__``."""
-        loss_BT, removed_BT = clipped_surrogate(log_ratio_BT, advantage_BT, clip_low, clip_high)
-        covariance_BT = covariances(log_pf_BT, advantage_BT, mask_BT)
+        mask_BT = terms.mask_BT
+        loss_BT, removed_BT = clipped_surrogate(terms.log_ratio_BT, terms.advantage_BT, terms.clip_low, terms.clip_high)
+        covariance_BT = covariances(terms.log_pf_BT, terms.advantage_BT, mask_BT)
         in_band_BT = (covariance_BT > self.low) & (covariance_BT < self.high) & mask_BT & ~removed_BT
         rows_M, places_M = in_band_BT.nonzero(as_tuple=True)
-        generator = torch.Generator().manual_seed(content_seed(log_pf_BT[mask_BT]))
+        generator = torch.Generator().manual_seed(content_seed(terms.log_pf_BT[mask_BT]))
         order_M = torch.randperm(len(rows_M), generator=generator)[: num_chosen(self.share, mask_BT)]
         drawn_BT = torch.zeros_like(mask_BT)
         drawn_BT[rows_M[order_M.to(rows_M.device)], places_M[order_M.to(rows_M.device)]] = True
@@ -120,25 +112,17 @@ class KLCov(Surrogate):
         _check_share(self.share)
         check_positive(**{"surrogate.coefficient": self.coefficient})
 
-    def __call__(
-        self,
-        log_pf_BT: Tensor,
-        log_ratio_BT: Tensor,
-        advantage_BT: Tensor,
-        mask_BT: Tensor,
-        *,
-        clip_low: float,
-        clip_high: float,
-    ) -> tuple[Tensor, Tensor]:
+    def __call__(self, terms: ActionTerms) -> tuple[Tensor, Tensor]:
         """See ``Surrogate.__call__``."""
-        covariance_BT = covariances(log_pf_BT, advantage_BT, mask_BT)
+        mask_BT, log_ratio_BT = terms.mask_BT, terms.log_ratio_BT
+        covariance_BT = covariances(terms.log_pf_BT, terms.advantage_BT, mask_BT)
         # Rows of equal covariance are told apart by their place among the actions, however wide the padding is.
         chosen_M = covariance_BT[mask_BT].argsort(descending=True, stable=True)[: num_chosen(self.share, mask_BT)]
         rows_M, places_M = mask_BT.nonzero(as_tuple=True)
         highest_BT = torch.zeros_like(mask_BT)
         highest_BT[rows_M[chosen_M], places_M[chosen_M]] = True
         penalty_BT = torch.where(highest_BT, self.coefficient * log_ratio_BT.abs(), 0.0)
-        return penalty_BT - log_ratio_BT.exp() * advantage_BT, highest_BT
+        return penalty_BT - log_ratio_BT.exp() * terms.advantage_BT, highest_BT
 
 
 def _check_share(share: float) -> None:

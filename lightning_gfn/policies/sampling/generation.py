@@ -222,6 +222,50 @@ def check_arguments(
             raise ValueError(f"{name} has shape {tuple(values.shape)}, expected ({num_rows},)")
 
 
+class Records:
+    """What has been sampled so far, time-major, stops behind the end of each row.
+
+    Args:
+        num_steps: the most actions of a row.
+        num_rows: N.
+        stop_id: the action that stands for stop.
+        device: of the records.
+        entropy: keep entropies.
+    """
+
+    def __init__(self, num_steps: int, num_rows: int, stop_id: int, device: torch.device, *, entropy: bool) -> None:
+        self.actions_TN = torch.full((num_steps, num_rows), stop_id, device=device)
+        self.values_TKN = torch.zeros(num_steps, 3 + entropy, num_rows, dtype=torch.float32, device=device)
+        self.inserted_TN = torch.zeros(num_steps, num_rows, dtype=torch.bool, device=device)
+
+    def write(self, t: int, rows_R: Tensor, tokens_R: Tensor, drawn: Draw, due: tuple[Tensor, Tensor] | None) -> Tensor:
+        """Keep a step; returns the tokens of the rows, those that a tool wrote in the place of drawn ones.
+
+        Args:
+            t: the step.
+            rows_R: which rows they are.
+            tokens_R: drawn ones.
+            drawn: with their values, 0 where a tool wrote.
+            due: rows among these and the tokens that a tool wrote; None for none.
+        """
+        values = drawn.values()
+        if due is not None:
+            tokens_R, values = tokens_R.index_copy(0, *due), values.index_fill(1, due[0], 0.0)
+            self.inserted_TN[t, rows_R[due[0]]] = True
+        self.actions_TN[t].index_copy_(0, rows_R, tokens_R)
+        self.values_TKN[t].index_copy_(1, rows_R, values)
+        return tokens_R
+
+    def check_finite(self) -> None:
+        """Refuse log-probabilities of a model that has no finite ones.
+
+        Raises:
+            NotFiniteError: a log-probability is NaN or infinite.
+        """
+        if not bool(torch.isfinite(self.values_TKN[:, 0]).all()):
+            raise NotFiniteError("the model's logits are not finite (NaN or infinite), nothing can be sampled from it")
+
+
 @torch.no_grad()
 def generate(
     decoder: Decoder,
@@ -268,8 +312,7 @@ def generate(
     uniforms_TN = uniforms_NT1.to(cdf_dtype(device)).to(device).t().contiguous()
     temperature_N1 = None if temperature_N is None else temperature_N.to(device=device, dtype=torch.float32)[:, None]
     ids_PC, mask_PC, prompt_N = pack_contexts(contexts, pad_id, device)
-    actions_TN = torch.full((num_steps, num_rows), space.stop_id, device=device)
-    values_TKN = torch.zeros(num_steps, 3 + entropy, num_rows, dtype=torch.float32, device=device)
+    records = Records(num_steps, num_rows, space.stop_id, device, entropy=entropy)
     interval = 1 if device.type == "cpu" else ACCELERATOR_CHECK_INTERVAL
     rows_R = torch.arange(num_rows, device=device)
     live_R = torch.ones(num_rows, dtype=torch.bool, device=device)
@@ -280,7 +323,6 @@ def generate(
     given_N1 = None if first_N is None else columns.places(first_N.to(device)[:, None])
     inverse_cdf = InverseCDF(num_rows, columns.num_actions, device)
     pending = None if tools is None else PendingResults(tools, num_steps, space.stop_id, device)
-    inserted_TN = torch.zeros(num_steps, num_rows, dtype=torch.bool, device=device)
     for t in range(num_steps):
         temperature_R1 = None if temperature_N1 is None else temperature_N1.index_select(0, rows_R)
         logits_DV = columns.restrict_(logits_DV, t >= space.min_new_tokens)
@@ -297,25 +339,21 @@ def generate(
             entropy=entropy,
             state_R=state_R,
         )
-        tokens_R, values = columns.tokens(drawn.action_R), drawn.values()
-        if pending is not None and (due := pending.take(rows_R)) is not None:
-            tokens_R, values = tokens_R.index_copy(0, *due), values.index_fill(1, due[0], 0.0)
-            inserted_TN[t, rows_R[due[0]]] = True
-        actions_TN[t].index_copy_(0, rows_R, tokens_R)
-        values_TKN[t].index_copy_(1, rows_R, values)
+        due = None if pending is None else pending.take(rows_R)
+        tokens_R = records.write(t, rows_R, columns.tokens(drawn.action_R), drawn, due)
         live_R &= tokens_R != space.stop_id
         if t + 1 == num_steps:
             break
         if pending is not None:
-            pending.ask(actions_TN[: t + 1], rows_R, live_R & ~inserted_TN[t, rows_R])
+            pending.ask(records.actions_TN[: t + 1], rows_R, live_R & ~records.inserted_TN[t, rows_R])
         if (t + 1) % interval == 0 and not bool(live_R.all()):
             rows_R, tokens_R, live_R = drop_finished(decoder, rows_R, tokens_R, live_R)
             if not len(rows_R):
                 break
         logits_DV, state_R = decoder.step(tokens_R), decoder.state_R
-    if not bool(torch.isfinite(values_TKN[:, 0]).all()):
-        raise NotFiniteError("the model's logits are not finite (NaN or infinite), nothing can be sampled from it")
-    return assemble(actions_TN, values_TKN, space, pad_id, None if tools is None else inserted_TN)
+    records.check_finite()
+    inserted_TN = None if tools is None else records.inserted_TN
+    return assemble(records.actions_TN, records.values_TKN, space, pad_id, inserted_TN)
 
 
 def assemble(

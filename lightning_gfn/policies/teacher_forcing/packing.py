@@ -168,9 +168,11 @@ def read_at(places: Iterable[Place], starts: list[int], width: int, device: torc
     """
     chosen = list(places)
     read_NT = torch.tensor([starts[place.row] for place in chosen])[:, None] + torch.arange(width)
-    for n, place in enumerate(chosen):
-        if place.nodes is not None:
-            read_NT[n, : len(place.nodes)] = torch.tensor(place.nodes, dtype=torch.int64) + starts[place.row]
+    in_trees = [n for n, place in enumerate(chosen) if place.nodes is not None]
+    if in_trees:
+        nodes = [[*(nodes := chosen[n].nodes or ()), *[0] * (width - len(nodes))] for n in in_trees]
+        firsts_M1 = torch.tensor([[starts[chosen[n].row]] for n in in_trees])
+        read_NT[in_trees] = firsts_M1 + torch.tensor(nodes, dtype=torch.int64).reshape(len(in_trees), width)
     return read_NT.to(device)
 
 

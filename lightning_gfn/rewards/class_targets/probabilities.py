@@ -8,6 +8,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+import numpy as np
 import torch
 
 from lightning_gfn.interfaces import Policy
@@ -136,7 +137,7 @@ class KnownProbabilities(ClassProbabilities):
             for label, log_p in zip(labels, self.scores(problem, texts, policy, device), strict=True):
                 if label is not None:
                     found.setdefault(label, []).append(log_p)
-            self.table[problem.id] = {label: log_sum(values) for label, values in found.items()}
+            self.table[problem.id] = {label: float(np.logaddexp.reduce(values)) for label, values in found.items()}
 
     def try_on(self, problem: Problem) -> None:
         """Refuse a problem that does not know its solutions."""
@@ -261,14 +262,7 @@ class RunningProbabilities(ClassProbabilities):
 
 def log_add(first: float, second: float) -> float:
     """log(exp a + exp b)."""
-    high, low = max(first, second), min(first, second)
-    return high if low == -math.inf else high + math.log1p(math.exp(low - high))
-
-
-def log_sum(values: Sequence[float]) -> float:
-    """log Σ exp."""
-    high = max(values)
-    return high if high == -math.inf else high + math.log(math.fsum(math.exp(value - high) for value in values))
+    return float(np.logaddexp(first, second))
 
 
 def finite(log_p: float) -> float:

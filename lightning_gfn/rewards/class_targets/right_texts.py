@@ -43,14 +43,12 @@ class Judgement:
         for problem, labels in zip(rollouts.problems, self.labels, strict=True):
             numbers = values_of(problem, list(labels.values())) if labels else []
             tables.append(dict(zip(labels, numbers, strict=True)))
-        spread = torch.zeros_like(self.right)
-        for b, (p, texts) in enumerate(zip(rollouts.problem_index_B.tolist(), self.texts, strict=True)):
-            for column, text in texts.items():
-                if spread.dim() == 1:
-                    spread[b] = tables[p][text]
-                else:
-                    spread[b, column] = tables[p][text]
-        return spread
+        width = 1 if self.right.dim() == 1 else self.right.shape[1]
+        rows = [
+            [tables[p][texts[column]] if column in texts else 0.0 for column in range(width)]
+            for p, texts in zip(rollouts.problem_index_B.tolist(), self.texts, strict=True)
+        ]
+        return torch.tensor(rows, dtype=torch.float32, device=self.right.device).reshape(self.right.shape)
 
 
 def judged(
@@ -76,11 +74,13 @@ def judged(
         )
     (right,) = ((values >= 1.0).float() for values in terms.values())
     texts = right_texts(right, rollouts, policy)
-    labels: list[dict[str, str | None]] = []
-    index = rollouts.problem_index_B.tolist()
-    for p, problem in enumerate(rollouts.problems):
-        different = list(dict.fromkeys(t for b, own in enumerate(texts) if index[b] == p for t in own.values()))
-        labels.append(dict(zip(different, classes.labels(problem, different), strict=True)) if different else {})
+    of_problem: list[dict[str, None]] = [{} for _ in rollouts.problems]
+    for p, own in zip(rollouts.problem_index_B.tolist(), texts, strict=True):
+        of_problem[p] |= dict.fromkeys(own.values())
+    labels: list[dict[str, str | None]] = [
+        dict(zip(different, classes.labels(problem, list(different)), strict=True)) if different else {}
+        for problem, different in zip(rollouts.problems, of_problem, strict=True)
+    ]
     return Judgement(right, correct_B, labels, texts)
 
 

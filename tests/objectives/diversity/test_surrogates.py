@@ -10,6 +10,7 @@ from torch import Tensor
 
 from lightning_gfn.objectives.functional.stop_action import actions_of
 from lightning_gfn.objectives.grpo import GRPO, grpo_loss
+from lightning_gfn.objectives.surrogates.base import ActionTerms
 from lightning_gfn.objectives.surrogates.cispo import Cispo
 from lightning_gfn.objectives.surrogates.covariance import ClipCov, KLCov, covariances, num_chosen
 from lightning_gfn.types import LossOutput
@@ -100,7 +101,7 @@ def test_kl_cov_penalises_the_highest_covariances(grpo_columns: Columns, loss_of
 def drawn_by(surrogate: ClipCov, objective: GRPO, columns: Columns) -> tuple[set[tuple[int, int]], Tensor]:
     """Places whose loss is 0 though they are actions with an advantage, and the losses."""
     log_q, old, mask, advantage = parts(objective, columns)
-    loss, _ = surrogate(log_q, log_q - old, advantage, mask, **CLIP)
+    loss, _ = surrogate(ActionTerms(log_q, log_q - old, advantage, mask, **CLIP))
     places = (mask & (loss == 0.0) & (advantage != 0.0)).nonzero().tolist()
     return {tuple(place) for place in places}, loss
 
