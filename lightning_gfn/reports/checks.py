@@ -41,6 +41,17 @@ def is_target(value: Any) -> bool:
     )
 
 
+def is_scored(value: Any) -> bool:
+    """A path, or nothing, and a log-probability in nats, nothing for -inf, by reference solution."""
+    return isinstance(value, dict) and all(
+        isinstance(pair, list)
+        and len(pair) == 2
+        and (pair[0] is None or isinstance(pair[0], str))
+        and (pair[1] is None or (is_number(pair[1]) and pair[1] < MOST_NATS))
+        for pair in value.values()
+    )
+
+
 def is_labelled(value: Any, count: int) -> bool:
     """A list of so many labels, texts or nothing, by name."""
     return isinstance(value, dict) and all(
@@ -102,6 +113,8 @@ def fault_of_row(row: Mapping[str, Any], temperatures: list[float]) -> str | Non
             return f"metric {name!r} is {shown(value)}, expected a number or null"
     if not is_target(row.get("target", {})):
         return f"field 'target' is {shown(row['target'])}, expected two numbers for each completion"
+    if not is_scored(row.get("references", {})):
+        return f"field 'references' is {shown(row['references'])}, expected a path and a number, or nulls, by solution"
     weights = row.get("log_rewards", [])
     if not (isinstance(weights, list) and all(map(is_number, weights))):
         return f"field 'log_rewards' is {shown(weights)}, expected a list of numbers"

@@ -16,6 +16,7 @@ from lightning_gfn.metrics.accuracy import PassAtK
 from lightning_gfn.metrics.base import PerProblemMetric
 from lightning_gfn.metrics.classes import ClassDiversity
 from lightning_gfn.metrics.functional.estimates import distinct_correct, maj_at_k, pass_at_k
+from lightning_gfn.reports.checks import fault_of_row
 from lightning_gfn.solution_classes import EquationClasses, RougeClusters
 
 KEY = re.compile(r"(val|test)/[A-Za-z0-9_.]+")
@@ -118,8 +119,39 @@ def test_rows_hold_the_class_of_each_right_sample(make_trainer: Any, replay: Any
     key = f"test/distinct_classes_{classes[0].name}"
     assert logged[key] == pytest.approx(logged["test/distinct_correct_rouge_0.7"]) and f"{key}_ci95_low" in logged
     assert f"{key}_solved" in logged and f"{key}_solved_ci95_low" not in logged
+    assert f"{key.replace('distinct', 'effective')}_ci95_low" in logged
     run_test(make_trainer, replay, problems, Evaluation(extra_metrics=metrics, keep_completions=False))
     assert not any("classes" in row for row in read_rows(tmp_path / "results" / "test_problems.jsonl"))
+
+
+def test_rows_hold_path_and_probability_of_each_reference_that_was_scored(
+    make_trainer: Any, replay: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from dataclasses import replace
+
+    fabricated = replay.make_record
+
+    def scored(problem: Any, temperature: float, num_samples: int = 8) -> Any:
+        log_probs = tuple(-1.0 - place for place in range(len(problem.solutions))) if temperature == 1.0 else ()
+        record = fabricated(problem, temperature, num_samples)
+        return replace(record, reference_log_probs=log_probs, reference_actions=(3,) * len(log_probs))
+
+    monkeypatch.setattr(replay, "make_record", scored)
+    known, plain = replay.make_problems(2)
+    known = replace(known, solutions=tuple(known.solution_set)[::-1])
+    problems = [known, replace(plain, solutions=("1",))]
+    run_test(make_trainer, replay, problems)
+    path = tmp_path / "results" / "test_problems.jsonl"
+    first, cold, other, _ = rows = read_rows(path)
+    texts = known.solutions
+    assert first["references"] == {text: [f"path {2 - n}", -1.0 - n] for n, text in enumerate(texts)}
+    assert other["references"] == {"1": [None, -1.0]} and "references" not in cold
+    assert all(fault_of_row(row, [1.0, 0.6]) is None for row in rows)
+    for wrong in ({"1": -1.0}, {"1": [None]}, {"1": [3, -1.0]}, {"1": [None, 800.0]}, {"1": [None, "-1"]}, []):
+        fault = fault_of_row({**other, "references": wrong}, [1.0, 0.6])
+        assert fault is not None and "field 'references' is" in fault
+    run_test(make_trainer, replay, problems, Evaluation(keep_completions=False))
+    assert not any("references" in row for row in read_rows(path))
 
 
 def test_rows_carry_the_plain_metadata_and_the_fingerprint_does_not(

@@ -29,7 +29,7 @@ HEADLINE = re.compile(
     r"solve_rate(?:_greedy|_cot)?|pass_at_\d+|maj_at_\d+|distinct_correct_rouge_[\d.]+|coverage"
     r"|target_mass|total_variation|kl_to_target|log_likelihood|log_likelihood_max|sample_embedding_distance"
     r"|sample_spread|label_accuracy|label_log_prob|label_calibration_error"
-    r"|bleu_4|gleu_4|bert_score_f1|distinct_classes_[\w.-]+(?<!_solved)"
+    r"|bleu_4|gleu_4|bert_score_f1|(?:distinct|effective)_classes_[\w.-]+(?<!_solved)"
 )
 NOT_DECODING = ("max_rows", "score_references", "labels_by", "swap_rationales")
 PLAIN = (str, int, float, bool, type(None))
@@ -71,7 +71,9 @@ def problem_row(
     Attempts at a theorem also have their outcome and their number of tactics. Where the target distribution is known,
     ``target`` maps each of its completions to its log weight and its log-probability under the policy. Samples that a
     reward weighs have their ``log_rewards``; ``is_judged`` is false where that is all that is known of them. Beside
-    completions ``classes`` holds the ``labels`` of the samples, by class map.
+    completions ``classes`` holds the ``labels`` of the samples, by class map, and ``references``, where they were
+    scored, the path (null where the data name none) and the log-probability under the policy of each reference
+    solution.
     """
     problem = record.problem
     row: ResultRow = {
@@ -105,7 +107,15 @@ def problem_row(
         row |= {"prompt": problem.prompt, "answer": problem.answer, "completions": list(record.completions)}
         row |= {"marked": list(record.marked)} if record.marked else {}
         row |= {"classes": {name: list(found) for name, found in labels.items()}} if labels else {}
+        row |= {"references": scored_references(record)} if record.reference_log_probs else {}
     return row
+
+
+def scored_references(record: EvalRecord) -> dict[str, list[Any]]:
+    """Path, or None, and log q(solution, stop | prompt), nats, of each reference solution that was scored."""
+    paths = record.problem.solution_set or {}
+    pairs = zip(record.problem.solutions, record.reference_log_probs, strict=True)
+    return {text: [paths.get(text), log_prob] for text, log_prob in pairs}
 
 
 def problem_digest(problem: Problem) -> str:

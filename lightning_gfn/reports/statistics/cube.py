@@ -24,7 +24,7 @@ PLANES: tuple[tuple[str, tuple[str, ...]], ...] = (
 LABELS = ("label_accuracy", "label_log_prob")
 """Headline metrics of classifications."""
 DISTINCT = re.compile(r"distinct_correct_rouge_([\d.]+)(?:_(expected|components))?")
-CLASSES = re.compile(r"distinct_classes_.+")
+CLASSES = re.compile(r"(?:distinct|effective)_classes_.+")
 """Headline metrics of runs that name classes of solutions."""
 TEXTUAL = ("bleu_4", "gleu_4", "bert_score_f1")
 """Headline metrics of texts beside reference texts."""

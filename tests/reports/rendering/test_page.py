@@ -308,7 +308,7 @@ def classed_study(make_study: MakeStudy) -> Any:
 
 
 def test_classes_are_compared_and_stand_beside_the_samples(classed_study: Any) -> None:
-    assert "distinct_classes_ways" in classed_study.metrics
+    assert {"distinct_classes_ways", "effective_classes_ways"} <= set(classed_study.metrics)
     data = sample_data(classed_study)
     assert data is not None and data["classes"] == ["ways", "clusters"]
     for problem in data["problems"]:
