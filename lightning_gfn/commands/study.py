@@ -66,7 +66,7 @@ def run_study(
         seeds: instead of the file's.
         jobs: stages side by side.
         fresh: move an existing output folder aside and start clean.
-        only: names of stages to run, with what they need; no comparison is made then.
+        only: names of stages to run, with what they need; comparisons are made of what has ended then.
         dry_run: print the plan and stop.
 
     Returns:
@@ -92,7 +92,7 @@ def run_study(
     if failed:
         print("study: the same command goes on from here", file=sys.stderr)
         return 1
-    statuses = [compare(study, comparison) for comparison in study.comparisons] if only is None else []
+    statuses = [compare(study, comparison) for comparison in study.comparisons]
     tell_mlflow(study.output)
     say("study", f"finished in {(time.monotonic() - start) / 60:.1f} minutes; everything lies in {study.output}")
     return max(statuses, default=0)
@@ -161,11 +161,25 @@ def set_aside(folder: Path) -> Path:
     return folder.rename(aside)
 
 
+def ended_runs(study: Study, comparison: Comparison) -> tuple[list[Stage], list[str]]:
+    """The stages of a comparison that have ended, and the names of those that have ended for no seed."""
+    stages = [study.stages[f"{name}@{seed}"] for seed in study.seeds for name in comparison.stages]
+    ended = [stage for stage in stages if mark_of(stage).is_file()]
+    names = {stage.name for stage in ended}
+    return ended, [name for name in comparison.stages if name not in names]
+
+
 def compare(study: Study, comparison: Comparison) -> int:
-    """Write one comparison of the study; returns the exit status."""
-    runs: list[Stage] = [study.stages[f"{name}@{seed}"] for seed in study.seeds for name in comparison.stages]
+    """Write one comparison of the stages that have ended; returns the exit status."""
+    runs, missing = ended_runs(study, comparison)
+    folder = study.output / comparison.name
+    if missing and (len({stage.name for stage in runs}) < 2 or comparison.baseline in missing):
+        say("study", f"no comparison in {folder} yet, still to be run: {', '.join(missing)}")
+        return 0
+    if missing:
+        say("study", f"the comparison in {folder} is of what has ended, still to be run: {', '.join(missing)}")
     command = [sys.executable, "-m", "lightning_gfn.cli", "compare", *(str(stage.run_dir) for stage in runs)]
-    command += ["--output", str(study.output / comparison.name), *comparison.arguments]
+    command += ["--output", str(folder), *comparison.arguments]
     if comparison.baseline is not None:
         command += ["--baseline", comparison.baseline]
     return subprocess.run(command, check=False).returncode

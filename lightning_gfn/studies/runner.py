@@ -11,11 +11,12 @@ from pathlib import Path
 from lightning_gfn.stop_requests import is_interruption
 from lightning_gfn.studies.stages import Choice, Stage, Study, StudyError
 from lightning_gfn.studies.worker import Worker, say
+from lightning_gfn.tracking.archive import MARK
 
 
 def mark_of(stage: Stage) -> Path:
     """The file that says with which fingerprint a stage has ended."""
-    return stage.run_dir.with_name(f"{stage.run_dir.name}.done.json")
+    return stage.run_dir.with_name(f"{stage.run_dir.name}{MARK}")
 
 
 def chosen_arguments(choice: Choice, stages: Mapping[str, Stage]) -> tuple[str, ...]:

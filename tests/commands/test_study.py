@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import subprocess
 import threading
 from pathlib import Path
 from typing import Any
@@ -193,6 +194,32 @@ def test_only_some_stages_and_their_needs(study_file: Path, tmp_path: Path) -> N
     assert with_needs(study, ["filter"]) == {"filter@0", "samples@0", "base@0"}
     with pytest.raises(StudyError, match="no stage 'nothing'"):
         with_needs(study, ["nothing"])
+
+
+def test_a_part_of_a_study_is_compared_as_far_as_it_has_ended(
+    study_file: Path,
+    tmp_path: Path,
+    ran: list[str],
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    compared: list[list[str]] = []
+
+    def run(command: list[str], check: bool) -> subprocess.CompletedProcess[str]:
+        compared.append(command)
+        return subprocess.CompletedProcess(command, 0)
+
+    monkeypatch.setattr(subprocess, "run", run)
+    compare = [{"name": "main", "stages": ["base", "noise_0", "dpo"], "baseline": "base"}]
+    path, output = str(changed(study_file, compare=compare)), str(tmp_path / "out")
+    assert cli.main(["study", path, "--output", output, "--only", "noise_0", "--seeds", "0"]) == 0
+    assert "still to be run: dpo" in capsys.readouterr().out
+    assert cli.main(["study", path, "--output", output, "--only", "noise_0.5"]) == 0
+    folders = [[Path(word).name for word in command if "_seed" in word] for command in compared]
+    assert folders == [["base_seed0", "noise_0_seed0"], ["base_seed0", "noise_0_seed0", "base_seed1"]]
+    compared.clear()
+    assert cli.main(["study", path, "--output", str(tmp_path / "other"), "--only", "base"]) == 0
+    assert not compared and "no comparison in" in capsys.readouterr().out, "two methods make a comparison"
 
 
 def test_a_study_builds_on_another_one(study_file: Path, tmp_path: Path, ran: list[str]) -> None:

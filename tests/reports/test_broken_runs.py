@@ -11,8 +11,8 @@ from typing import Any
 
 import pytest
 
-from lightning_gfn.commands.compare import main
-from lightning_gfn.commands.reliability import main as reliability
+from lightning_gfn.commands.results.compare import main
+from lightning_gfn.commands.results.reliability import main as reliability
 
 ROWS, METRICS, BUDGET = "results/test_problems.jsonl", "results/test_metrics.json", "budget.json"
 Break = Callable[[Path], None]

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from lightning_gfn.commands.compare import main
+from lightning_gfn.commands.results.compare import main
 from lightning_gfn.reports.comparison import Options, compare_runs
 from lightning_gfn.reports.files import write_comparison
 from lightning_gfn.reports.rendering.markdown import comparison_markdown
@@ -131,7 +131,7 @@ def test_the_command_prints_the_table(make_run: MakeRun, tmp_path: Path, capsys:
 def test_comparing_needs_neither_torch_nor_lightning(make_run: MakeRun, tmp_path: Path) -> None:
     runs = [str(make_run(name)) for name in ("sft", "subtb")]
     code = (
-        "import sys\nfrom lightning_gfn.commands.compare import main\n"
+        "import sys\nfrom lightning_gfn.commands.results.compare import main\n"
         "assert 'numpy' not in sys.modules and 'matplotlib' not in sys.modules\n"
         f"assert main({[*runs, '--output', str(tmp_path / 'out')]!r}) == 0\n"
         "assert not {'torch', 'lightning', 'transformers', 'mlflow'} & sys.modules.keys()\n"

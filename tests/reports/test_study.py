@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from lightning_gfn.commands.compare import main, named_folder
+from lightning_gfn.commands.results.compare import main, named_folder
 from lightning_gfn.reports.comparison import Comparison, Options, compare_runs
 from lightning_gfn.reports.curves import histories, learning_curves, running_mean
 from lightning_gfn.reports.rendering import sentences, tables

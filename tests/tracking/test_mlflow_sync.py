@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from mlflow import MlflowClient
 
-from lightning_gfn.commands import sync
+from lightning_gfn.commands.results import sync
 from lightning_gfn.tracking.disk_logger import DiskLogger
 from lightning_gfn.tracking.mirror.points import points, points_of_run
 from lightning_gfn.tracking.mirror.study import write_stages

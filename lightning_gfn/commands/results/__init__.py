@@ -1,0 +1,1 @@
+"""Commands that read, compare, send and keep what runs have left."""
