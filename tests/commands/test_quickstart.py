@@ -13,8 +13,10 @@ from lightning_gfn import cli
 from lightning_gfn.studies.plan import read_study
 
 EXPERIMENTS = Path(__file__).parents[2] / "experiments"
-METHODS = ("subtb", "vargrad", "grpo")
+METHODS = ("grpo", "vargrad", "vargrad_classes")
 METRICS = {"solve_rate", "pass_at_8", "maj_at_8", "distinct_correct_rouge_0.7", "coverage"}
+METRICS |= {"distinct_classes_known_paths", "effective_classes_known_paths"}
+SKEWED = "_base/overlay/synthetic/skewed_styles.yaml"
 
 
 def test_every_method_starts_from_the_supervised_model_of_its_seed() -> None:
@@ -25,6 +27,13 @@ def test_every_method_starts_from_the_supervised_model_of_its_seed() -> None:
         if stage.name != "sft":
             assert stage.arguments[-1] == f"out/sft_seed{stage.seed}/model" and stage.needs == (f"sft@{stage.seed}",)
     assert [(c.name, c.stages, c.baseline) for c in study.comparisons] == [(".", ("sft", *METHODS), "sft")]
+
+
+def test_the_supervised_model_prefers_some_ways_of_solving_in_the_study_alone() -> None:
+    study = read_study(EXPERIMENTS / "studies" / "quickstart.yaml", output=Path("out"))
+    assert all(any(argument.endswith(SKEWED) for argument in stage.arguments) for stage in study.stages.values())
+    assert "style_shares" not in (EXPERIMENTS / "quickstart" / "sft.yaml").read_text()
+    assert "monitor" in " ".join(study.stages["sft@0"].arguments), "the supervised stage still stops early"
 
 
 def test_methods_share_data_budget_and_optimiser() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
+from textwrap import wrap
 from typing import TYPE_CHECKING
 
 from lightning_gfn.reports.comparison import Comparison
@@ -29,6 +30,7 @@ COLOURS = (
     "#2f2f2f",
     "#1b7837",
 )
+TITLE_WIDTH = 24  # letters of a panel's title in one line
 THRESHOLD = re.compile(r"distinct_correct_rouge_([\d.]+)")
 
 
@@ -96,7 +98,8 @@ def draw_bars(axes: Axes, comparison: Comparison, colours: dict[str, str], metri
     axes.set_xlim(min(0.0, lowest * 1.05), max(highest, 0.0) + room)
     axes.set_yticks(range(len(names)), names)
     axes.invert_yaxis()
-    axes.set_title(metric_title(metric).replace(" (", "\n("), fontsize="medium")
+    lines = metric_title(metric).replace(" (", "\n(").split("\n")
+    axes.set_title("\n".join(part for line in lines for part in wrap(line, TITLE_WIDTH)), fontsize="medium")
 
 
 def draw_comparison(comparison: Comparison, path: Path) -> None:
