@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from typing import Any
 
+from datamodules.common.base import Split
 from datamodules.common.row_data import RowDataModule
+from datamodules.common.rows import Row
+from lightning_gfn.types import Problem
 
 ANNOTATION = re.compile(r"<<[^<>]*>>")
 
 
 class GSM8K(RowDataModule):
     """GSM8K rows, ``{"question", "answer"}``, the answer after ``####``; the test split is the published one, whole.
+
+    ``metadata["steps"]`` counts the lines of the reference solution before its answer, by which reports stratify.
 
     Args:
         path: hub name, folder with train.jsonl and test.jsonl, or one file of training rows.
@@ -42,6 +48,15 @@ class GSM8K(RowDataModule):
     ) -> None:
         super().__init__(path, prompt_template=prompt_template, hub_config=hub_config, **settings)
         self.strip_calculator = strip_calculator
+
+    def problem(self, row: Row, source: Split) -> Problem:
+        """The problem of a row, with the number of steps of its reference solution."""
+        problem = super().problem(row, source)
+        if not problem.solutions:
+            return problem
+        lines = [line for line in problem.solutions[0].splitlines() if line.strip()]
+        steps = sum(not line.lstrip().startswith("####") for line in lines)
+        return replace(problem, metadata={"steps": steps, **problem.metadata})
 
     def clean(self, solution: str) -> str:
         """The solution without calculator annotations, if so configured."""

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Iterable
 from typing import Any
 
-from lightning.pytorch import LightningDataModule, LightningModule, Trainer
+from lightning.pytorch import Callback, LightningDataModule, LightningModule, Trainer
+from lightning.pytorch.utilities.model_helpers import is_overridden
 
 from lightning_gfn.lightning_cli.stopping.signal_connector import SignalConnector
 
@@ -16,10 +19,29 @@ TRAINER_DEFAULTS: dict[str, Any] = {
 }
 
 
+def check_callbacks(callbacks: Iterable[Callback]) -> None:
+    """Refuse two callbacks whose states a checkpoint cannot tell apart.
+
+    Args:
+        callbacks: of the trainer.
+
+    Raises:
+        ValueError: names the class that stands there twice.
+    """
+    stateful = [one for one in callbacks if is_overridden("state_dict", instance=one)]
+    if twice := [key for key, count in Counter(one.state_key for one in stateful).items() if count > 1]:
+        name = next(type(one).__name__ for one in stateful if one.state_key == twice[0])
+        raise ValueError(
+            f"trainer.callbacks holds {name} more than once: take one away ('callbacks+' adds to those of the files)"
+        )
+
+
 class RunTrainer(Trainer):
     """Lightning's trainer with one more entry point, which knows whether its set-up is over."""
 
     def __init__(self, **settings: Any) -> None:
+        callbacks = settings.get("callbacks") or []
+        check_callbacks([callbacks] if isinstance(callbacks, Callback) else callbacks)
         super().__init__(**settings)
         self._signal_connector = SignalConnector(self)
 

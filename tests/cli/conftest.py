@@ -9,6 +9,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
+import lightning.pytorch  # noqa: F401  # binds its log to the real stderr, whichever test comes first
 import pytest
 import torch
 import yaml

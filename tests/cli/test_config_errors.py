@@ -47,12 +47,14 @@ GRPO, TB = (
     ("policy_gradient.PolicyGradientModule", "grpo.GRPO"),
     ("gflownet.GFlowNetModule", "trajectory_balance.TrajectoryBalance"),
 )
+BUDGET = "{class_path: lightning_gfn.callbacks.budget.Budget}"
 TINY = "config: {model_type: llama, hidden_size: 8, intermediate_size: 8, num_hidden_layers: 1}"
 
 
 @pytest.mark.parametrize(
     ("overlay", "expected"),
     [
+        ("trainer: {callbacks: [%s, %s]}" % ((BUDGET,) * 2), "trainer.callbacks holds Budget more than once"),
         (ROLLOUTS % (*GRPO, "pretrained: smollm2-135m"), "run: lightning-gfn model install smollm2-135m"),
         (ROLLOUTS % (*GRPO, TINY + ", min_new_tokens: 9, max_new_tokens: 8"), "min_new_tokens=9"),
         (ROLLOUTS % (*TB, TINY), "head"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sys
 from pathlib import Path
 from types import SimpleNamespace
@@ -29,7 +30,7 @@ def test_gsm8k_fixture(fixtures: Path) -> None:
     assert splits["train"] and splits["val"]
     first = next(problem for problems in splits.values() for problem in problems if problem.id == "gsm8k/train/0")
     assert first.prompt == "Question: Nora stacks 4 crates with 6 melons each. How many melons is that?\nAnswer:\n"
-    assert first.solutions == ("There are 4*6 = 24 melons.\n#### 24",)
+    assert first.solutions == ("There are 4*6 = 24 melons.\n#### 24",) and first.metadata["steps"] == 1
     kept = GSM8K(str(fixtures / "gsm8k"), strip_calculator=False).problems("test")[0]
     assert kept.solutions == ("2*7 = <<2*7=14>>14.\n#### 14",)
 
@@ -45,6 +46,9 @@ def test_gsm8k_is_read_whole(shared_data: Path) -> None:
     assert all(problem.answer is not None and float(problem.answer) == int(problem.answer) for problem in problems)
     assert not any("<<" in solution for problem in problems for solution in problem.solutions)
     assert len({problem.id for problem in problems}) == 8792
+    steps = [problem.metadata["steps"] for problem in splits["test"]]
+    lines = [json.loads(line)["answer"] for line in (shared_data / "gsm8k/test.jsonl").read_text().splitlines()]
+    assert steps == [sum(bool(part.strip()) for part in text.split("####")[0].split("\n")) for text in lines]
 
 
 def test_metamath_reads_its_gsm8k_test_file(shared_data: Path) -> None:
