@@ -21,6 +21,7 @@ SWITCHES = {
     "uniqueness": {"advantage", "solution_classes"},
     "unlikeliness": {"advantage"},
     "set_objective": {"advantage", "advantage_scale", "solution_classes"},
+    "setpo": {"advantage", "solution_classes"},
     "entropy_bonus": {"entropy_bonus", "entropy"},
     "entropy_adaptive": {"entropy_bonus", "entropy"},
     "clip_cov": {"surrogate"},

@@ -136,7 +136,7 @@ class GRPO(Objective):
         RLOO      ratio none, baseline leave_one_out, advantage_scale none, aggregation sum, kl reward
         MaxRL     advantage_scale mean
         CISPO     surrogate Cispo, aggregation token; Clip-Cov and KL-Cov by other surrogates
-        PKPO, UCPO, unlikeliness, uniqueness, Poly-EPO    advantage, a rule of ``objectives.advantage_rules``
+        PKPO, UCPO, unlikeliness, uniqueness, Poly-EPO, SetPO    advantage, a rule of ``objectives.advantage_rules``
 
     The KL penalty compares with the policy at the start of the stage; its weight β is ``model.kl.coefficient``. The
     weight c of the entropy bonus, fixed or steered to a target, is ``model.entropy.coefficient``.

@@ -104,7 +104,7 @@ def check_groups(objective: Objective, num_samples: int, *, classes: bool) -> No
     if classes and "class_B" not in objective.requires:
         raise ValueError(
             f"objective {name} reads no classes: remove model.solution_classes, or set objective.advantage to a rule "
-            "that does (Uniqueness, SetObjective)"
+            "that does (Uniqueness, SetObjective, MarginalDiversity)"
         )
 
 
