@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 import lzma
 import os
 import tarfile
@@ -12,7 +13,8 @@ from pathlib import Path, PurePosixPath
 from lightning_gfn.whole_files import put_in_place
 
 MARK = ".done.json"
-OF_A_RUN = ("run.json", "config.yaml", "budget.json", "metrics.jsonl")
+IDENTITY = "run.json"
+OF_A_RUN = (IDENTITY, "config.yaml", "budget.json", "metrics.jsonl")
 OF_A_STUDY = "stages.json"
 SUFFIX = ".tar.xz"
 
@@ -61,6 +63,15 @@ def files_of(run: Path) -> list[Path]:
     return [file for file in (mark, *(run / name for name in OF_A_RUN), *results) if file.is_file()]
 
 
+def kept_content(file: Path) -> bytes:
+    """The bytes that are kept of a file: all, but for the MLflow run of a ``run.json``, which other machines lack."""
+    if file.name != IDENTITY:
+        return file.read_bytes()
+    content = json.loads(file.read_bytes())
+    content.pop("mlflow", None)
+    return (json.dumps(content, indent=2) + "\n").encode()
+
+
 def pack(folder: Path, output: Path) -> tuple[int, int]:
     """Write the results of every run that has ended into one file; the same runs give the same bytes.
 
@@ -84,7 +95,7 @@ def pack(folder: Path, output: Path) -> tuple[int, int]:
     try:
         with tarfile.open(partial, "w:xz", format=tarfile.PAX_FORMAT, preset=9) as archive:
             for file in files:
-                content = file.read_bytes()
+                content = kept_content(file)
                 entry = tarfile.TarInfo((PurePosixPath(folder.name) / file.relative_to(folder)).as_posix())
                 entry.size = len(content)
                 archive.addfile(entry, io.BytesIO(content))

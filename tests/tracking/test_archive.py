@@ -14,7 +14,7 @@ from lightning_gfn.tracking.archive import ArchiveError, pack, unpack
 
 def run_folder(folder: Path, value: float = 0.5, *, ended: bool = True) -> Path:
     for name, text in {
-        "run.json": "{}",
+        "run.json": '{"run_key": "k", "mlflow": {"tracking_uri": "sqlite:////mine/mlflow.db"}}',
         "config.yaml": "a: 1\n",
         "metrics.jsonl": '{"step": 1}\n',
         "metrics.csv": "step\n1\n",
@@ -59,7 +59,12 @@ def test_results_of_ended_stages_are_kept_and_weights_are_not(study: Path, tmp_p
     }  # fmt: skip
     assert names(done.folder) == expected | {"stages.json"}
     for name in expected:
-        assert (done.folder / name).read_bytes() == (study / name).read_bytes()
+        if name.endswith("run.json"):
+            assert json.loads((done.folder / name).read_text()) == {"run_key": "k"}, (
+                "no run of another machine's MLflow"
+            )
+        else:
+            assert (done.folder / name).read_bytes() == (study / name).read_bytes()
 
 
 def test_the_same_runs_give_the_same_bytes(study: Path, tmp_path: Path) -> None:

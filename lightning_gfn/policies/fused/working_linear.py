@@ -171,13 +171,15 @@ class WorkingLinear:
 
     @torch.no_grad()
     def fill_base(self, num_outputs: int, rank: int) -> None:
-        """Copy weights and biases."""
+        """Copy weights and biases into memory that is ordered as the layers' is; transposed copies are far slower."""
         like = self.sources[0].base.weight
-        self.weight_KO = like.new_zeros(self.num_inputs + rank, num_outputs, dtype=self.dtype)
+        width, turned = self.num_inputs + rank, self.sources[0].is_transposed
+        memory = like.new_zeros((width, num_outputs) if turned else (num_outputs, width), dtype=self.dtype)
+        self.weight_KO = memory if turned else memory.t()
         bias_O, shift_I = like.new_zeros(num_outputs, dtype=wider(like.dtype)), self.input_bias_I
         for source, rows in zip(self.sources, self.rows, strict=True):
             weight_OI = source.ordered(source.weight_OI)
-            self.weight_KO[: self.num_inputs, rows] = self.with_norm(weight_OI).t()
+            self.write_with_norm(self.weight_KO[: self.num_inputs, rows].t(), weight_OI)
             if source.base.bias is not None:
                 bias_O[rows] = source.ordered(source.base.bias).to(bias_O.dtype)
             if shift_I is not None:
@@ -220,6 +222,13 @@ class WorkingLinear:
     def with_norm(self, weight_OI: Tensor) -> Tensor:
         """A matrix that reads normalised inputs instead of those that the norm's weight scaled."""
         return weight_OI if self.norm is None else weight_OI * self.norm.factor_I(weight_OI)
+
+    def write_with_norm(self, out_OI: Tensor, weight_OI: Tensor) -> None:
+        """Write ``with_norm`` into memory of another type without a copy between."""
+        if self.norm is None:
+            out_OI.copy_(weight_OI)
+        else:
+            torch.mul(weight_OI, self.norm.factor_I(weight_OI), out=out_OI)
 
     def new_inputs(self, like_MX: Tensor) -> Tensor:
         """Memory for inputs and what A makes of them, (M, I + R).
