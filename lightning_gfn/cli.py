@@ -21,7 +21,7 @@ TRAINER_COMMANDS = {
     "run": "fit, then test the weights it ended with.",
 }
 COMMANDS_FOLDER = Path(__file__).parent / "commands"
-COMMAND_ROOMS = ("", "results", "self_training")
+COMMAND_ROOMS = ("", "results", "self_training", "worlds")
 
 
 def command_files() -> dict[str, Path]:

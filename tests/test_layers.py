@@ -34,6 +34,7 @@ GROUND = {
 SIMILARITY = {"similarity"}
 L1 = {"objectives", "metrics", "policies", "environments", "rewards", "feedback", "buffers", "theorem_generation"}
 CLASSES = {"solution_classes"}
+MECHANISM = {"mechanism"}
 L2 = {"rollouts"}
 SHARED = GROUND | {"sharding", "padding"}
 L3 = {"modules", "callbacks", "reports", "studies", "commands", "tracking"}
@@ -55,15 +56,16 @@ ALLOWED: dict[str, set[str]] = {
     "user_functions": {"types"},
     "similarity": {"pretrained"},
     "solution_classes": GROUND | SIMILARITY,
+    "mechanism": {"prompts", "endpoints"},
     **{name: set(SHARED) for name in L1},
     "metrics": SHARED | SIMILARITY | CLASSES,
-    "rewards": SHARED | CLASSES,
+    "rewards": SHARED | CLASSES | MECHANISM,
     "rollouts": GROUND | {"padding"} | L1,
     "modules": SHARED | CLASSES | L1 | L2,
     "callbacks": GROUND | {"padding"} | SIMILARITY | L1 | L2,
     "reports": {"types", "similarity", "metrics"},
     "studies": GROUND | SIMILARITY | CLASSES | L1 | L2 | {"tracking"},
-    "commands": SHARED | SIMILARITY | CLASSES | L1 | L2 | {"reports", "studies", "tracking"},
+    "commands": SHARED | SIMILARITY | CLASSES | MECHANISM | L1 | L2 | {"reports", "studies", "tracking"},
     "tracking": {"types", "interfaces", "finite", "whole_files", "sharding"},
     "installation": set(),
     "stop_requests": set(),
@@ -89,6 +91,7 @@ OWNERS: dict[str, set[str]] = {
     "trl": set(),
     "scipy": set(),
     "packaging": {"commands"},
+    "pettingzoo": {"mechanism"},
     "ray": {"cluster"},
     "vllm": {"policies"},
 }

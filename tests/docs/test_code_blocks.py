@@ -35,9 +35,12 @@ def run(command: str, *more: str) -> int:
 
 
 def as_run(line: str) -> str | None:
-    """A command that hands settings on to the trainer, as ``run`` with these settings; None for others."""
+    """A command that hands settings on to the trainer, as ``run`` with these settings; None for others.
+
+    ``govern`` reads files of its own.
+    """
     words = shlex.split(line)
-    if words[1] in cli.TRAINER_COMMANDS or "--config" not in words:
+    if words[1] in cli.TRAINER_COMMANDS or words[1] == "govern" or "--config" not in words:
         return None
     settings = [f"{a} {b}" for a, b in zip(words, words[1:], strict=False) if TRAINER_OPTIONS.fullmatch(a)]
     return " ".join(["lightning-gfn run", *settings])

@@ -28,6 +28,8 @@ CLASSES = re.compile(r"(?:distinct|effective)_classes_.+")
 """Headline metrics of runs that name classes of solutions."""
 TEXTUAL = ("bleu_4", "gleu_4", "bert_score_f1")
 """Headline metrics of texts beside reference texts."""
+WELFARE = ("social_welfare", "social_welfare_rounds")
+"""Headline metrics of principals that set the incentives of learning agents."""
 CONDITIONAL = "_solved"
 """Ending of metrics over solved problems only: their problems differ by method, so they cannot be paired."""
 PREFERRED = "distinct_correct_rouge_0.7"
@@ -117,14 +119,14 @@ class Cube:
     def headline(self) -> list[str]:
         """What the runs have of solve rates, largest pass@k and maj@k, distinct-correct, classes, coverage, exactness.
 
-        Labels and overlap with reference texts stand behind them.
+        Labels, overlap with reference texts and social welfare stand behind them.
 
         Where nothing judges completions: likelihood under the reference, diversity of samples, and exactness of them.
         """
         paired = self.paired_metrics()
         chosen: list[str | None] = [ACCURACY, *BRANCHES, largest_k("pass", paired), largest_k("maj", paired)]
         classes = [name for name in paired if CLASSES.fullmatch(name)]
-        chosen += [self.diversity(), *classes, "coverage", *EXACT, *LABELS, *TEXTUAL]
+        chosen += [self.diversity(), *classes, "coverage", *EXACT, *LABELS, *TEXTUAL, *WELFARE]
         if ACCURACY not in paired:
             chosen += SCORED
         return [name for name in chosen if name is not None and name in paired]

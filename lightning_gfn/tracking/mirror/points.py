@@ -19,7 +19,8 @@ METRICS_PER_CALL = 1000
 NOTE = "mlflow.note.content"  # what MLflow shows as the description of a run
 HEADLINE = re.compile(
     r"test/(?:solve_rate|(?:pass|maj)_at_\d+|distinct_correct(?:_rouge_0\.7|_proofs)?|solution_paths_found|"
-    r"theorems_proved|rouge\w*|bleu\w*|gleu_4|bert_score_f1|label_accuracy|label_log_prob|label_calibration_error)"
+    r"theorems_proved|social_welfare|rouge\w*|bleu\w*|gleu_4|bert_score_f1|label_accuracy|label_log_prob|"
+    r"label_calibration_error)"
 )
 KEPT_FOLDERS = ("results", "samples", "predictions", "proofs")
 PASSING = re.compile(r"\.partial$|^rank\d+\.jsonl$")

@@ -1,0 +1,1 @@
+"""Parts of ``lightning-gfn govern``: its configuration, a policy that writes answers, and what a run folder keeps."""
