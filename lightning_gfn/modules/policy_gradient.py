@@ -18,7 +18,7 @@ class PolicyGradientModule(RolloutModule):
         policy: the language model.
         objective: a policy-gradient objective (PPO, GRPO and its relatives).
         reward: turns trajectories into scalar rewards; prefix values are not used.
-        settings: arguments of ``RolloutModule``, all but ``behaviour``, ``buffer`` and ``separator``.
+        settings: arguments of ``RolloutModule``, all but ``behaviour``, ``buffer``, ``selection`` and ``separator``.
 
     Raises:
         TypeError: an argument is ``GFlowNetModule``'s.
@@ -28,9 +28,17 @@ class PolicyGradientModule(RolloutModule):
     reward_word: ClassVar[str] = "reward"
 
     def __init__(self, policy: Policy, objective: Objective, reward: Reward, **settings: Any) -> None:
-        off_policy = ("behaviour", "buffer", "seed_buffer", "separator")
+        off_policy = ("behaviour", "buffer", "seed_buffer", "selection", "separator")
         refuse(settings, off_policy, "PolicyGradientModule", instead="GFlowNetModule")
         on_policy = BehaviourMix(on_policy=1.0, tempered=0.0, replay=0.0, reference=0.0)
         super().__init__(
-            policy, objective, reward, behaviour=on_policy, buffer=None, seed_buffer=False, separator=None, **settings
+            policy,
+            objective,
+            reward,
+            behaviour=on_policy,
+            buffer=None,
+            seed_buffer=False,
+            selection=None,
+            separator=None,
+            **settings,
         )

@@ -17,7 +17,6 @@ from lightning_gfn.modules.settings import (
     OptimizerSettings,
     UpdateSettings,
 )
-from lightning_gfn.modules.training_batch.class_column import class_column
 from lightning_gfn.modules.training_batch.columns import (
     REFERENCE_COLUMNS,
     StepBoundaries,
@@ -29,16 +28,23 @@ from lightning_gfn.modules.training_batch.columns import (
     constant_columns,
     joined_columns,
     live_columns,
-    reference_columns,
     sampling_mismatch,
     step_separator,
-    trajectory_log_prob,
     warn_of_separate_starts,
 )
+from lightning_gfn.modules.training_batch.fit_checks import check_updates, try_reward
+from lightning_gfn.modules.training_batch.further_columns import further_columns
 from lightning_gfn.modules.training_batch.idle_rollouts import idle_rollouts, nothing_of
-from lightning_gfn.modules.training_batch.loss_weights import LossWeights, entropy_of_actions
+from lightning_gfn.modules.training_batch.loss_weights import LossWeights
+from lightning_gfn.modules.training_batch.problem_selection import (
+    ProblemSelection,
+    check_selection,
+    chosen_problems,
+    selection_statistics,
+)
 from lightning_gfn.modules.training_batch.rollout_statistics import rollout_statistics, score_statistics
-from lightning_gfn.modules.training_batch.rollout_window import RolloutWindow, has_idle_step
+from lightning_gfn.modules.training_batch.rollout_window import RolloutWindow
+from lightning_gfn.modules.training_batch.seeded_buffer import fill_buffer
 from lightning_gfn.modules.training_batch.trajectory_layout import JoinedLayout
 from lightning_gfn.objectives.functional.importance import BEHAVIOUR_COLUMNS
 from lightning_gfn.objectives.regimes import GFLOWNET, POLICY_GRADIENT, check_regime
@@ -87,6 +93,8 @@ class RolloutModule(PolicyModule):
         resample: draw groups of equal rewards again (DAPO's dynamic sampling); never if None.
         proving: environment and prompt, where problems are theorems.
         asynchronous: sample in Ray actors while the trainer makes its steps; None samples within the step.
+        selection: sample those problems of each training batch whose learned log Z says that they are neither easy nor
+            hard; all of them if None.
         separator: what ends a reasoning step, for objectives of level step; the reward's if None, else a line break.
 
     Raises:
@@ -119,6 +127,7 @@ class RolloutModule(PolicyModule):
         resample: ResampleSettings | None = None,
         proving: Proving | None = None,
         asynchronous: AsynchronousSettings | None = None,
+        selection: ProblemSelection | None = None,
         separator: str | None = None,
     ) -> None:
         name = method if method is not None else type(objective).__name__
@@ -139,8 +148,11 @@ class RolloutModule(PolicyModule):
         check_sources(objective, mix, buffer)
         if resample is not None:
             check_resampling(objective, mix)
+        if selection is not None:
+            check_selection(objective, head, proofs=proving is not None, asynchronous=asynchronous is not None)
         self.objective = objective
         self.reward = reward
+        self.selection, self.estimates = selection, dict[str, float]()
         self.head = head
         self.buffer, self.seed_buffer = buffer, seed_buffer
         self.updates = updates if updates is not None else UpdateSettings()
@@ -193,9 +205,9 @@ class RolloutModule(PolicyModule):
         check_reward_template(self.reward, getattr(self.trainer, "datamodule", None))
         if stage == "fit":
             self.source.start(self)
-            self.try_reward()
+            try_reward(self)
             if self.updates_per_rollout > 1:
-                self.check_updates()
+                check_updates(self)
 
     def with_rewards(self, records: list[EvalRecord]) -> list[EvalRecord]:
         """The records with the log rewards of their samples, if the reward is a log weight and no labels judge them."""
@@ -216,46 +228,6 @@ class RolloutModule(PolicyModule):
                 "them: set model.asynchronous to null, or trainer.strategy to ddp"
             )
 
-    def try_reward(self) -> None:
-        """Call the user's part of the reward on one problem, so that its errors come before a model is loaded."""
-        problems = getattr(getattr(self.trainer, "datamodule", None), "problems", None)
-        if problems is not None and (first := next(iter(problems("train")), None)) is not None:
-            for part in self.reward.parts():
-                part.try_on(first)
-
-    def check_updates(self) -> None:
-        """Refuse numbers of batches, problems and processes under which updates on a rollout batch go wrong.
-
-        Raises:
-            ValueError: accumulation or ``limit_train_batches`` would end in the middle of a rollout batch, or even a
-                full batch leaves an optimiser step without trajectories.
-        """
-        window, updates = self.trainer.accumulate_grad_batches, self.updates_per_rollout
-        if updates % window:
-            raise ValueError(
-                f"each rollout batch makes {updates} training batches, which trainer.accumulate_grad_batches={window} "
-                "does not divide: change it, updates.num_minibatches or updates.num_epochs"
-            )
-        data = getattr(self.trainer, "datamodule", None)
-        share = getattr(data, "problems_per_process", None)
-        if data is None or share is None:  # sizes of other data are not known yet
-            return
-        limit, num_batches = self.trainer.limit_train_batches, len(data.train_dataloader())
-        allowed = limit if isinstance(limit, int) else int(limit * num_batches)
-        if allowed < num_batches and allowed % updates:
-            raise ValueError(
-                f"trainer.limit_train_batches={limit} ends an epoch after {allowed} of {num_batches} training batches, "
-                f"in the middle of the {updates} updates on a rollout batch: make it a multiple of {updates}"
-            )
-        units = share if self.whole_groups else share * self.sampler.num_samples
-        if has_idle_step(units, self.updates, window):
-            what = "problems" if self.whole_groups else "trajectories"
-            raise ValueError(
-                f"a training batch gives each of {self.trainer.world_size} processes {units} {what}, too few for every "
-                f"optimiser step of updates.num_minibatches={self.updates.num_minibatches} with "
-                f"trainer.accumulate_grad_batches={window}: raise data.batch_size or lower updates.num_minibatches"
-            )
-
     def on_fit_start(self) -> None:
         """Choose this rank's window among those of the checkpoint; put reference solutions into an empty buffer.
 
@@ -271,22 +243,7 @@ class RolloutModule(PolicyModule):
         if restored:
             self.window = restored[self.global_rank].to(self.device)
         if self.seed_buffer and self.buffer is not None and not len(self.buffer) and not self.global_step:
-            self.fill_buffer(self.buffer)
-
-    def fill_buffer(self, buffer: Buffer) -> None:
-        """Put the reference solutions of the training problems into a buffer, each rank working out a part of them.
-
-        Raises:
-            ValueError: there is none that the policy could produce.
-        """
-        problems = getattr(self.trainer, "datamodule").problems("train")  # noqa: B009
-        buffer.rank_by(self.reward, self.global_step)
-        with self.whole_weights(), evaluation_mode(self):
-            share = problems[self.global_rank :: self.trainer.world_size]
-            own = self.collector.references(self.policy, share, optimizer_step=self.global_step, device=self.device)
-            seeds = gather_all(own)
-        if not buffer.add(seeds):
-            raise ValueError("model.seed_buffer: the policy can write no reference solution of the training problems")
+            fill_buffer(self, self.buffer)
 
     def on_train_batch_end(self, outputs: Any, batch: Any, batch_idx: int) -> None:
         """Let samplers go on with the new weights."""
@@ -306,6 +263,8 @@ class RolloutModule(PolicyModule):
     def training_step(self, batch: list[Problem], batch_idx: int) -> dict[str, Any]:
         """The objective's loss on one minibatch of a rollout batch, which is sampled first where none is held."""
         scored, counts = None, {"generated_tokens": 0, "reward_calls": 0}
+        if self.selection is not None:
+            batch = chosen_problems(self, batch)
         if self.window is None:
             self.window, scored, counts = self.open_window(batch)
         part = self.window.minibatch(batch, self.updates, seed=self.sampler.seed, whole_groups=self.whole_groups)
@@ -381,7 +340,7 @@ class RolloutModule(PolicyModule):
                 reference = self.policy.score(rollouts.steps, reference=True)
         if self.updates_per_rollout == 1:
             scores, head_columns = scored = self.score(rollouts, layout)
-        further, statistics = self.further_columns(rollouts, layout, scores, head_columns, reference)
+        further, statistics = further_columns(self, rollouts, layout, scores, head_columns, reference)
         if self.old_is_sampler:
             sampled = behaviour_columns(rollouts, layout)
             further |= {f"old_{name.removeprefix('behaviour_')}": column for name, column in sampled.items()}
@@ -398,37 +357,9 @@ class RolloutModule(PolicyModule):
         )
         self.remember(rollouts, drawn.log_reward)
         ids = tuple(problem.id for problem in batch)
-        metrics = {**statistics, **sampling_mismatch(scores, rollouts), **drawn.metrics}
+        chosen = selection_statistics(self.estimates, drawn)
+        metrics = {**statistics, **sampling_mismatch(scores, rollouts), **drawn.metrics, **chosen}
         return RolloutWindow(number, ids, rollouts, layout, constants, metrics), scored, drawn.costs
-
-    def further_columns(
-        self,
-        rollouts: Rollouts,
-        layout: JoinedLayout,
-        scores: Scores,
-        head_columns: dict[str, Tensor],
-        reference: Scores | None,
-    ) -> tuple[dict[str, Tensor], dict[str, float]]:
-        """Constant columns that no score of the policy holds; metrics. Weights of the loss are adapted then."""
-        columns = {f"old_{name}": column.detach() for name, column in head_columns.items() if name == "value_BT1"}
-        statistics: dict[str, float] = {}
-        if self.solution_classes is not None:
-            columns["class_B"] = class_column(self.solution_classes, rollouts)
-        if "entropy_coefficient" in self.weights.values:
-            sums = entropy_of_actions(scores, layout, self.policy.max_new_tokens)
-            total, count = self.trainer.strategy.reduce(sums, reduce_op="sum").tolist()
-            statistics["entropy_coefficient"] = self.weights.use("entropy_coefficient", total / max(1.0, count))
-            columns["entropy_coefficient"] = torch.tensor(statistics["entropy_coefficient"], device=self.device)
-        if reference is None:
-            return columns, statistics
-        columns |= reference_columns(reference, rollouts, layout)
-        log_ratio_B = trajectory_log_prob(scores, rollouts).detach() - columns["ref_log_pf_B"]
-        kl = float(self.trainer.strategy.reduce(log_ratio_B.mean(), reduce_op="mean"))
-        statistics["reference_kl"] = kl
-        if "kl_coefficient" in self.weights.values:
-            statistics["kl_coefficient"] = self.weights.use("kl_coefficient", kl)
-            columns["kl_coefficient"] = torch.tensor(statistics["kl_coefficient"], device=self.device)
-        return columns, statistics
 
     def remember(self, rollouts: Rollouts, log_reward: LogReward) -> None:
         """Put the new trajectories of all ranks into reward and buffer of every rank, in order of rank."""

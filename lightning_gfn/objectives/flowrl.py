@@ -19,6 +19,7 @@ from lightning_gfn.objectives.functional.stop_action import actions_of
 from lightning_gfn.types import LossOutput
 
 RewardScale = Literal["group", "none"]
+Prior = Literal["reference", "old"]
 
 
 def check_flow_settings(beta: float, gap_clip: tuple[float, float] | None) -> None:
@@ -158,6 +159,13 @@ class FlowRL(Objective):
     expected gradient is the same for every value that does not depend on the trajectory, since E[∇ log q] = 0. With
     length normalisation it is not, since E[∇ log q / l] ≠ 0; then log Z decides which lengths are favoured.
 
+    With the ``prior`` q_old, a new one in each rollout batch, the log Z that minimises the loss at weight 1 says how
+    often the problem is solved, without a sample: with l = 1
+
+        log Z* = β E_old[r] + KL(q_old ‖ q)
+
+    and q = q_old in the first update. ``model.selection`` chooses problems by log Z / β.
+
     Args:
         beta: weight of the reward, nats.
         log_z: ``learned`` by model.head; ``group_mean``: mean of β r - log(q_old / q_ref) / l over a problem's
@@ -168,10 +176,14 @@ class FlowRL(Objective):
         clip_low: how far below 1 the importance weight may lie; 1 leaves it free.
         clip_high: how far above 1 the importance weight may lie.
         gap_clip: bounds below and above 0 of the residual at the old policy, nats; None for none.
+        prior: what the reward tilts, in the place of q_ref: the ``reference``, frozen at the start of the stage, or the
+            ``old`` policy, which sampled the rollout batch.
         importance: weights of whole trajectories for a sampler whose probabilities differ from the trained policy's;
             None for none. ``vargrad`` estimates log Z under them, ``group_mean`` without.
 
-    Source: Zhu et al. 2025, arXiv:2509.15207; length normalisation and noise control discussed in arXiv:2607.13394.
+    Source: Zhu et al. 2025, arXiv:2509.15207; length normalisation and noise control discussed in arXiv:2607.13394; the
+    old policy as prior and what log Z says then: Kim et al. 2026, arXiv:2602.12642 (PACED-RL), proposition 4.1, as
+    public notes on the paper give it (their β is 1 / β here).
     """
 
     beta: float = field(default=15.0, kw_only=True)
@@ -181,6 +193,7 @@ class FlowRL(Objective):
     clip_low: float = field(default=0.2, kw_only=True)
     clip_high: float = field(default=0.2, kw_only=True)
     gap_clip: tuple[float, float] | None = field(default=None, kw_only=True)
+    prior: Prior = field(default="reference", kw_only=True)
     importance: ImportanceSettings | None = field(default=None, kw_only=True)
 
     def __post_init__(self) -> None:
@@ -188,20 +201,40 @@ class FlowRL(Objective):
         check_flow_settings(self.beta, self.gap_clip)
         check_choice("log_z", self.log_z, LOG_Z)
         check_choice("reward_scale", self.reward_scale, ("group", "none"))
+        check_choice("prior", self.prior, ("reference", "old"))
         if self.importance is not None and self.importance.level == "token":
             raise ValueError("importance.level is token, but the loss is of whole trajectories: set it to sequence")
 
     @property
     def requires(self) -> frozenset[str]:
         """Columns that are read; ``log_z_B`` only where it is learned, groups only where they are compared."""
-        names = {f"{prefix}log_pf_BT" for prefix in ("", "old_", "ref_")}
-        names |= {f"{prefix}log_pstop_BT1" for prefix in ("", "old_", "ref_")}
+        names = {f"{prefix}log_pf_BT" for prefix in ("", "old_", self.prior_prefix)}
+        names |= {f"{prefix}log_pstop_BT1" for prefix in ("", "old_", self.prior_prefix)}
         names |= {"mask_BT", "forced_stop_B", "log_reward_B"}
         if self.log_z == "learned":
             names.add("log_z_B")
         if self.log_z != "learned" or self.reward_scale == "group":
             names.add("group_B")
         return frozenset(names) | behaviour_columns(self.importance)
+
+    @property
+    def prior_prefix(self) -> str:
+        """Beginning of the names of the prior's columns."""
+        return "old_" if self.prior == "old" else "ref_"
+
+    def mean_reward(self, log_z_B: Tensor) -> Tensor:
+        """What a learned log Z says of the mean reward of a problem under the old policy, log Z / β, (B,).
+
+        Raises:
+            ValueError: log Z says no such thing with these settings.
+        """
+        if self.prior != "old" or self.reward_scale != "none" or self.log_z != "learned" or self.beta <= 0.0:
+            raise ValueError(
+                f"log Z of {type(self).__name__} says how often a problem is solved only with prior: old, "
+                f"reward_scale: none, log_z: learned and a beta above 0; they are {self.prior}, {self.reward_scale}, "
+                f"{self.log_z} and {self.beta}: change model.objective, or remove model.selection"
+            )
+        return log_z_B / self.beta
 
     def prepare(self, columns: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Scaled rewards, and log Z where it is the group mean or noise, over the whole groups of a rollout batch."""
@@ -214,7 +247,7 @@ class FlowRL(Objective):
             old_B, num_actions_B = whole_log_probs(columns, "old_")
             if self.log_z == "noise":
                 return {**prepared, "log_z_B": noise_log_z(num_actions_B, columns["group_B"]).to(old_B)}
-            ref_B, _ = whole_log_probs(columns, "ref_")
+            ref_B, _ = whole_log_probs(columns, self.prior_prefix)
             prepared["log_z_B"] = estimated_log_z(
                 old_B,
                 ref_B,
@@ -233,7 +266,7 @@ class FlowRL(Objective):
         """The loss of one batch."""
         log_pf_B, num_actions_B = whole_log_probs(columns)
         old_B, _ = whole_log_probs(columns, "old_")
-        ref_B, _ = whole_log_probs(columns, "ref_")
+        ref_B, _ = whole_log_probs(columns, self.prior_prefix)
         length_B, reward_B = self.divisor(num_actions_B, old_B), columns["advantage_B"]
         importance_B, keep_B = torch.ones_like(old_B), torch.ones_like(old_B, dtype=torch.bool)
         corrected: dict[str, Tensor] = {}

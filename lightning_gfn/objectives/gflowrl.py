@@ -26,6 +26,7 @@ class GFlowRL(FlowRL):
         clip_low: how far below 1 the importance weight may lie; 1 leaves it free.
         clip_high: how far above 1 the importance weight may lie.
         gap_clip: bounds of g below and above 0, nats; None for none. The default is a choice of this suite.
+        prior: as in ``FlowRL``.
         importance: as in ``FlowRL``.
 
     Source: arXiv:2607.13394.

@@ -37,6 +37,7 @@ OF_FLOWS = {
     "behaviour": "type: BehaviourMix | null, default: null",
     "buffer": "type: Buffer | null, default: null",
     "seed_buffer": "type: bool, default: False",
+    "selection": "type: ProblemSelection | null, default: null",
     "separator": "type: str | null, default: null",
 }
 OF_GRADIENTS = {

@@ -58,6 +58,7 @@ OBJECTIVES = [
     FlowRL(),
     FlowRL(log_z="vargrad", length_normalise=False),
     FlowRL(log_z="noise", reward_scale="none"),
+    FlowRL(prior="old", reward_scale="none"),
     GFlowRL(),
     GRPO(ratio="none", importance=ImportanceSettings()),
     GRPO(importance=ImportanceSettings(level="sequence", bound="mask", cap=1.2, reject="mean")),

@@ -50,7 +50,8 @@ def sums(columns: dict[str, Tensor], lengths: list[int], prefix: str) -> list[Te
 def written_loop(objective: FlowRL, columns: dict[str, Tensor], lengths: list[int]) -> Tensor:
     """The equations, one trajectory after the other."""
     reward, group = columns["log_reward_B"].tolist(), columns["group_B"].tolist()
-    new, old, ref = (sums(columns, lengths, prefix) for prefix in ("", "old_", "ref_"))
+    prior = {"reference": "ref_", "old": "old_"}[objective.prior]
+    new, old, ref = (sums(columns, lengths, prefix) for prefix in ("", "old_", prior))
     peers = [[a for a, g in enumerate(group) if g == group[b]] for b in range(len(lengths))]
     divisor = [max(1, n + (not forced)) for n, forced in zip(lengths, columns["forced_stop_B"].tolist(), strict=True)]
     actions = list(divisor)
@@ -97,6 +98,15 @@ def test_written_loop(kind: type[FlowRL], gap_clip: Any, length_normalise: bool,
         torch.testing.assert_close(found, wanted, atol=1e-6, rtol=1e-6)
     assert 1 - objective.clip_low < output.diagnostics["ratio_mean"] < 1 + objective.clip_high
     assert (output.diagnostics["gap_clip_fraction"] > 0) == (gap_clip is not None)
+
+
+@pytest.mark.parametrize("log_z", LOG_Z)
+def test_the_old_policy_as_prior_needs_no_reference(log_z: Any, make_batch: Maker) -> None:
+    objective = FlowRL(log_z=log_z, prior="old", beta=1.5)
+    columns = {name: x for name, x in flow_columns(make_batch(LENGTHS, num_positions=9)).items() if name[:4] != "ref_"}
+    assert not any(name.startswith("ref_") for name in objective.requires)
+    found = objective(prepared(objective, columns)).loss
+    torch.testing.assert_close(found, written_loop(objective, columns, LENGTHS), atol=1e-6, rtol=1e-6)
 
 
 @pytest.mark.parametrize(
