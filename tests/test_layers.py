@@ -14,6 +14,7 @@ ROOT = Path(__file__).resolve().parents[1]
 GROUND = {
     "stop_requests",
     "lean_types",
+    "contracts",
     "types",
     "preference_types",
     "prompts",
@@ -40,10 +41,11 @@ SHARED = GROUND | {"sharding", "padding"}
 L3 = {"modules", "callbacks", "reports", "studies", "commands", "tracking"}
 ALLOWED: dict[str, set[str]] = {
     "lean_types": set(),
-    "types": {"lean_types"},
+    "contracts": set(),
+    "types": {"lean_types", "contracts"},
     "preference_types": set(),
     "lean_interfaces": {"lean_types"},
-    "interfaces": {"types"},
+    "interfaces": {"types", "contracts"},
     "teacher_interfaces": {"types", "interfaces"},
     "tools": set(),
     "module_interfaces": {"interfaces", "lean_interfaces", "prompts"},

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from lightning_gfn.answers.noise import check_probability, noisy_verdict
+from lightning_gfn.installation.json_lines import JsonLinesError, json_lines
 from lightning_gfn.prompts.chat import read_prompt, written_prompt
 from lightning_gfn.solution_classes.base import SolutionClasses
 from lightning_gfn.types import AnswerStyle, Problem
@@ -77,28 +78,24 @@ def read_samples(path: Path, *, flip_probability: float = 0.0, flip_seed: int = 
     if not path.is_file():
         raise SampleError(f"{path} does not exist: give the predictions.jsonl that lightning-gfn predict wrote")
     found: dict[str, list[Sample]] = {}
-    with path.open(encoding="utf-8") as file:
-        for number, line in enumerate(file, start=1):
-            for sample in parsed(f"{path}:{number}", line):
+    try:
+        for where, row in json_lines(path):
+            for sample in parsed(where, row):
                 correct = verdict(sample, flip_probability, flip_seed) if flip_probability else sample.correct
                 found.setdefault(sample.group, []).append(replace(sample, correct=correct))
+    except JsonLinesError as error:
+        raise SampleError(str(error)) from error
     if not found:
         raise SampleError(f"{path} holds no samples")
     return found
 
 
-def parsed(where: str, line: str) -> list[Sample]:
-    """The samples of a line: one, or the steps of an attempt.
+def parsed(where: str, row: Mapping[str, Any]) -> list[Sample]:
+    """The samples of a row: one, or the steps of an attempt.
 
     Raises:
         SampleError: names file, line and field.
     """
-    try:
-        row = json.loads(line)
-    except json.JSONDecodeError as error:
-        raise SampleError(f"{where}: not a line of JSON: {error}") from error
-    if not isinstance(row, dict):
-        raise SampleError(f"{where}: expected a JSON object, found {type(row).__name__}")
     for field, kind in FIELDS.items():
         if not isinstance(row.get(field), kind):
             raise SampleError(f"{where}: field {field!r}: expected {kind.__name__}, found {row.get(field)!r:.80}")

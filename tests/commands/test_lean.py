@@ -14,6 +14,7 @@ from lightning_gfn.commands.lean_commands import doctor
 from lightning_gfn.commands.lean_commands.check import read_row
 from lightning_gfn.environments import embedded
 from lightning_gfn.environments.embedded_lean import install as installing
+from lightning_gfn.installation.json_lines import json_lines
 from lightning_gfn.lean_interfaces import BackendFault, BackendUnavailable
 from lightning_gfn.lean_types import CheckResult, LeanError, Theorem
 
@@ -111,17 +112,20 @@ def test_check_prints_verdicts(written: type[Written], tmp_path: Path, capsys: p
 @pytest.mark.parametrize(
     ("row", "said"),
     [
-        ("{", "f.jsonl:1: not JSON"),
-        ("[]", "f.jsonl:1: no field 'name'"),
+        ("{", "f.jsonl:1: not a line of JSON"),
+        ("[]", "f.jsonl:1: expected a JSON object, found list"),
+        ("{}", "f.jsonl:1: no field 'name'"),
         ('{"name": "a", "statement": ": p"}', "f.jsonl:1: no field 'proof'; expected name, statement, proof"),
         ('{"name": "a", "statement": 1, "proof": []}', "f.jsonl:1: field 'statement': expected a string"),
         ('{"name": "a", "statement": ": p", "proof": "rfl"}', "field 'proof': expected a list of strings, found 'rfl'"),
         ('{"name": "a", "statement": "", "proof": [], "context": [1]}', "field 'context': expected a list of strings"),
     ],
 )
-def test_wrong_rows_are_named(row: str, said: str) -> None:
+def test_wrong_rows_are_named(row: str, said: str, tmp_path: Path) -> None:
+    (tmp_path / "f.jsonl").write_text(f"{row}\n")
     with pytest.raises(ValueError) as caught:
-        read_row(row, "f.jsonl:1")
+        for where, found in json_lines(tmp_path / "f.jsonl"):
+            read_row(found, where)
     assert said in str(caught.value)
 
 

@@ -227,10 +227,10 @@ def test_what_cannot_be_counted_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="smoothing is -1"):
         CountedProbabilities(written(tmp_path / "some.jsonl", []), smoothing=-1.0)
     path = written(tmp_path / "bad.jsonl", [{"problem_id": "p", "completion": "a"}])
-    with pytest.raises(ValueError, match=r"bad.jsonl, line 1: no column 'correct'"):
+    with pytest.raises(ValueError, match=r"bad.jsonl:1: no field 'correct'; expected problem_id"):
         CountedProbabilities(path).read()
     (tmp_path / "broken.jsonl").write_text("{")
-    with pytest.raises(ValueError, match=r"broken.jsonl, line 1: no JSON"):
+    with pytest.raises(ValueError, match=r"broken.jsonl:1: not a line of JSON"):
         CountedProbabilities(str(tmp_path / "broken.jsonl")).read()
     path = written(tmp_path / "other.jsonl", [{"problem_id": "q", "completion": "a", "correct": True}])
     with pytest.raises(ValueError, match=r"no samples of the training problem 'p'"):

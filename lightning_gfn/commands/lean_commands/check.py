@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
+
+from lightning_gfn.installation.json_lines import json_lines, require_fields
 
 if TYPE_CHECKING:
     from lightning_gfn.environments.embedded import EmbeddedLean
@@ -27,21 +28,15 @@ def strings(value: object, where: str) -> tuple[str, ...]:
     return tuple(value)
 
 
-def read_row(line: str, where: str) -> tuple[Theorem, list[str]]:
-    """A theorem and its proof from a line of JSON.
+def read_row(row: dict[str, Any], where: str) -> tuple[Theorem, list[str]]:
+    """A theorem and its proof from a row.
 
     Raises:
-        ValueError: not JSON, or a field is missing or of another type; names the place.
+        ValueError: a field is missing or of another type; names the place.
     """
     from lightning_gfn.lean_types import Theorem
 
-    try:
-        row = json.loads(line)
-    except json.JSONDecodeError as error:
-        raise ValueError(f"{where}: not JSON ({error})") from None
-    missing = [name for name in FIELDS if not isinstance(row, dict) or name not in row]
-    if missing:
-        raise ValueError(f"{where}: no field {missing[0]!r}; expected {', '.join(FIELDS)} and perhaps context, imports")
+    require_fields(row, FIELDS, where, " and perhaps context, imports")
     context = strings(row.get("context", []), f"{where}: field 'context'")
     imports = strings(row.get("imports", ["Init"]), f"{where}: field 'imports'")
     for name in ("name", "statement"):
@@ -60,18 +55,16 @@ def verdicts(lean: EmbeddedLean, path: Path) -> Iterator[tuple[str, CheckResult]
     """
     from lightning_gfn.lean_types import CheckResult, LeanError
 
-    text = path.read_text(encoding="utf-8")
     if path.suffix == ".lean":
-        found = lean.read_source(text)
+        found = lean.read_source(path.read_text(encoding="utf-8"))
         if isinstance(found, LeanError):
             yield str(path), CheckResult(False, found.message)
         else:
             yield f"{path} {found[0].name}", lean.check(*found)
         return
-    for number, line in enumerate(text.splitlines(), 1):
-        if line.strip():
-            theorem, proof = read_row(line, f"{path}:{number}")
-            yield f"{path}:{number} {theorem.name}", lean.check(theorem, proof)
+    for where, row in json_lines(path):
+        theorem, proof = read_row(row, where)
+        yield f"{where} {theorem.name}", lean.check(theorem, proof)
 
 
 def main(args: list[str]) -> int:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from lightning_gfn.installation.json_lines import json_lines, require_fields
 from lightning_gfn.interfaces import Policy
 from lightning_gfn.rewards.class_targets.probabilities import ClassProbabilities
 from lightning_gfn.solution_classes.base import SolutionClasses
@@ -56,7 +56,8 @@ class CountedProbabilities(ClassProbabilities):
         """The samples of each problem, read once."""
         if self.samples is None:
             self.samples = {}
-            for row in rows_of(Path(self.path)):
+            for where, row in json_lines(Path(self.path)):
+                require_fields(row, COLUMNS, where)
                 self.samples.setdefault(row["problem_id"], []).append((row["completion"], bool(row["correct"])))
         return self.samples
 
@@ -88,21 +89,3 @@ class CountedProbabilities(ClassProbabilities):
     def log_probs(self, values: Tensor, rollouts: Rollouts) -> Tensor:
         """The term itself."""
         return values
-
-
-def rows_of(path: Path) -> Iterator[dict[str, Any]]:
-    """The rows of a file of samples.
-
-    Raises:
-        ValueError: names the file, the line and what is wrong with it.
-    """
-    with path.open(encoding="utf-8") as file:
-        for number, line in enumerate(file, 1):
-            try:
-                row = json.loads(line)
-            except json.JSONDecodeError as error:
-                raise ValueError(f"{path}, line {number}: no JSON ({error})") from None
-            missing = [name for name in COLUMNS if not isinstance(row, dict) or name not in row]
-            if missing:
-                raise ValueError(f"{path}, line {number}: no column {missing[0]!r}; rows need {', '.join(COLUMNS)}")
-            yield row

@@ -1,0 +1,1 @@
+"""Parts of ``types`` and ``interfaces``, which is where they are imported from."""
