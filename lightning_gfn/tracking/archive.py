@@ -47,7 +47,7 @@ def finished_runs(folder: Path) -> list[Path]:
     Raises:
         ArchiveError: there is none.
     """
-    marks = sorted(folder.glob(f"*{MARK}"))
+    marks = sorted(folder.rglob(f"*{MARK}"))
     found = [mark.with_name(mark.name.removesuffix(MARK)) for mark in marks]
     if not marks:
         found = sorted({file.parents[1] for file in folder.rglob("results/*_metrics.json")})

@@ -38,6 +38,7 @@ def study(tmp_path: Path) -> Path:
     run_folder(folder / "sft_seed0")
     run_folder(folder / "sft_seed1", 0.7)
     run_folder(folder / "ppo_seed0", ended=False)
+    run_folder(folder / "search" / "sft.search0_seed7")
     (folder / "stages.json").write_text("{}")
     return folder
 
@@ -48,12 +49,13 @@ def names(folder: Path) -> set[str]:
 
 def test_results_of_ended_stages_are_kept_and_weights_are_not(study: Path, tmp_path: Path) -> None:
     runs, size = pack(study, tmp_path / "kept.tar.xz")
-    assert (runs, size) == (2, (tmp_path / "kept.tar.xz").stat().st_size)
+    assert (runs, size) == (3, (tmp_path / "kept.tar.xz").stat().st_size)
     done = unpack(tmp_path / "kept.tar.xz", tmp_path / "elsewhere")
-    assert (done.folder, done.added, done.kept) == (tmp_path / "elsewhere/numbers", ("sft_seed0", "sft_seed1"), ())
+    assert (done.folder, done.kept) == (tmp_path / "elsewhere/numbers", ())
+    assert done.added == ("search/sft.search0_seed7", "sft_seed0", "sft_seed1")
     expected = {
-        f"sft_seed{seed}{name}"
-        for seed in (0, 1)
+        f"{run}{name}"
+        for run in ("sft_seed0", "sft_seed1", "search/sft.search0_seed7")
         for name in (".done.json", "/run.json", "/config.yaml", "/metrics.jsonl", "/results/test_metrics.json",
                      "/results/test_problems.jsonl", "/results/deeper/plot.json")
     }  # fmt: skip
@@ -81,7 +83,7 @@ def test_runs_on_disk_are_left_as_they_are(study: Path, tmp_path: Path) -> None:
     mine = tmp_path / "elsewhere/numbers/stages.json"
     mine.write_text('{"key": "mine"}')
     done = unpack(tmp_path / "kept.tar.xz", tmp_path / "elsewhere")
-    assert (done.added, done.kept) == (("sft_seed0",), ("sft_seed1",))
+    assert (done.added, done.kept) == (("search/sft.search0_seed7", "sft_seed0"), ("sft_seed1",))
     assert "0.1" in (other / "results/test_metrics.json").read_text() and "mine" in mine.read_text()
 
 
@@ -119,8 +121,8 @@ def test_what_is_no_archive_is_refused(study: Path, tmp_path: Path) -> None:
 def test_the_command(study: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     file = tmp_path / "kept.tar.xz"
     assert cli.main(["archive", "pack", str(study), "--output", str(file)]) == 0
-    assert "2 runs" in capsys.readouterr().out
+    assert "3 runs" in capsys.readouterr().out
     assert cli.main(["archive", "unpack", str(file), "--output", str(tmp_path / "runs")]) == 0
-    assert "0 runs added, 2 kept" in capsys.readouterr().out
+    assert "0 runs added, 3 kept" in capsys.readouterr().out
     assert cli.main(["archive", "unpack", str(tmp_path / "none.tar.xz")]) == 2
     assert "none.tar.xz" in capsys.readouterr().err
