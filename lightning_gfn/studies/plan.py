@@ -55,6 +55,11 @@ def spelled(key: str, value: Any) -> tuple[str, str]:
     return f"--{key}", text
 
 
+def is_yaml_file(value: Any) -> bool:
+    """True if a setting names a YAML file, which lies, as all files that a study names, relative to the study."""
+    return isinstance(value, str) and re.fullmatch(r"[\w./-]+\.yaml", value) is not None
+
+
 class Planner:
     """Makes stages out of a study's entries.
 
@@ -160,14 +165,16 @@ class Planner:
         if trains:
             files = [*files[:1], *self.study.content.get("overlays", []), *files[1:]]
         paths = [self.root / file for file in files]
-        for path in paths:
+        named = {key: self.root / value for key, value in entry["set"].items() if is_yaml_file(value)}
+        for path in [*paths, *named.values()]:
             if not path.is_file():
                 raise StudyError(f"{self.study.path}: stages.{name}: {path} does not exist")
         needs = [self.require(needed, seed).key for needed in entry.get("needs", [])]
         arguments = [text for path in paths for text in ("--config", str(path))]
         if trains:
             arguments += self.trainer_arguments(name, seed, entry, run_dir, extra)
-        more = [text for key, value in entry["set"].items() for text in spelled(key, value)]
+        settings = {**entry["set"], **{key: str(path) for key, path in named.items()}}
+        more = [text for key, value in settings.items() for text in spelled(key, value)]
         more += [str(text) for text in entry.get("arguments", [])]
         more += [text for key, value in (extra or {}).items() for text in spelled(key, value)]
         arguments += [self.resolved(text, seed, run_dir, needs) for text in more]
@@ -184,7 +191,7 @@ class Planner:
             arguments=tuple(arguments),
             needs=tuple(dict.fromkeys(needs)),
             choice=choice,
-            inputs=tuple(named_files(paths)),
+            inputs=tuple(named_files([*paths, *named.values()])),
             is_search=extra is not None,
         )
 

@@ -196,6 +196,17 @@ def test_only_some_stages_and_their_needs(study_file: Path, tmp_path: Path) -> N
         with_needs(study, ["nothing"])
 
 
+def test_a_setting_may_name_a_file_beside_the_study(study_file: Path, tmp_path: Path) -> None:
+    reward = study_file.with_name("reward.yaml")
+    reward.write_text("class_path: mine\n")
+    stages = {"a": {"config": "base.yaml", "set": {"reward": "reward.yaml"}}}
+    stage = planned(changed(study_file, stages=stages, compare=[]), tmp_path).stages["a@0"]
+    assert stage.arguments[-2:] == ("--reward", str(reward)) and reward in stage.inputs
+    before = stage.fingerprint((), ())
+    reward.write_text("class_path: another\n")
+    assert stage.fingerprint((), ()) != before, "what the file says decides what the stage does"
+
+
 def test_a_part_of_a_study_is_compared_as_far_as_it_has_ended(
     study_file: Path,
     tmp_path: Path,
@@ -249,6 +260,10 @@ def test_a_study_builds_on_another_one(study_file: Path, tmp_path: Path, ran: li
     [
         ({"stages": {"a": {"confg": "base.yaml"}}}, "stages.a has the unknown field 'confg'"),
         ({"stages": {"a": {"config": "missing.yaml"}}, "compare": []}, "missing.yaml does not exist"),
+        (
+            {"stages": {"a": {"config": "base.yaml", "set": {"reward": "r/lost.yaml"}}}, "compare": []},
+            "stages.a: .*r/lost.yaml does not exist",
+        ),
         ({"stages": {"a": {"like": "nobody"}}}, "stages.a.like names 'nobody'"),
         ({"compare": [{"name": "x", "stages": ["b"]}]}, r"compare\[0\].stages names 'b'"),
         ({"stages": {"a": {"config": "base.yaml", "choose": "b"}}, "compare": []}, "'b' is no stage with a grid"),
