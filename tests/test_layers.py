@@ -106,6 +106,7 @@ ROOMS: dict[str, list[set[str]]] = {
         {"fused", "vllm"},
         {"decoder_factory"},
         {"teacher_forcing"},
+        {"setting_checks"},
         {"language_model"},
         {"language_policy", "critic"},
         {"text_likelihood"},

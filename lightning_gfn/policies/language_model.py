@@ -22,14 +22,16 @@ from lightning_gfn.policies.models.averaged_weights import AveragedWeights
 from lightning_gfn.policies.models.dropout import switch_off_dropout
 from lightning_gfn.policies.models.output_layer import output_layer_of
 from lightning_gfn.policies.models.repeated_layers import compile_layers, repeated_layers
+from lightning_gfn.policies.models.saving import save_folder
 from lightning_gfn.policies.passes.equal_passes import in_equal_passes
 from lightning_gfn.policies.passes.in_passes import RowFunction, in_passes
 from lightning_gfn.policies.passes.pass_budget import PassBudget
+from lightning_gfn.policies.setting_checks import check_lengths, check_served, check_source, check_tool_use
 from lightning_gfn.policies.teacher_forcing.scoring_pass import PassName, ScoringPass
 from lightning_gfn.policies.text import tokenizers
 from lightning_gfn.policies.text.prompt_lengths import Overlong
 from lightning_gfn.policies.text.tokenizers import TextCodec, TokenizerSettings
-from lightning_gfn.policies.text.tool_results import ToolResults, check_tools
+from lightning_gfn.policies.text.tool_results import ToolResults
 from lightning_gfn.policies.vllm.engine import VllmEngine
 from lightning_gfn.policies.vllm.settings import VllmSettings
 from lightning_gfn.tools.tool import Tool
@@ -124,58 +126,31 @@ class LanguageModel(nn.Module):
         tools: list[Tool] | None = None,
     ) -> None:
         super().__init__()
-        if (pretrained is None) == (config is None):
-            raise ValueError("give exactly one of pretrained (a name or folder) and config (a model from scratch)")
-        if config is not None and "device_map" in config:
-            raise ValueError(
-                "config.device_map is not supported: set trainer.strategy to fsdp2, which cuts a model over all devices"
-            )
-        if config is not None and "model_type" not in config:
-            raise ValueError("config.model_type is missing: name an architecture, for example 'llama'")
-        if pretrained is not None:
-            loading.check_pretrained(pretrained)
-            if isinstance(tokenizer, TokenizerSettings):
-                raise ValueError("a pretrained model needs its own tokenizer: leave tokenizer out or name one")
-        elif tokenizer is None:
+        check_source(pretrained, config, tokenizer)
+        check_lengths(min_new_tokens, max_new_tokens, max_prompt_tokens, overlong_prompts)
+        if pretrained is None and tokenizer is None:
             tokenizer = TokenizerSettings()
-        if isinstance(tokenizer, str):
-            tokenizers.check_tokenizer(tokenizer)
-        if not 0 <= min_new_tokens <= max_new_tokens or max_new_tokens < 1 or max_prompt_tokens < 1:
-            raise ValueError(
-                f"min_new_tokens={min_new_tokens}, max_new_tokens={max_new_tokens}, "
-                f"max_prompt_tokens={max_prompt_tokens}: "
-                "0 <= min_new_tokens <= max_new_tokens and all maxima >= 1 must hold"
-            )
         self.pretrained, self.config_block, self.tokenizer_source = pretrained, config, tokenizer
         self.lora, self.previous_adapter = lora, previous_adapter
-        if overlong_prompts not in ("refuse", "skip", "truncate"):
-            raise ValueError(f"overlong_prompts={overlong_prompts!r} must be refuse, skip or truncate")
         self.max_prompt_tokens, self.overlong_prompts = max_prompt_tokens, overlong_prompts
         self.max_new_tokens, self.min_new_tokens = max_new_tokens, min_new_tokens
         self.allowed_tokens, self.end_tokens = allowed_tokens, end_tokens
-        self.dtype_name = dtype
+        self.dtype_name, self.dropout = dtype, dropout
         copies = LayerCopies()
         self.decoders, self.reference_decoders = (
             DecoderFactory(decoder=decoder, dtype=dtype, sampling_dtype=sampling_dtype, copies=copies) for _ in range(2)
         )
         self.scoring = ScoringPass(scoring, copies, own_attention=attn_implementation is not None)
-        self.dropout = dropout
         self.gradient_checkpointing, self.attn_implementation = gradient_checkpointing, attn_implementation
-        self.compile_layers = compile_layers
-        self.max_logits = max_logits
+        self.compile_layers, self.max_logits = compile_layers, max_logits
         self.budget = budget if budget is not None else PassBudget()
         self.tools = tools if tools is not None else []
-        check_tools(self.tools)
+        check_tool_use(self.tools, served=vllm is not None, decoder=decoder)
         self.uses_tools = bool(self.tools)
-        if self.tools and (vllm is not None or decoder == "continuous"):
-            setting = "vllm" if vllm is not None else "decoder: continuous"
-            raise ValueError(f"policy.tools write into rows that are decoded in step: leave {setting} out")
         self.engine: VllmEngine | None = None
         if vllm is not None:
-            if not self.architecture.served_by_vllm:
-                raise ValueError(f"vllm serves decoder-only models, {type(self).__name__} has another: leave vllm out")
-            if previous_adapter == "freeze" and lora is not None:
-                raise ValueError("vllm samples with one adapter: set previous_adapter to merge")
+            two_adapters = previous_adapter == "freeze" and lora is not None
+            check_served(self.architecture, type(self).__name__, two_adapters=two_adapters)
             self.engine = VllmEngine(vllm, is_adapted=lora is not None)
         self.restored_tokenizer: PreTrainedTokenizerBase | None = None
         self.model: nn.Module | None = None
@@ -239,11 +214,9 @@ class LanguageModel(nn.Module):
         """The restored tokenizer, or the one that the settings ask for."""
         if self.restored_tokenizer is not None:
             return self.restored_tokenizer
-        if isinstance(self.tokenizer_source, TokenizerSettings):
-            return tokenizers.make_tokenizer(self.tokenizer_source, texts, prompts_end=self.architecture.prompts_end)
         source = self.tokenizer_source if self.tokenizer_source is not None else home
         assert source is not None
-        return tokenizers.load_tokenizer(source)
+        return tokenizers.made_or_loaded(source, texts, prompts_end=self.architecture.prompts_end)
 
     def set_tokenizer(self, tokenizer: PreTrainedTokenizerBase) -> None:
         """Use this tokenizer from now on."""
@@ -254,8 +227,7 @@ class LanguageModel(nn.Module):
 
     def tokenizer_size(self) -> int:
         """Rows that the embedding needs: of a trained tokenizer its full size, even if the data gave fewer merges."""
-        settings = self.tokenizer_source
-        asked = settings.vocab_size if isinstance(settings, TokenizerSettings) else 0
+        asked = self.tokenizer_source.vocab_size if isinstance(self.tokenizer_source, TokenizerSettings) else 0
         return max(len(self.tokenizer), asked)
 
     def check_model(self) -> None:
@@ -295,9 +267,8 @@ class LanguageModel(nn.Module):
         model's if both come from one place."""
         if (saved := export.saved_end_tokens(self.tokenizer)) is not None:
             return set(saved)
-        ids = {self.tokenizer.eos_token_id}
-        if self.codec.chat is not None:
-            ids.add(self.codec.chat.end_of_turn_id())
+        of_turns = {self.codec.chat.end_of_turn_id()} if self.codec.chat is not None else set()
+        ids = {self.tokenizer.eos_token_id, *of_turns}
         if self.pretrained is not None and self.tokenizer_source is None:
             declared = getattr(self.hugging_face.generation_config, "eos_token_id", None)
             ids |= set(declared) if isinstance(declared, list) else {declared}
@@ -418,15 +389,12 @@ class LanguageModel(nn.Module):
         Args:
             folder: made if missing.
         """
-        folder = Path(folder)
-        folder.mkdir(parents=True, exist_ok=True)
-        end_ids = self.space.end_ids.tolist()
-        export.with_end_tokens(self.tokenizer, end_ids).save_pretrained(folder)
-        of_shards = self.shards is not None
-        if self.lora is None:
-            weights = export.whole_weights(self.hugging_face) if of_shards else None
-            self.hugging_face.save_pretrained(folder, state_dict=weights)
-        else:
-            adapters.save_adapted(self.peft_model, folder, self.pretrained, of_shards=of_shards)
-        export.write_generation_config(folder, self.hugging_face, end_ids)
-        export.obey_umask(folder)
+        save_folder(
+            folder,
+            self.hugging_face,
+            self.tokenizer,
+            self.space.end_ids.tolist(),
+            adapted=self.peft_model if self.lora is not None else None,
+            base=self.pretrained,
+            of_shards=self.shards is not None,
+        )

@@ -135,6 +135,15 @@ def check_tokenizer(name: str) -> None:
         resolve(name, "tokenizer")
 
 
+def made_or_loaded(
+    source: str | TokenizerSettings, texts: Iterable[str], *, prompts_end: bool = False
+) -> PreTrainedTokenizerBase:
+    """The tokenizer that settings describe, or the one of a name or path; see the two functions."""
+    if isinstance(source, TokenizerSettings):
+        return make_tokenizer(source, texts, prompts_end=prompts_end)
+    return load_tokenizer(source)
+
+
 def load_tokenizer(name: str) -> PreTrainedTokenizerBase:
     """A tokenizer by name or path, or of a GGUF file; one without a pad token pads with its end token.
 
