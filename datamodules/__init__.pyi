@@ -1,4 +1,7 @@
 from .aqua import Aqua as Aqua
+from .experts.arithmetic import ExpertArithmetic as ExpertArithmetic
+from .experts.chess_games import EndgameGames as EndgameGames
+from .experts.pgn_games import PgnGames as PgnGames
 from .feedback_conditioned import FeedbackConditioned as FeedbackConditioned
 from .files.problem_file import ProblemFile as ProblemFile
 from .gsm8k import GSM8K as GSM8K

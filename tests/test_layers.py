@@ -48,6 +48,7 @@ ALLOWED: dict[str, set[str]] = {
     "interfaces": {"types", "contracts"},
     "teacher_interfaces": {"types", "interfaces"},
     "tools": set(),
+    "endgames": set(),
     "module_interfaces": {"interfaces", "lean_interfaces", "prompts"},
     "answers": {"types", "interfaces"},
     "prompts": {"lean_types", "types", "answers"},
@@ -64,7 +65,7 @@ ALLOWED: dict[str, set[str]] = {
     "rewards": SHARED | CLASSES | MECHANISM,
     "rollouts": GROUND | {"padding"} | L1,
     "modules": SHARED | CLASSES | L1 | L2,
-    "callbacks": GROUND | {"padding"} | SIMILARITY | L1 | L2,
+    "callbacks": GROUND | {"padding", "endgames"} | SIMILARITY | L1 | L2,
     "reports": {"types", "similarity", "metrics"},
     "studies": GROUND | SIMILARITY | CLASSES | L1 | L2 | {"tracking"},
     "commands": SHARED | SIMILARITY | CLASSES | MECHANISM | L1 | L2 | {"reports", "studies", "tracking"},
@@ -79,7 +80,7 @@ ALLOWED: dict[str, set[str]] = {
     "stage_worker": {"cli", "studies", "stop_requests"},
     "lightning_cli": SHARED | L3 | {"installation"},
 }
-DATAMODULES_MAY = {"lean_types", "types", "preference_types", "prompts", "answers"}
+DATAMODULES_MAY = {"lean_types", "types", "endgames", "preference_types", "prompts", "answers"}
 OWNERS: dict[str, set[str]] = {
     "lean_dojo": {"environments"},
     "lean_interact": {"environments"},
@@ -95,6 +96,7 @@ OWNERS: dict[str, set[str]] = {
     "packaging": {"commands"},
     "pettingzoo": {"mechanism"},
     "ray": {"cluster"},
+    "chess": {"datamodules"},
     "vllm": {"policies"},
 }
 ROOMS: dict[str, list[set[str]]] = {

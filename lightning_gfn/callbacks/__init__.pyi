@@ -1,4 +1,5 @@
 from .budget import Budget as Budget
+from .endgame_matches import EndgameMatches as EndgameMatches
 from .evaluation import Evaluation as Evaluation
 from .export import ExportModel as ExportModel
 from .faithfulness import Faithfulness as Faithfulness

@@ -14,6 +14,8 @@ from .embeddings import (
     EmbeddingDistance as EmbeddingDistance,
     EmbeddingMetric as EmbeddingMetric,
 )
+from .experts.endgame_moves import EndgameMoves as EndgameMoves
+from .experts.transcendence import Transcendence as Transcendence
 from .groups import AccuracyByGroup as AccuracyByGroup
 from .labels import LabelPrediction as LabelPrediction
 from .proofs import (

@@ -9,6 +9,7 @@ from pathlib import Path
 from lightning_gfn.reports.comparison import Comparison, Options, compare_runs
 from lightning_gfn.reports.rendering.markdown import comparison_markdown
 from lightning_gfn.reports.runs import find_runs, load_run
+from lightning_gfn.reports.statistics.cube import ACCURACY
 
 
 def write_comparison(
@@ -20,7 +21,8 @@ def write_comparison(
     figure: bool = True,
     html: bool = True,
 ) -> Comparison:
-    """Compare runs and write ``comparison.json``, ``.md``, ``.html`` and ``.png`` into ``output``.
+    """Compare runs and write ``comparison.json``, ``.md``, ``.html`` and ``.png`` into ``output``, at several
+    temperatures ``temperatures.png``, too.
 
     Args:
         folders: run folders, or folders with evaluated runs below them, in the order in which their methods shall
@@ -47,9 +49,11 @@ def write_comparison(
     text = json.dumps(comparison.to_json(), indent=2, allow_nan=False)
     (output / "comparison.json").write_text(text + "\n", encoding="utf-8")
     if figure:
-        from lightning_gfn.reports.rendering.figure import draw_comparison
+        from lightning_gfn.reports.rendering.figure import draw_comparison, draw_temperatures
 
         draw_comparison(comparison, output / "comparison.png")
+        if len(comparison.grid) > 1 and all(ACCURACY in row for t in comparison.grid.values() for row in t.values()):
+            draw_temperatures(comparison, output / "temperatures.png")
     page = comparison_markdown(comparison, image="comparison.png" if figure else None)
     (output / "comparison.md").write_text(page, encoding="utf-8")
     if html:

@@ -236,8 +236,8 @@ def console_table(measured: Mapping[float, Mapping[str, Measured]], title: str) 
     names += [name for name in EXPLAINING if name in first and name not in names]
     lines = [["metric", *(f"temperature {temperature:g}" for temperature in measured)]]
     for name in names:
-        cells = [column[name] for column in measured.values()]
-        lines.append([name, *(f"{x.value:.3f} [{x.low:.3f}, {x.high:.3f}]" for x in cells)])
+        cells = [column.get(name) for column in measured.values()]  # exact metrics stand at the first temperature alone
+        lines.append([name, *(f"{x.value:.3f} [{x.low:.3f}, {x.high:.3f}]" if x is not None else "–" for x in cells)])
     widths = [max(len(line[i]) for line in lines) for i in range(len(lines[0]))]
     table = ["  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip() for line in lines]
     return "\n".join([title, table[0], "-" * (sum(widths) + 2 * len(widths) - 2), *table[1:]])

@@ -31,6 +31,8 @@ COLOURS = (
     "#1b7837",
 )
 TITLE_WIDTH = 24  # letters of a panel's title in one line
+EXPERT = "best_expert"
+"""Metric of the best of the experts that taught a model."""
 THRESHOLD = re.compile(r"distinct_correct_rouge_([\d.]+)")
 
 
@@ -128,4 +130,32 @@ def draw_comparison(comparison: Comparison, path: Path) -> None:
         axes.spines[["top", "right"]].set_visible(False)
         axes.grid(alpha=0.25)
         axes.set_axisbelow(True)
+    save_figure(figure, path)
+
+
+def draw_temperatures(comparison: Comparison, path: Path) -> None:
+    """Draw solve rate against temperature, a line a method with its interval, and save it as PNG.
+
+    Where models were taught by experts, a dashed line shows the solve rate of the best of them.
+
+    Args:
+        comparison: what was found, at several temperatures.
+        path: file to write.
+    """
+    figure = new_figure(8.6, 4.6)
+    axes = figure.subplots()
+    grid = sorted(comparison.grid.items())
+    heat = [temperature for temperature, _ in grid]
+    for index, name in enumerate(comparison.methods):
+        curve, colour = [table[name][ACCURACY] for _, table in grid], COLOURS[index % len(COLOURS)]
+        axes.plot(heat, [x.value for x in curve], marker="o", color=colour, label=name)
+        axes.fill_between(heat, [x.low for x in curve], [x.high for x in curve], color=colour, alpha=0.15, linewidth=0)
+    experts = [x[EXPERT].value for x in comparison.further.values() if EXPERT in x]
+    for value in sorted(set(experts)):
+        axes.axhline(value, color="#333333", linestyle="--", linewidth=1, label=f"best expert ({value:.2f})")
+    axes.set_xlabel("temperature")
+    axes.set_ylabel(metric_title(ACCURACY))
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.grid(alpha=0.25)
+    axes.legend(frameon=False, loc="center left", bbox_to_anchor=(1.0, 0.5))
     save_figure(figure, path)

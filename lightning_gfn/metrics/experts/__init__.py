@@ -1,0 +1,1 @@
+"""Metrics of models that were trained on what imperfect experts wrote."""
