@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from datamodules.common.base import Split
 from datamodules.experts.chess_games import EndgameGames
 from datamodules.experts.pgn_games import PgnGames
 from lightning_gfn.endgames.games import board_of
@@ -139,7 +140,8 @@ def pgn(tmp_path: Path) -> Path:
 
 
 def every_problem(data: PgnGames) -> list[Problem]:
-    return [problem for split in ("train", "val", "test") for problem in data.load_split(split)]  # type: ignore[arg-type]
+    splits: tuple[Split, ...] = ("train", "val", "test")
+    return [problem for split in splits for problem in data.load_split(split)]
 
 
 def test_a_game_becomes_its_moves(pgn: Path) -> None:
@@ -172,7 +174,7 @@ def test_sides_notation_and_other_starts(pgn: Path) -> None:
 
 def test_test_problems_know_the_legal_moves(pgn: Path) -> None:
     data = PgnGames(str(pgn))
-    known = [p for split in ("val", "test") for p in data.load_split(split)]  # type: ignore[arg-type]
+    known = [*data.load_split("val"), *data.load_split("test")]
     first = [data._moves(game, "x", "test") for game in data.games()]
     problem = next(first[0])
     assert len(problem.metadata["legal_moves"]) == 20 and all("legal_moves" in p.metadata for p in known)
