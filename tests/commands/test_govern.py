@@ -101,3 +101,38 @@ def test_errors_name_file_and_field(
     told = capsys.readouterr().err
     assert "world.yaml" in told and re.search(named, told) and len(told.splitlines()) == 1
     assert not (tmp_path / "run").exists()
+
+
+FILES = sorted((Path(__file__).parents[2] / "experiments" / "mechanism").glob("*.yaml"))
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
+def test_every_file_names_classes_and_arguments_that_exist(path: Path) -> None:
+    import inspect
+
+    from lightning_gfn.commands.asking.classes import build, class_at
+    from lightning_gfn.commands.governing.configuration import read_config
+    from lightning_gfn.mechanism.agents import AgentSettings
+    from lightning_gfn.mechanism.principals.base import Principal
+
+    def check(node: Any) -> None:
+        arguments = node.get("init_args", {})
+        inspect.signature(class_at(node["class_path"])).bind(**arguments)
+        for value in arguments.values():
+            if isinstance(value, dict) and "class_path" in value:
+                check(value)
+
+    content = yaml.safe_load(path.read_text())
+    assert len(content["principals"]) >= 6
+    world = build(content["world"])
+    for name in content["principals"]:
+        config = read_config(path, name)
+        check(config.principal)
+        assert issubclass(class_at(config.principal["class_path"]), Principal)
+        AgentSettings(**config.agents)
+        values = config.principal.get("init_args", {}).get("values")
+        assert values is None or world.space.checked(values, name)
+
+
+def test_there_are_files() -> None:
+    assert len(FILES) >= 3

@@ -6,11 +6,13 @@ import numpy as np
 import pytest
 from pettingzoo.test import parallel_api_test, parallel_seed_test
 
+from lightning_gfn.mechanism.clean_up import CleanUp
+from lightning_gfn.mechanism.commons_harvest import CommonsHarvest
 from lightning_gfn.mechanism.escape_room import EscapeRoom
 from lightning_gfn.mechanism.parallel import ParallelWorld
 from lightning_gfn.mechanism.world import World
 
-WORLDS = [EscapeRoom]
+WORLDS = [EscapeRoom, CommonsHarvest, CleanUp]
 
 
 @pytest.mark.parametrize("make", WORLDS)
