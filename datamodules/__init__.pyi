@@ -7,6 +7,7 @@ from .files.problem_file import ProblemFile as ProblemFile
 from .gsm8k import GSM8K as GSM8K
 from .inference.arithmetic import IntegerArithmetic as IntegerArithmetic
 from .inference.continuation import SentenceContinuation as SentenceContinuation
+from .inference.incentive_rounds import IncentiveRounds as IncentiveRounds
 from .inference.infilling import GeneratedStories as GeneratedStories, StoryInfilling as StoryInfilling
 from .inference.labelled_text import LabelledText as LabelledText
 from .inference.posterior_samples import PosteriorSamples as PosteriorSamples

@@ -19,3 +19,4 @@ from .proof import ProofReward as ProofReward, ProofSuccess as ProofSuccess
 from .schedules import Constant as Constant, Cosine as Cosine, Linear as Linear, Schedule as Schedule
 from .target import TargetWeight as TargetWeight
 from .weighted_sum import SumReward as SumReward, WeightedReward as WeightedReward
+from .welfare import SocialWelfare as SocialWelfare

@@ -67,9 +67,11 @@ def test_unusable_answers_are_counted_and_the_last_usable_one_holds() -> None:
 
 
 def test_fallbacks_do_not_cross_contexts() -> None:
-    principal = set_up(Scripted("[0, 5, 0, 0, 0]", "?"), tries=1)
-    assert principal.propose(1).incentives[1] == 5.0
+    principal = set_up(Scripted("[0, 5, 0, 0, 0]", "[1, 1, 1, 1, 1]", "?", "?"), tries=1)
+    assert principal.propose(0).incentives[1] == 5.0
+    assert principal.propose(1).incentives == (1.0,) * 5
     assert principal.propose(2).incentives == (0.0,) * 5
+    assert principal.propose(1).incentives == (1.0,) * 5
 
 
 @pytest.mark.parametrize(("order", "told"), [("best_last", [30, 50, 90]), ("recent", [90, 10, 50])])

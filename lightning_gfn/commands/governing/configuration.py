@@ -56,13 +56,14 @@ class GovernConfig:
         return {"command": "govern", "seed": seed, **parts, **numbers, "mlflow": self.mlflow}
 
 
-def read_config(path: Path, principal: str, rounds: int | None = None) -> GovernConfig:
+def read_config(path: Path, principal: str, rounds: int | None = None, model: str | None = None) -> GovernConfig:
     """Read the file of a run.
 
     Args:
         path: the YAML file.
         principal: which of its principals.
         rounds: instead of the file's.
+        model: instead of that of a language principal's writer.
 
     Raises:
         ValueError: names file, field and remedy.
@@ -85,7 +86,23 @@ def read_config(path: Path, principal: str, rounds: int | None = None) -> Govern
         if not isinstance(found[name], int) or found[name] < 1:
             raise ValueError(f"{path}: {name} is {found[name]!r}, expected a whole number of at least 1")
     chosen = found.pop("principals")[principal]
+    if model is not None:
+        chosen = with_model(path, principal, chosen, model)
     return GovernConfig(**found, principal=chosen, name=principal)
+
+
+def with_model(path: Path, name: str, principal: Any, model: str) -> dict[str, Any]:
+    """A language principal whose writer asks another model.
+
+    Raises:
+        ValueError: the principal has no writer with a model.
+    """
+    arguments = dict((principal or {}).get("init_args") or {})
+    writer = arguments.get("writer") or {}
+    if "model" not in (writer.get("init_args") or {}):
+        raise ValueError(f"--model: {path}: principals.{name} has no writer with a model")
+    arguments["writer"] = {**writer, "init_args": {**writer["init_args"], "model": model}}
+    return {**principal, "init_args": arguments}
 
 
 def built(path: Path, field: str, node: Any) -> Any:

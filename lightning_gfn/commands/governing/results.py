@@ -75,6 +75,13 @@ def identity_of(
     }
 
 
+def description_of(world: World) -> dict[str, Any]:
+    """What a prompt says of a world, for data made of its rounds."""
+    space = world.space
+    known = {"names": list(space.names), "low": space.low, "high": space.high, "contexts": list(space.contexts)}
+    return {"world": world.name, "rules": world.rules, **known}
+
+
 def budget_of(played: Sequence[Round], principal: Principal, started: tuple[float, float]) -> dict[str, float]:
     """What the rounds cost, on the axes of a ``budget.json``."""
     return {

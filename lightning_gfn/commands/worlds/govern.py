@@ -41,6 +41,7 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--run_dir", metavar="DIR", type=Path, required=True, help="the folder of this run")
     parser.add_argument("--seed", type=int, default=0, help="of contexts, agents and the principal (default: 0)")
     parser.add_argument("--rounds", type=int, help="instead of the file's")
+    parser.add_argument("--model", help="model or run that writes a language principal's answers")
     parser.add_argument(
         "--if_exists", choices=("error", "fresh"), default="error", help="a folder that holds a run: refuse, or move it"
     )
@@ -58,7 +59,7 @@ def work(args: Sequence[str]) -> int:
     from lightning_gfn.tracking.run_folder import RunFolder
 
     find_classes()
-    config = read_config(options.config, options.principal, options.rounds)
+    config = read_config(options.config, options.principal, options.rounds, options.model)
     world = built(options.config, "world", config.world)
     try:
         agents = AgentSettings(**config.agents)
@@ -97,6 +98,7 @@ def govern(
     started = time.monotonic(), sum(os.times()[:4])
     replace_text(folder.config_file, yaml.safe_dump(config.content(seed), sort_keys=False))
     folder.stamp("govern")
+    replace_text(folder.path / "world.json", json.dumps(results.description_of(world), indent=2) + "\n")
     loggers = open_loggers(config, folder, seed)
     principal.setup(world, agents, np.random.default_rng([seed, 99]))
     played = play_and_log(config, world, agents, principal, folder, seed, loggers[0])
