@@ -19,6 +19,7 @@ from benchmarks.rows import (
     text_metrics,
     training_pass,
     vocabulary,
+    worlds,
 )
 
 ROWS: list[Row] = [
@@ -38,4 +39,5 @@ ROWS: list[Row] = [
     *fit_start.ROWS,
     *vocabulary.ROWS,
     *gpu.ROWS,
+    *worlds.ROWS,
 ]
