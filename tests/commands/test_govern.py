@@ -60,6 +60,24 @@ def test_a_run_leaves_everything_and_is_compared(tmp_path: Path, capsys: pytest.
     assert "environment steps" in capsys.readouterr().out
 
 
+def test_principals_that_write_and_those_that_do_not_are_compared() -> None:
+    """Runs may differ in a metric only where one of them says that it has no value."""
+    from lightning_gfn.commands.governing.results import problem_rows, summary_of
+    from lightning_gfn.mechanism.agents import AgentSettings
+    from lightning_gfn.mechanism.escape_room import EscapeRoom
+    from lightning_gfn.mechanism.principals.base import Proposal
+    from lightning_gfn.mechanism.rounds import Round, generator, outcome_of
+
+    room, proposal = EscapeRoom(num_levers=1), Proposal((0.0,) * 3)
+    outcome = outcome_of(room, AgentSettings(updates=0, test_episodes=1), proposal, 0, 1, generator(0, 0, 0))
+    silent = Round(0, "lever 1", {}, 1.0, 0.0, 5)
+    told = Round(0, "lever 1", {}, 1.0, 0.0, 5, answers=("?", "[0, 0, 0]", "[1]"), failures=("no numbers", "range"))
+    without, writing = (problem_rows(room, [entry], [(proposal, outcome)]) for entry in (silent, told))
+    assert without[0]["metrics"].keys() == writing[0]["metrics"].keys()
+    assert without[0]["metrics"]["usable_answers"] is None and "usable_answers" not in summary_of(without)
+    assert writing[0]["metrics"]["usable_answers"] == pytest.approx(1 / 3)
+
+
 def test_equal_seeds_give_equal_runs(tmp_path: Path) -> None:
     path = written(tmp_path)
     for name in ("a", "b"):

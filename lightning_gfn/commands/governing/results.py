@@ -35,12 +35,16 @@ def problem_rows(
 
     ``social_welfare`` is that of the recommended incentives with new populations, ``social_welfare_rounds`` the mean
     over all rounds of the context, ``incentives_paid`` goes with the former; ``usable_answers`` is the share of a
-    language model's answers that could be used.
+    language model's answers that could be used, None for principals that write none.
     """
     rows = []
     for context, (proposal, outcome) in zip(world.space.contexts, tested, strict=True):
         own = [entry for entry in played if entry.context == context]
-        metrics = {WELFARE: outcome.welfare, "incentives_paid": float(outcome.paid_P.mean())}
+        metrics: dict[str, float | None] = {
+            WELFARE: outcome.welfare,
+            "incentives_paid": float(outcome.paid_P.mean()),
+            "usable_answers": None,
+        }
         if own:
             metrics["social_welfare_rounds"] = fmean(entry.welfare for entry in own)
             metrics["social_welfare_last_rounds"] = fmean(entry.welfare for entry in own[-max(1, len(own) // 4) :])
@@ -113,7 +117,8 @@ def summary_of(rows: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, Any]]:
     values: dict[str, list[float]] = {}
     for row in rows:
         for name, value in row["metrics"].items():
-            values.setdefault(name, []).append(value)
+            if value is not None:
+                values.setdefault(name, []).append(value)
     return {
         name: {"value": fmean(found), "ci95": list(bootstrap_ci(found, LEVEL, num_resamples=1000, seed=0))}
         for name, found in values.items()
