@@ -150,9 +150,13 @@ def draw_temperatures(comparison: Comparison, path: Path) -> None:
         curve, colour = [table[name][ACCURACY] for _, table in grid], COLOURS[index % len(COLOURS)]
         axes.plot(heat, [x.value for x in curve], marker="o", color=colour, label=name)
         axes.fill_between(heat, [x.low for x in curve], [x.high for x in curve], color=colour, alpha=0.15, linewidth=0)
-    experts = [x[EXPERT].value for x in comparison.further.values() if EXPERT in x]
-    for value in sorted(set(experts)):
-        axes.axhline(value, color="#333333", linestyle="--", linewidth=1, label=f"best expert ({value:.2f})")
+    experts: dict[float, str] = {}
+    for index, row in enumerate(comparison.further.values()):
+        if EXPERT in row:
+            experts.setdefault(row[EXPERT].value, COLOURS[index % len(COLOURS)])
+    for value, colour in sorted(experts.items()):
+        own = colour if len(experts) > 1 else "#333333"  # several sets of experts: each in the colour of its model
+        axes.axhline(value, color=own, linestyle="--", linewidth=1, label=f"best expert ({value:.2f})")
     axes.set_xlabel("temperature")
     axes.set_ylabel(metric_title(ACCURACY))
     axes.spines[["top", "right"]].set_visible(False)
