@@ -99,7 +99,6 @@ def draw_bars(axes: Axes, comparison: Comparison, colours: dict[str, str], metri
     room = 0.25 * max(highest, -lowest, 1e-6)  # for the figures beside the bars
     axes.set_xlim(min(0.0, lowest * 1.05), max(highest, 0.0) + room)
     axes.set_yticks(range(len(names)), names)
-    axes.invert_yaxis()
     lines = metric_title(metric).replace(" (", "\n(").split("\n")
     axes.set_title("\n".join(part for line in lines for part in wrap(line, TITLE_WIDTH)), fontsize="medium")
 
@@ -123,9 +122,10 @@ def draw_comparison(comparison: Comparison, path: Path) -> None:
     else:
         draw_plane(curve, comparison, colours, planes[-1])
     curve.legend(frameon=False, loc="center left", bbox_to_anchor=(1.0, 0.5))
-    panels = figure.add_subfigure(halves[1]).subplots(1, len(metrics), squeeze=False)[0]
+    panels = figure.add_subfigure(halves[1]).subplots(1, len(metrics), squeeze=False, sharey=True)[0]
     for axes, metric in zip(panels, metrics, strict=True):
         draw_bars(axes, comparison, colours, metric)
+    panels[0].invert_yaxis()  # which all panels share, as they do the methods' names
     for axes in (plane, curve, *panels):
         axes.spines[["top", "right"]].set_visible(False)
         axes.grid(alpha=0.25)
