@@ -15,8 +15,6 @@ from lightning_gfn.studies.runner import Runner, mark_of
 from lightning_gfn.studies.stages import Comparison, Stage, Study, StudyError
 from lightning_gfn.studies.worker import say
 
-METHOD = "--model.init_args.method"
-
 
 def build_parser(prog: str = "lightning-gfn study", description: str | None = __doc__) -> argparse.ArgumentParser:
     """The options that all studies have."""
@@ -171,17 +169,11 @@ def ended_runs(study: Study, comparison: Comparison) -> tuple[list[Stage], list[
     return ended, [name for name in comparison.stages if name not in names]
 
 
-def method_of(stage: Stage) -> str:
-    """What a stage's run calls its method, by which comparisons name their baseline."""
-    words = stage.arguments
-    return words[words.index(METHOD) + 1] if METHOD in words else stage.name
-
-
 def compare(study: Study, comparison: Comparison) -> int:
     """Write one comparison of the stages that have ended; returns the exit status."""
     runs, missing = ended_runs(study, comparison)
     folder = study.output / comparison.name
-    methods = {method_of(stage) for stage in runs}
+    methods = {stage.method for stage in runs}
     if missing and (len(methods) < 2 or comparison.baseline not in {None, *methods}):
         say("study", f"no comparison in {folder} yet, still to be run: {', '.join(missing)}")
         return 0

@@ -46,16 +46,16 @@ class ChatClient:
         url: str,
         model: str,
         key_variable: str | None,
-        system: str | None,
         max_reply_tokens: int,
-        temperature: float,
         cache: str | None,
         max_calls: int | None,
-        max_tokens: int | None,
         timeout_seconds: float,
         max_retries: int,
-        backoff_seconds: float,
-        max_backoff_seconds: float,
+        system: str | None = None,
+        temperature: float = 0.0,
+        max_tokens: int | None = None,
+        backoff_seconds: float = 1.0,
+        max_backoff_seconds: float = 60.0,
     ) -> None:
         if not url.startswith(("http://", "https://")):
             raise ValueError(f"url is {url!r}, expected an address that begins with http:// or https://")

@@ -193,6 +193,7 @@ class Planner:
             choice=choice,
             inputs=tuple(named_files([*paths, *named.values()])),
             is_search=extra is not None,
+            method=entry.get("method", name),
         )
 
     def trainer_arguments(

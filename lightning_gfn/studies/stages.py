@@ -44,6 +44,7 @@ class Stage:
         choice: further arguments that a search decides.
         inputs: files whose content decides what the stage does.
         is_search: True for a candidate of a search.
+        method: what its run calls its method, by which a comparison names its baseline.
     """
 
     name: str
@@ -55,6 +56,7 @@ class Stage:
     choice: Choice | None = None
     inputs: tuple[Path, ...] = ()
     is_search: bool = False
+    method: str = ""
 
     @property
     def key(self) -> str:
@@ -81,7 +83,7 @@ class Comparison:
     Args:
         name: folder of its figures and tables.
         stages: names of the stages that are compared.
-        baseline: name of the stage that the others are compared with; None for the command's own choice.
+        baseline: method of the stage that the others are compared with; None for the command's own choice.
         arguments: further arguments of the command.
     """
 

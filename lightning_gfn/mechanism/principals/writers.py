@@ -77,16 +77,12 @@ class EndpointWriter(Writer):
             url=url,
             model=model,
             key_variable=key_variable,
-            system=None,
             max_reply_tokens=max_reply_tokens,
             temperature=temperature,
             cache=cache,
             max_calls=max_calls,
-            max_tokens=None,
             timeout_seconds=timeout_seconds,
             max_retries=max_retries,
-            backoff_seconds=1.0,
-            max_backoff_seconds=60.0,
         )
         self.chat.check()
 
