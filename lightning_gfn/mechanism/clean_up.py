@@ -6,8 +6,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from lightning_gfn.mechanism.grid import NUM_ACTIONS, Bodies, checked_map
-from lightning_gfn.mechanism.world import Array, IncentiveSpace, Ints, Step, World
+from lightning_gfn.mechanism.grid import Bodies, GridWorld
+from lightning_gfn.mechanism.world import Array, IncentiveSpace, Ints, Step
 
 ROWS = (
     "RRRRRRR",
@@ -20,7 +20,7 @@ ROWS = (
 )
 
 
-class CleanUp(World):
+class CleanUp(GridWorld):
     """N agents eat apples, worth 1 each, that grow while the river is clean; a beam cleans and costs a little.
 
     In each step a clean river cell gets waste with probability ``pollution``, and an empty apple cell without an agent
@@ -50,8 +50,6 @@ class CleanUp(World):
     """
 
     name = "clean_up"
-    num_actions = NUM_ACTIONS
-    beam_length = 3
 
     def __init__(
         self,
@@ -65,21 +63,19 @@ class CleanUp(World):
         cleaning_cost: float = 0.1,
         highest_incentive: float = 3.0,
     ) -> None:
-        self.grid = checked_map(rows, "P", num_agents)
+        super().__init__(rows, num_agents, episode_length)
         for name, value in (("pollution", pollution), ("growth", growth), ("depletion", depletion)):
             if not 0 < value <= 1:
                 raise ValueError(f"world.{name} is {value}, expected a number in (0, 1]")
-        if episode_length < 1 or cleaning_cost < 0 or highest_incentive <= 0:
+        if cleaning_cost < 0 or highest_incentive <= 0:
             raise ValueError(
-                f"world.episode_length={episode_length}, world.cleaning_cost={cleaning_cost} and "
-                f"world.highest_incentive={highest_incentive} must not be negative"
+                f"world.cleaning_cost is {cleaning_cost}, expected at least 0, and world.highest_incentive "
+                f"{highest_incentive}, expected more than 0"
             )
-        self.num_agents, self.episode_length = num_agents, episode_length
         self.pollution, self.growth, self.depletion, self.cleaning_cost = pollution, growth, depletion, cleaning_cost
-        self.river_C, self.orchard_C = self.grid.cells("R"), self.grid.cells("A")
+        self.river_C = self.grid.cells("R")
         if not self.river_C.any() or not self.orchard_C.any():
             raise ValueError("world.rows needs river (R) and apple cells (A)")
-        self.spawns = np.flatnonzero(self.grid.cells("P"))
         self.space = IncentiveSpace(("eating", "cleaning", "neither"), 0.0, highest_incentive, ("clean up",))
         self.facts = ("apples eaten", "waste cleaned", "waste left")
         self.num_features = Bodies.NUM_SENSES + 10 + 3
@@ -94,11 +90,9 @@ class CleanUp(World):
 
     def reset(self, context_W: Ints, rng: np.random.Generator) -> Array:
         copies = len(context_W)
-        self.rng = rng
-        self.bodies = Bodies(self.grid, self.spawns, self.num_agents, copies, rng, self.beam_length)
+        self.begin(copies, rng)
         self.apples_WC = np.zeros((copies, self.grid.num_cells), dtype=bool)
         self.waste_WC = np.tile(self.river_C, (copies, 1))
-        self.clock = 0
         return self._features()
 
     def step(self, actions_WN: Ints) -> Step:
@@ -125,11 +119,9 @@ class CleanUp(World):
     def _clean(self, firing_WN: np.ndarray) -> np.ndarray:
         """Take the waste out of every beam; bool (W, N): whose beam found some."""
         bodies = self.bodies
-        rays_WNL = bodies.rays_WNL()
-        waste_WC = np.concatenate([self.waste_WC, np.zeros((len(self.waste_WC), 1), dtype=bool)], axis=1)
-        found_WNL = waste_WC[bodies.worlds_W[:, None, None], rays_WNL] & firing_WN[..., None]
+        found_WNL = bodies.things_ahead(self.waste_WC) & firing_WN[..., None]
         w, n, step = np.nonzero(found_WNL)
-        self.waste_WC[w, rays_WNL[w, n, step]] = False
+        self.waste_WC[w, bodies.rays_WNL()[w, n, step]] = False
         found: np.ndarray = found_WNL.any(-1)
         return found
 
@@ -140,8 +132,7 @@ class CleanUp(World):
 
     def _features(self) -> Array:
         bodies = self.bodies
-        waste_WC = np.concatenate([self.waste_WC, np.zeros((len(self.waste_WC), 1), dtype=bool)], axis=1)
-        in_ray_WN = waste_WC[bodies.worlds_W[:, None, None], bodies.rays_WNL()].any(-1)
+        in_ray_WN = bodies.things_ahead(self.waste_WC).any(-1)
         share_WN = np.broadcast_to(self.waste_share()[:, None], in_ray_WN.shape)
         apples_WN = np.broadcast_to(self.apples_WC.sum(1, keepdims=True) / self.orchard_C.sum(), in_ray_WN.shape)
         own = np.stack([in_ray_WN, share_WN, apples_WN], axis=-1).astype(np.float64)

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from lightning_gfn.mechanism.grid import NUM_ACTIONS, Bodies, checked_map
-from lightning_gfn.mechanism.world import Array, IncentiveSpace, Ints, Step, World
+from lightning_gfn.mechanism.grid import Bodies, GridWorld
+from lightning_gfn.mechanism.world import Array, IncentiveSpace, Ints, Step
 
 ROWS = (
     "P..A.A..P",
@@ -24,7 +24,7 @@ WINDOW = 10
 SCALE = 4.0
 
 
-class CommonsHarvest(World):
+class CommonsHarvest(GridWorld):
     """N agents eat apples, worth 1 each; a principal taxes what they eat and gives the taxes to all alike.
 
     An empty apple cell without an agent grows an apple in a step with a probability that depends on the apples within
@@ -49,8 +49,6 @@ class CommonsHarvest(World):
     """
 
     name = "commons_harvest"
-    num_actions = NUM_ACTIONS
-    beam_length = 3
 
     def __init__(
         self,
@@ -61,15 +59,12 @@ class CommonsHarvest(World):
         regrowth: Sequence[float] = (0.0, 0.01, 0.04, 0.12),
         freeze: int = 5,
     ) -> None:
-        self.grid = checked_map(rows, "P", num_agents)
+        super().__init__(rows, num_agents, episode_length)
         if not regrowth or not all(0 <= p <= 1 for p in regrowth) or sorted(regrowth) != list(regrowth):
             raise ValueError(f"world.regrowth is {list(regrowth)}, expected probabilities, none smaller than the last")
-        if episode_length < 1 or freeze < 0:
-            raise ValueError(f"world.episode_length={episode_length} and world.freeze={freeze} must not be negative")
-        self.num_agents, self.episode_length, self.freeze = num_agents, episode_length, freeze
-        self.regrowth = np.array(regrowth)
-        self.orchard_C = self.grid.cells("A")
-        self.spawns = np.flatnonzero(self.grid.cells("P"))
+        if freeze < 0:
+            raise ValueError(f"world.freeze is {freeze}, expected at least 0")
+        self.freeze, self.regrowth = freeze, np.array(regrowth)
         self.near_CC = self.grid.within_CC(2.0)
         self.space = IncentiveSpace(("low income", "middle income", "high income"), 0.0, 1.0, ("harvest",))
         self.facts = ("apples eaten", "apples left", "beams")
@@ -85,11 +80,9 @@ class CommonsHarvest(World):
 
     def reset(self, context_W: Ints, rng: np.random.Generator) -> Array:
         copies = len(context_W)
-        self.rng = rng
-        self.bodies = Bodies(self.grid, self.spawns, self.num_agents, copies, rng, self.beam_length)
+        self.begin(copies, rng)
         self.apples_WC = np.tile(self.orchard_C, (copies, 1))
         self.eaten_TWN = np.zeros((WINDOW, copies, self.num_agents))
-        self.clock = 0
         return self._features()
 
     def step(self, actions_WN: Ints) -> Step:

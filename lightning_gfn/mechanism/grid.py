@@ -9,7 +9,7 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
-from lightning_gfn.mechanism.world import Array, Ints, one_hot
+from lightning_gfn.mechanism.world import Array, Ints, World, one_hot
 
 Bools = NDArray[np.bool_]
 STAY, BEAM = 0, 5
@@ -98,6 +98,8 @@ class Bodies:
         beam_length: cells that a beam reaches.
     """
 
+    NUM_SENSES = 11
+
     def __init__(
         self, grid: GridMap, spawns: Ints, num_agents: int, copies: int, rng: np.random.Generator, beam_length: int
     ) -> None:
@@ -134,6 +136,12 @@ class Bodies:
         """The cells in front of each agent, as far as its beam reaches."""
         return self.rays_C4L[self.cell_WN, self.facing_WN]
 
+    def things_ahead(self, things_WC: Bools) -> Bools:
+        """bool (W, N, L): which cells in front of each agent hold a thing; none outside the map."""
+        rays_WNL = self.rays_WNL()
+        found: Bools = things_WC[self.worlds_W[:, None, None], np.minimum(rays_WNL, self.grid.num_cells - 1)]
+        return found & (rays_WNL < self.grid.num_cells)
+
     def beams(self, actions_WN: Ints) -> Bools:
         """bool (W, N): who fires."""
         return (actions_WN == BEAM) & (self.frozen_WN == 0)
@@ -159,8 +167,6 @@ class Bodies:
             one_hot(self.facing_WN, 4),
             np.stack([in_ray_WN, self.frozen_WN > 0, np.ones(in_ray_WN.shape)], axis=-1).astype(np.float64),
         ]
-
-    NUM_SENSES = 11
 
     def nearest(self, things_WC: Bools) -> Array:
         """Where the nearest thing is: north, east, south, west of an agent, each by 0 or 1, and 1 / (1 + distance).
@@ -195,3 +201,37 @@ def checked_map(rows: Sequence[str], spawn: str, num_agents: int) -> GridMap:
             "begin in"
         )
     return grid
+
+
+class GridWorld(World):
+    """A world whose agents walk on a map, turn and fire beams of three cells.
+
+    Args:
+        rows: the map; ``P`` is where agents begin.
+        num_agents: N.
+        episode_length: steps of an episode.
+
+    Raises:
+        ValueError: the map has too few cells to begin in, or episodes have no step.
+    """
+
+    num_actions = NUM_ACTIONS
+    beam_length = 3
+
+    def __init__(self, rows: Sequence[str], num_agents: int, episode_length: int) -> None:
+        self.grid = checked_map(rows, "P", num_agents)
+        if episode_length < 1:
+            raise ValueError(f"world.episode_length is {episode_length}, expected at least 1")
+        self.num_agents, self.episode_length = num_agents, episode_length
+        self.orchard_C = self.grid.cells("A")
+        self.spawns = np.flatnonzero(self.grid.cells("P"))
+
+    def begin(self, copies: int, rng: np.random.Generator) -> None:
+        """Put the agents of W new episodes on the map.
+
+        Args:
+            copies: W.
+            rng: draws everything of these episodes.
+        """
+        self.rng, self.clock = rng, 0
+        self.bodies = Bodies(self.grid, self.spawns, self.num_agents, copies, rng, self.beam_length)
