@@ -43,6 +43,21 @@ def test_neighbours_and_beams_stop_at_walls_and_edges() -> None:
     assert rays[4, 1].tolist() == [5, 6, 7] and rays[0, 1].tolist() == [1, 12, 12]
 
 
+def test_things_ahead_lie_on_the_map() -> None:
+    rng = np.random.default_rng(0)
+    grid = GridMap(ROWS)
+    bodies = Bodies(grid, np.arange(grid.num_cells), 6, 200, rng, 3)
+    things = rng.random((200, grid.num_cells)) < 0.5
+    things[:, -1] = True
+    ahead = bodies.things_ahead(things)
+    for w in range(200):
+        for n in range(6):
+            at = int(bodies.cell_WN[w, n])
+            for step in range(3):
+                at = loop_neighbour(ROWS, at, int(bodies.facing_WN[w, n])) if at < grid.num_cells else at
+                assert ahead[w, n, step] == (at < grid.num_cells and things[w, at])
+
+
 def test_moves_keep_agents_apart() -> None:
     rng = np.random.default_rng(0)
     bodies = Bodies(GridMap(ROWS), np.array([0, 1, 4, 5, 6]), 4, 300, rng, 2)
