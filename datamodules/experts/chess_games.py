@@ -25,8 +25,9 @@ class EndgameGames(ProblemDataModule):
 
     A problem is a position with white to move, as a text (``Kc3 Rh5 ke4 `` and the last moves, if ``history`` says so);
     a solution is a move (``h5h4``) that an expert made there. Right are the moves with the shortest mate, exactly, by
-    retrograde analysis. Validation and test positions are those of games of a referee and do not depend on the experts.
-    If ``held_out``, a hash of the position decides its split, and no training move was made in a test position.
+    retrograde analysis; they are every problem's ``target``, all alike, so that rewards know them too. Validation and
+    test positions are those of games of a referee and do not depend on the experts. If ``held_out``, a hash of the
+    position decides its split, and no training move was made in a test position.
 
     ``metadata["experts"]`` of validation and test problems holds what the experts play there (see ``Transcendence``),
     ``metadata["moves"]`` the plies to mate after every legal move.
@@ -112,14 +113,32 @@ class EndgameGames(ProblemDataModule):
                     break
 
     def _training_problems(self) -> list[Problem]:
-        """Each position once, with every move that was made there."""
+        """Each position once, with every move that was made there and the right ones as its target."""
         moves: dict[str, list[str]] = {}
+        right: dict[str, tuple[str, ...]] = {}
         for game, move in self._moves("train", self.num_games, f"games/{self.game_seed}", self.setting.experts):
-            moves.setdefault(self.setting.prompt(game), []).append(move)
-        return [
-            Problem(id=f"endgame/train/{text.strip()}", prompt=self.prompt(text), solutions=tuple(found))
-            for text, found in moves.items()
-        ]
+            text = self.setting.prompt(game)
+            moves.setdefault(text, []).append(move)
+            if text not in right:
+                right[text] = best_moves(self.setting.board.white_moves(game.position))
+        return [self._problem("train", text, tuple(found), right[text]) for text, found in moves.items()]
+
+    def _problem(
+        self,
+        split: Split,
+        text: str,
+        solutions: tuple[str, ...],
+        right: tuple[str, ...],
+        metadata: dict[str, Any] | None = None,
+    ) -> Problem:
+        return Problem(
+            id=f"endgame/{split}/{text.strip()}",
+            prompt=self.prompt(text),
+            solutions=solutions,
+            target=dict.fromkeys(right, 0.0),
+            answer_style="(.+)",
+            metadata=metadata or {},
+        )
 
     def _tests(self, split: Split, games: dict[str, Game]) -> list[Problem]:
         board = self.setting.board
@@ -135,13 +154,12 @@ class EndgameGames(ProblemDataModule):
         by_expert = [rates(number) for number in range(len(self.setting.experts))]
         best = max(by_expert, key=fmean)
         return [
-            Problem(
-                id=f"endgame/{split}/{text.strip()}",
-                prompt=self.prompt(text),
-                solutions=right[text],
-                target=dict.fromkeys(right[text], 0.0),
-                answer_style="(.+)",
-                metadata={
+            self._problem(
+                split,
+                text,
+                right[text],
+                right[text],
+                {
                     "mate_in": (min(values[text].values()) + 2) // 2,
                     "moves": values[text],
                     "experts": {

@@ -161,6 +161,7 @@ class Filter:
         classes: every class of the solutions that are left then counts alike: a class with fewer of them than the
             largest repeats its own, in order, until it has as many; solutions that belong to no class go. With
             ``max_per_problem`` the classes share that number equally, whole shares alone.
+        keep_cut: completions that the maximum length ended count as whole, as where every answer fills it.
     """
 
     distinct: Distinct = "none"
@@ -168,6 +169,7 @@ class Filter:
     max_per_problem: int | None = None
     tokenizer: Literal["rouge", "unicode"] = "rouge"
     classes: SolutionClasses | None = None
+    keep_cut: bool = False
 
     def __post_init__(self) -> None:
         if not 0.0 < self.threshold <= 1.0:
@@ -178,7 +180,7 @@ class Filter:
     def __call__(self, samples: Sequence[Sample], dropped: Counter[str]) -> list[str]:
         """The completions kept of one problem, in order; counts what is dropped by reason."""
         correct = [sample for sample in samples if sample.correct]
-        whole = [sample for sample in correct if not sample.truncated]
+        whole = [sample for sample in correct if self.keep_cut or not sample.truncated]
         texts = [sample.completion for sample in different(whole)]
         paths = self.distinct_paths(texts)
         kept = self.equal_shares(samples[0], paths) if self.classes is not None else paths[: self.max_per_problem]

@@ -59,6 +59,7 @@ SAMPLES = [
     ("settings", "kept", "dropped"),
     [
         ({}, [0, 3, 4, 6, 7], {"wrong": 1, "truncated": 1, "duplicate": 1}),
+        ({"keep_cut": True}, [0, 3, 4, 5, 6, 7], {"wrong": 1, "duplicate": 1}),
         ({"distinct": "equations"}, [0, 4, 6, 7], {"wrong": 1, "truncated": 1, "duplicate": 1, "same_path": 1}),
         (
             {"distinct": "rouge", "threshold": 0.8},

@@ -37,6 +37,11 @@ def add_filter(parser: argparse.ArgumentParser) -> None:
         "equations, skeleton or rouge,threshold=0.7; use --distinct none to keep several solutions of a class",
     )
     group.add_argument("--max_per_problem", metavar="K", type=int, help="the most kept of a problem (default: all)")
+    group.add_argument(
+        "--keep_cut",
+        action="store_true",
+        help="also keep correct samples that max_new_tokens cut: for answers of a fixed length that fill it",
+    )
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -50,7 +55,9 @@ def build_parser() -> argparse.ArgumentParser:
 def filter_of(options: argparse.Namespace) -> Filter:
     """The filter that the options ask for."""
     classes = classes_named(options.classes) if options.classes is not None else None
-    return Filter(options.distinct, options.threshold, options.max_per_problem, options.tokenizer, classes)
+    return Filter(
+        options.distinct, options.threshold, options.max_per_problem, options.tokenizer, classes, options.keep_cut
+    )
 
 
 def keep(samples: Mapping[str, Sequence[Sample]], chosen: Filter) -> tuple[dict[str, list[str]], dict[str, Any]]:

@@ -89,6 +89,7 @@ def test_training_moves_are_drawn_from_the_experts() -> None:
     for problem in data.problems("train"):
         values = board.white_moves(position_of(problem.prompt))
         best = {move for move, plies in values.items() if plies == min(values.values())}
+        assert problem.target == dict.fromkeys(best, 0.0)
         for move in problem.solutions:
             right.append(float(move in best))
             chances.append(fmean(sum(e.distribution(values).get(m, 0.0) for m in best) for e in DIVERSE))
