@@ -30,7 +30,7 @@ class EndgameGames(ProblemDataModule):
     position decides its split, and no training move was made in a test position.
 
     ``metadata["experts"]`` of validation and test problems holds what the experts play there (see ``Transcendence``),
-    ``metadata["moves"]`` the plies to mate after every legal move.
+    ``metadata["position"]`` the position alone and ``metadata["moves"]`` the plies to mate after every legal move.
 
     Args:
         experts: the players of white.
@@ -161,6 +161,7 @@ class EndgameGames(ProblemDataModule):
                 right[text],
                 {
                     "mate_in": (min(values[text].values()) + 2) // 2,
+                    "position": games[text].position.text(),
                     "moves": values[text],
                     "experts": {
                         "mixture": mixture(played[text]),

@@ -1,5 +1,6 @@
 from .budget import Budget as Budget
-from .endgame_matches import EndgameMatches as EndgameMatches
+from .endgames.boards import EndgameBoards as EndgameBoards
+from .endgames.matches import EndgameMatches as EndgameMatches
 from .evaluation import Evaluation as Evaluation
 from .export import ExportModel as ExportModel
 from .faithfulness import Faithfulness as Faithfulness

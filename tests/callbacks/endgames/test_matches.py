@@ -10,44 +10,12 @@ from typing import Any
 import pytest
 
 from lightning_gfn.callbacks.common.problem_rows import Measured, console_table
-from lightning_gfn.callbacks.endgame_matches import EndgameMatches, exact_mover, setting_of
+from lightning_gfn.callbacks.endgames.matches import EndgameMatches, exact_mover, setting_of
 from lightning_gfn.endgames.games import EndgameSetting, Game
 from lightning_gfn.endgames.players import EndgameExpert
-from lightning_gfn.module_interfaces import EvaluatedModule
+from tests.callbacks.endgames.scripted import Player, trainer
 
 SETTING = EndgameSetting(1, 2, (EndgameExpert(), EndgameExpert(noise=1.0)), oriented=True)
-
-
-class Player(EvaluatedModule):
-    """A module without a model; the movers of the test play instead."""
-
-    method = "scripted"
-    policy = None  # type: ignore[assignment]
-    proving = None
-    head = None
-
-    def __init__(self) -> None:
-        self.logged: dict[str, float] = {}
-
-    @property
-    def trained_model(self) -> Any:
-        return None
-
-    def decoding(self) -> dict[str, Any]:
-        return {"num_samples": 1, "temperatures": (1.0, 0.001)}
-
-    def environment_record(self) -> dict[str, Any]:
-        return {}
-
-    def log_dict(self, values: dict[str, float], **_: Any) -> None:
-        self.logged |= values
-
-
-def trainer(folder: Path, datamodule: object) -> Any:
-    state = SimpleNamespace(fn="test")
-    return SimpleNamespace(
-        default_root_dir=str(folder), state=state, datamodule=datamodule, loggers=[], is_global_zero=True
-    )
 
 
 def test_matches_are_written_beside_those_of_the_experts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -57,7 +25,7 @@ def test_matches_are_written_beside_those_of_the_experts(tmp_path: Path, monkeyp
         ) == 3
         return exact_mover(setting) if temperature < 1.0 else lambda games: ["a1a1" for _ in games]
 
-    monkeypatch.setattr("lightning_gfn.callbacks.endgame_matches.policy_mover", scripted)
+    monkeypatch.setattr("lightning_gfn.callbacks.endgames.matches.policy_mover", scripted)
     module, callback = Player(), EndgameMatches(num_games=30, max_moves=2, num_resamples=50)
     callback.finish(trainer(tmp_path, SimpleNamespace(setting=SETTING)), module, "test")  # type: ignore[arg-type]
     assert module.logged == {
