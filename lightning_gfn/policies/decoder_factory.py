@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
     from lightning_gfn.policies.fused.decoder_weights import FusedWeights
-    from lightning_gfn.policies.fused.t5_weights import FusedT5Weights
+    from lightning_gfn.policies.fused.t5.weights import FusedT5Weights
 
 DTypeName = Literal["float32", "bfloat16"]
 DecoderName = Literal["auto", "hugging_face", "fused", "continuous"]
@@ -112,7 +112,8 @@ class DecoderFactory:
         """
         if self.decoder == "hugging_face":
             return None
-        from lightning_gfn.policies.fused import families, layers, t5_weights
+        from lightning_gfn.policies.fused import families, layers
+        from lightning_gfn.policies.fused.t5 import weights as t5_weights
 
         seq2seq = model.config.is_encoder_decoder
         if seq2seq:
@@ -147,7 +148,7 @@ class DecoderFactory:
 
     def t5_weights(self, model: PreTrainedModel, dtype: torch.dtype, columns_K: Tensor | None) -> FusedT5Weights:
         """The working copy of a T5 model."""
-        from lightning_gfn.policies.fused.t5_weights import FusedT5Weights
+        from lightning_gfn.policies.fused.t5.weights import FusedT5Weights
 
         state = WeightState(dtype, model.parameters(), (adapter_state(model), place(columns_K)))
         if not isinstance(self.weights, FusedT5Weights) or self.state is None or not self.state.equals(state):
@@ -185,7 +186,7 @@ def max_working_copy_bytes(device: torch.device) -> float:
 def fused_decoder(weights: FusedWeights | FusedT5Weights) -> Decoder:
     """A decoder for one batch from a working copy."""
     from lightning_gfn.policies.fused.decoder import FusedDecoder
-    from lightning_gfn.policies.fused.t5_decoder import FusedT5Decoder, FusedT5Weights
+    from lightning_gfn.policies.fused.t5.decoder import FusedT5Decoder, FusedT5Weights
 
     return FusedT5Decoder(weights) if isinstance(weights, FusedT5Weights) else FusedDecoder(weights)
 

@@ -1,4 +1,4 @@
-"""Random contexts and actions: different ones, or such that some are equal and most begin alike."""
+"""Random contexts and actions: different ones, or such that some are equal and many begin alike."""
 
 from __future__ import annotations
 
@@ -24,3 +24,10 @@ def alike_rows(seed: int, *, contexts: int, rows: int, longest: int) -> tuple[li
     lengths = torch.randint(0, longest + 1, (rows,), generator=generator).tolist()
     actions = [torch.randint(5, 7, (length,), generator=generator).tolist() for length in lengths]
     return [*found[:-1], found[0]], [*actions[:-1], actions[0]]
+
+
+def begun_alike_rows(seed: int, *, contexts: int, rows: int, longest: int) -> tuple[list[list[int]], list[list[int]]]:
+    """Contexts behind a common beginning of 16 to 24 tokens."""
+    found, actions = random_rows(seed, contexts=contexts, rows=rows, longest=longest)
+    beginning = [95, *range(20, 35 + seed % 9)]
+    return [beginning + context for context in found], actions

@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 import torch
 
-from lightning_gfn.policies.fused import decoder as dense_decoder, layers, t5_decoder, t5_weights, working_linear
+from lightning_gfn.policies.fused import buffers, decoder as dense_decoder, layers, prompt_pass, working_linear
+from lightning_gfn.policies.fused.t5 import decoder as t5_decoder, weights as t5_weights
 from lightning_gfn.policies.models import encoder_decoder
 from lightning_gfn.policies.models.adapters import LoraSettings
 from lightning_gfn.policies.sampling import hugging_face_decoders, kv_cache
@@ -244,20 +245,20 @@ def first_rotation(self: Any, num_positions: int, name: str | None) -> Any:
     return rotation(self, num_positions, "full_attention")
 
 
-attend, prompt_mask = dense_decoder.attend, dense_decoder.FusedDecoder.prompt_mask
+attend, prompt_mask = buffers.attend, prompt_pass.PromptPass.mask
 rotation = layers.DenseLayers.rotation
 TOKENS = itertools.count(5)
 PLANTED = [
     ("gpt2", hugging_face_decoders, "left_positions", positions_with_padding),
-    ("gpt2", dense_decoder, "left_positions", positions_with_padding),
+    ("gpt2", prompt_pass, "left_positions", positions_with_padding),
     ("gpt2", dense_decoder.FusedWeights, "embed", one_position_late),
     ("gemma2_soft_cap", dense_decoder, "attend", without_cap),
-    ("gemma2_soft_cap", dense_decoder.FusedDecoder, "prompt_mask", without_window),
+    ("gemma2_soft_cap", prompt_pass.PromptPass, "mask", without_window),
     ("gemma3_text", layers.DenseLayers, "rotation", first_rotation),
     ("gpt2", hugging_face_decoders, "decoding_mask", everything_seen),
     ("llama", dense_decoder, "decoding_mask", everything_seen),
     ("llama", working_linear, "interleave_halves", lambda weight, width: weight),
-    ("llama", dense_decoder.Activations, "normalise", lambda self, x: x),
+    ("llama", buffers.Activations, "normalise", lambda self, x: x),
     ("t5", t5_decoder.CrossActivations, "normalise", lambda self, x: x),
     ("t5", t5_weights.FusedT5Weights, "position_bias", no_bias),
     ("t5", t5_weights.FusedT5Weights, "encoder_bias", no_encoder_bias),

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from lightning_gfn.policies.causal_lm import CausalLM
 from lightning_gfn.policies.critic import Critic
-from lightning_gfn.policies.fused import t5_encoder
+from lightning_gfn.policies.fused.t5 import encoder as t5_encoder
 from lightning_gfn.policies.models import encoder_decoder
 from lightning_gfn.policies.models.architectures import DecoderOnly
 from lightning_gfn.policies.models.encoder_decoder import EncoderDecoder, split_by_length

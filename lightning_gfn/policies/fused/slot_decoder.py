@@ -5,7 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from lightning_gfn.policies.fused.decoder import Activations, FusedDecoder, attend, turned_to
+from lightning_gfn.policies.fused.buffers import Activations, attend, turned_to
+from lightning_gfn.policies.fused.decoder import FusedDecoder
 from lightning_gfn.policies.fused.decoder_weights import FusedWeights
 from lightning_gfn.policies.sampling.continuous import SlotDecoder
 

@@ -11,6 +11,7 @@ from typing import TypeVar
 import torch
 from torch import Tensor
 
+from lightning_gfn.policies.beginnings import shared_beginning
 from lightning_gfn.policies.teacher_forcing.tries import Place, Sequence, sequences_of
 from lightning_gfn.types import StepBatch
 
@@ -79,10 +80,11 @@ class Layout:
 
     Args:
         device: of the blocks' tensors.
+        shared: tokens that all contexts begin with; they stand first.
     """
 
-    def __init__(self, device: torch.device) -> None:
-        self.device = device
+    def __init__(self, device: torch.device, shared: int = 0) -> None:
+        self.device, self.shared = device, shared
         self.ids: list[int] = []
         self.positions: list[int] = []
         self.blocks: list[Block] = []
@@ -95,11 +97,15 @@ class Layout:
         Args:
             sequences: in parts that share a context.
             sizes: sequences of each part.
-            contexts: first position and length of each part's context; None if the sequences are contexts themselves.
+            contexts: first position and length of what each part's context adds to the shared beginning; None if the
+                sequences are contexts themselves.
             starts: receives the first position of each sequence.
         """
-        self.blocks.append(_block(sequences, sizes, len(self.ids), contexts, self.device))
-        before = [0] * len(sizes) if contexts is None else [length for _, length in contexts]
+        index_BC, seen_BC = None, torch.ones(1, 0, dtype=torch.bool, device=self.device)
+        if contexts is not None:
+            index_BC, seen_BC = spans_to_index(contexts, self.device, self.shared)
+        self.blocks.append(_block(sequences, sizes, len(self.ids), index_BC, seen_BC))
+        before = [0] * len(sizes) if contexts is None else [self.shared + length for _, length in contexts]
         part_of = [part for part, size in enumerate(sizes) for _ in range(size)]
         for sequence, part in zip(sequences, part_of, strict=True):
             starts[sequence.row] = len(self.ids)
@@ -108,7 +114,10 @@ class Layout:
 
 
 def pack(steps: StepBatch) -> Packing:
-    """Lay out steps so that equal contexts, and equal actions behind one, are read once and no position is padding.
+    """Lay out steps so that what rows have in common is read once and no position is padding.
+
+    Contexts that begin alike share their beginning, rows with equal contexts the context, equal actions behind one
+    everything.
 
     Args:
         steps: contexts and actions.
@@ -120,11 +129,9 @@ def pack(steps: StepBatch) -> Packing:
     rows = zip(passage_N, rows_of(steps.action_ids_NT, steps.action_mask_NT), strict=True)
     actions, action_N = distinct(rows)
     sequences, place_of = sequences_of(actions)
-    layout = Layout(steps.context_ids_NC.device)
-    context_starts, starts = [0] * len(number), [0] * len(sequences)
-    for group in grouped([Sequence(row, row, tokens) for row, tokens in enumerate(number)]):
-        layout.add(group, [1] * len(group), None, context_starts)
-    spans_P = [(start, len(tokens)) for start, tokens in zip(context_starts, number, strict=True)]
+    layout = Layout(steps.context_ids_NC.device, shared_beginning(number))
+    starts = [0] * len(sequences)
+    spans_P = lay_out_contexts(layout, number)
     for group in grouped([sequence for sequence in sequences if sequence.tokens]):
         ordered, sizes = by_context(group)
         firsts = itertools.accumulate(sizes[:-1], initial=0)
@@ -133,17 +140,36 @@ def pack(steps: StepBatch) -> Packing:
     return as_tensors(layout, spans_P, read_NT, passage_N)
 
 
+def lay_out_contexts(layout: Layout, contexts: list[tuple[int, ...]]) -> list[tuple[int, int]]:
+    """Add different contexts, their shared beginning first.
+
+    Args:
+        layout: empty.
+        contexts: tokens of each.
+
+    Returns:
+        First position and length of what each context adds to the beginning.
+    """
+    shared, starts = layout.shared, [0] * len(contexts)
+    if shared:
+        layout.add([Sequence(0, 0, contexts[0][:shared])], [1], None, [0])
+    for group in grouped([Sequence(row, 0 if shared else row, tokens[shared:]) for row, tokens in enumerate(contexts)]):
+        ordered, sizes = by_context(group)
+        layout.add(ordered, sizes, [(0, 0)] * len(sizes) if shared else None, starts)
+    return [(start, len(tokens) - shared) for start, tokens in zip(starts, contexts, strict=True)]
+
+
 def as_tensors(layout: Layout, spans_P: list[tuple[int, int]], read_NT: Tensor, passage_N: list[int]) -> Packing:
     """The layout, and where prefixes and contexts are read in it.
 
     Args:
         layout: all blocks.
-        spans_P: first position and length of each context.
+        spans_P: first position and length of what each context adds to the shared beginning.
         read_NT: position of each token of each action.
         passage_N: the context of each step.
     """
     device = layout.device
-    context_PC, mask_PC = spans_to_index(spans_P, device)
+    context_PC, mask_PC = spans_to_index(spans_P, device, layout.shared)
     last_context_N = torch.tensor([sum(spans_P[passage]) - 1 for passage in passage_N], device=device)
     return Packing(
         ids_S=torch.tensor(layout.ids, device=device),
@@ -231,30 +257,32 @@ def by_context(sequences: list[Sequence], together: int | None = TOGETHER) -> tu
     return ordered, sizes
 
 
-def spans_to_index(spans: list[tuple[int, int]], device: torch.device) -> tuple[Tensor, Tensor]:
-    """Positions of (start, length) spans, padded on the right by the last one, and their mask."""
+def spans_to_index(spans: list[tuple[int, int]], device: torch.device, shared: int = 0) -> tuple[Tensor, Tensor]:
+    """Positions 0, …, shared - 1 and those of a (start, length) span, padded on the right, and their mask.
+
+    Args:
+        spans: of each row.
+        device: of the result.
+        shared: positions that all rows have before their span.
+    """
     starts, lengths = torch.tensor(spans, device=device).T
-    column = torch.arange(int(lengths.max()), device=device)
-    mask = column < lengths[:, None]
-    return starts[:, None] + torch.minimum(column, lengths[:, None] - 1), mask
+    column = torch.arange(shared + int(lengths.max()), device=device)
+    mask = column < (shared + lengths)[:, None]
+    own = starts[:, None] + torch.minimum(column - shared, lengths[:, None] - 1)
+    return torch.where(column < shared, column, own), mask
 
 
-def _block(
-    ordered: list[Sequence], sizes: list[int], start: int, contexts: list[tuple[int, int]] | None, device: torch.device
-) -> Block:
+def _block(ordered: list[Sequence], sizes: list[int], start: int, index_BC: Tensor | None, seen_BC: Tensor) -> Block:
     lengths = [len(sequence.tokens) for sequence in ordered]
     shape = len(sizes), max(sizes), max(lengths)
-    context_BC, seen_BC = None, torch.ones(1, 0, dtype=torch.bool, device=device)
-    if contexts is not None:
-        context_BC, seen_BC = spans_to_index(contexts, device)
     place_S = places(lengths, sizes, shape)
     return Block(
         start=start,
         stop=start + sum(lengths),
         shape=shape,
-        place_S=None if place_S is None else torch.tensor(place_S, device=device),
-        context_BC=context_BC,
-        mask_BQL=mask_of(seen_BC, own_mask(ordered, sizes, shape).to(device)),
+        place_S=None if place_S is None else torch.tensor(place_S, device=seen_BC.device),
+        context_BC=index_BC,
+        mask_BQL=mask_of(seen_BC, own_mask(ordered, sizes, shape).to(seen_BC.device)),
     )
 
 

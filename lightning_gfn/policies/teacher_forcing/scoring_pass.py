@@ -6,6 +6,7 @@ from typing import Any, Literal
 
 import torch
 
+from lightning_gfn.policies.beginnings import shared_beginning
 from lightning_gfn.policies.decoder_factory import MAX_WORKING_COPY_BYTES
 from lightning_gfn.policies.fused.families import T5_STACKS, stacks_of, unsupported_reason
 from lightning_gfn.policies.fused.layer_copies import LayerCopies, compute_dtype
@@ -45,7 +46,8 @@ def saved_share(steps: StepBatch, *, encodes: bool) -> float:
     if not encodes:
         padded += steps.context_ids_NC.shape[1]
         keys_NC = torch.where(steps.context_mask_NC, steps.context_ids_NC, -1)
-        read += int((keys_NC.unique(dim=0) >= 0).sum())
+        contexts = [row[row >= 0].tolist() for row in keys_NC.unique(dim=0)]
+        read += sum(map(len, contexts)) - shared_beginning(contexts) * (len(contexts) - 1)
     return 1.0 - read / max(1, rows * padded)
 
 

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from lightning_gfn.policies.fused.decoder_weights import FusedWeights
-from lightning_gfn.policies.fused.t5_weights import FusedT5Weights
+from lightning_gfn.policies.fused.t5.weights import FusedT5Weights
 
 TEXTS = ("one", "two", "one", "a longer prompt", "t", "one")
 

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from lightning_gfn.padding import pad_contexts
 from lightning_gfn.policies.fused.decoder import FusedDecoder
-from lightning_gfn.policies.fused.t5_decoder import FusedT5Decoder
+from lightning_gfn.policies.fused.t5.decoder import FusedT5Decoder
 from lightning_gfn.policies.sampling import generation, inverse_cdf
 from lightning_gfn.policies.sampling.generation import keep_live
 from lightning_gfn.policies.sampling.hugging_face_decoders import HuggingFaceDecoder, HuggingFaceSeq2SeqDecoder

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 import torch
-from packed_rows import alike_rows, random_rows
+from packed_rows import alike_rows, begun_alike_rows, random_rows
 from readings import compare, outputs, with_gradients
 from transformers import (
     AutoModelForCausalLM,
@@ -92,11 +92,16 @@ def make(name: str, lora: LoraSettings | None = None, dtype: torch.dtype = torch
 
 @pytest.mark.parametrize("lora", [None, LoraSettings(rank=3, alpha=3.0)], ids=["full", "lora"])
 @pytest.mark.parametrize("name", list(CONFIGS))
-@pytest.mark.parametrize("alike", [False, True], ids=["rows", "trees"])
-def test_states_and_gradients_are_those_of_transformers(name: str, lora: LoraSettings | None, alike: bool) -> None:
+@pytest.mark.parametrize("kind", ["rows", "trees", "beginnings"])
+def test_states_and_gradients_are_those_of_transformers(name: str, lora: LoraSettings | None, kind: str) -> None:
     model, whole = make(name, lora)
     assert unsupported_reason(model.base_model) is None
-    steps = pad_steps(*alike_rows(0, contexts=2, rows=14, longest=8), "cpu") if alike else rows()
+    drawn = {
+        "rows": random_rows(0, contexts=3, rows=9, longest=33),
+        "trees": alike_rows(0, contexts=2, rows=14, longest=8),
+        "beginnings": begun_alike_rows(0, contexts=3, rows=9, longest=33),
+    }
+    steps = pad_steps(*drawn[kind], "cpu")
     own = DecoderOnly().read(DecoderOnly().backbone(model), steps, pad_id=0)
     # The norms of transformers are computed in float32 whatever the type.
     compare(

@@ -6,9 +6,10 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from packed_rows import alike_rows, random_rows
+from packed_rows import alike_rows, begun_alike_rows, random_rows
 
 from lightning_gfn.padding import pad_steps
+from lightning_gfn.policies.beginnings import LEAST_SHARED, shared_beginning
 from lightning_gfn.policies.teacher_forcing.packing import TOGETHER, Packing, pack
 from lightning_gfn.policies.teacher_forcing.tries import LEAST_SAVED, MOST_NODES
 
@@ -32,14 +33,16 @@ def visible(packing: Packing) -> dict[int, list[int]]:
     return seen
 
 
-@pytest.mark.parametrize("draw", [random_rows, alike_rows])
+@pytest.mark.parametrize("draw", [random_rows, alike_rows, begun_alike_rows])
 @pytest.mark.parametrize("seed", range(6))
 def test_every_token_sees_its_row_up_to_itself(seed: int, draw: Callable[..., Any]) -> None:
     contexts, actions = draw(seed, contexts=1 + seed, rows=12, longest=(4, 9, 40, 70, 20, 33)[seed])
     packing = pack(pad_steps(contexts, actions, "cpu"))
     ids, seen = packing.ids_S.tolist(), visible(packing)
-    expected = 0
-    for context in {tuple(context) for context in contexts}:
+    different = {tuple(context) for context in contexts}
+    expected = -shared_beginning(list(different)) * (len(different) - 1)
+    assert (expected < 0) == (draw is begun_alike_rows and len(different) > 1)
+    for context in different:
         own = {tuple(action) for given, action in zip(contexts, actions, strict=True) if tuple(given) == context}
         total, nodes = sum(map(len, own)), len({action[: n + 1] for action in own for n in range(len(action))})
         is_tree = nodes <= MOST_NODES and nodes <= (1 - LEAST_SAVED) * total
@@ -58,6 +61,15 @@ def test_every_token_sees_its_row_up_to_itself(seed: int, draw: Callable[..., An
         passage = int(packing.passage_N[row])
         kept = packing.context_PC[passage][packing.context_mask_PC[passage]]
         assert [ids[i] for i in kept.tolist()] == context
+
+
+def test_contexts_share_what_they_all_begin_with_if_it_is_long_enough() -> None:
+    long = list(range(LEAST_SHARED))
+    assert shared_beginning([[*long, 90], [*long, 91, 92], [*long, 91]]) == LEAST_SHARED
+    assert shared_beginning([[*long, 90], [*long[:-1], 91, 92], [*long, 91]]) == 0  # one token too short
+    assert shared_beginning([[*long, 90, 91], [*long, 90, 91, 92]]) == LEAST_SHARED + 1  # each keeps one of its own
+    assert shared_beginning([long, [*long, 90]]) == 0
+    assert shared_beginning([[*long, 90]]) == shared_beginning([]) == 0
 
 
 def test_short_answers_share_a_copy_of_their_context() -> None:

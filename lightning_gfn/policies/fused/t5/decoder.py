@@ -7,8 +7,8 @@ from torch import Tensor
 from torch.nn import functional
 
 from lightning_gfn.policies.fused.operations import add_linear_, linear_
-from lightning_gfn.policies.fused.t5_encoder import T5Activations, encode
-from lightning_gfn.policies.fused.t5_weights import FusedT5Weights
+from lightning_gfn.policies.fused.t5.encoder import T5Activations, encode
+from lightning_gfn.policies.fused.t5.weights import FusedT5Weights
 from lightning_gfn.policies.sampling.generation import Decoder
 from lightning_gfn.policies.sampling.kv_cache import move_rows_, with_room
 

@@ -7,7 +7,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from lightning_gfn.policies.fused.operations import Normaliser, add_linear_, linear_
-from lightning_gfn.policies.fused.t5_weights import FusedT5Layer, FusedT5Weights
+from lightning_gfn.policies.fused.t5.weights import FusedT5Layer, FusedT5Weights
 
 
 class T5Activations(Normaliser):
