@@ -7,10 +7,10 @@ from typing import Any
 import pytest
 import torch
 
-from lightning_gfn.policies.beginnings import shared_beginning
 from lightning_gfn.policies.fused import prompt_pass
 from lightning_gfn.policies.fused.prompt_pass import PromptPass
 from lightning_gfn.policies.models.adapters import LoraSettings
+from lightning_gfn.policies.passes.beginnings import shared_beginning
 
 FUSED = ("llama", "llama_biases_tied", "qwen3", "mistral", "gpt2", "gemma", "gemma2_soft_cap", "gemma3_text")
 TEXTS = tuple(f"take 12 + 3 = 15, then {end}" for end in ("a", "bcd efg", "bcd", "x + 12 = 9"))

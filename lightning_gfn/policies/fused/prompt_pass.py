@@ -6,10 +6,10 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from lightning_gfn.policies.beginnings import shared_beginning
 from lightning_gfn.policies.fused.buffers import Activations, attend, turned_to
 from lightning_gfn.policies.fused.decoder_weights import FusedWeights
 from lightning_gfn.policies.fused.layers import AttentionForm, LayerWeights
+from lightning_gfn.policies.passes.beginnings import shared_beginning
 from lightning_gfn.policies.sampling.kv_cache import left_positions
 
 

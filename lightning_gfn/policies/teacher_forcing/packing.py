@@ -11,7 +11,7 @@ from typing import TypeVar
 import torch
 from torch import Tensor
 
-from lightning_gfn.policies.beginnings import shared_beginning
+from lightning_gfn.policies.passes.beginnings import shared_beginning
 from lightning_gfn.policies.teacher_forcing.tries import Place, Sequence, sequences_of
 from lightning_gfn.types import StepBatch
 

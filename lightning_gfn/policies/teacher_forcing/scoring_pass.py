@@ -6,7 +6,6 @@ from typing import Any, Literal
 
 import torch
 
-from lightning_gfn.policies.beginnings import shared_beginning
 from lightning_gfn.policies.decoder_factory import MAX_WORKING_COPY_BYTES
 from lightning_gfn.policies.fused.families import T5_STACKS, stacks_of, unsupported_reason
 from lightning_gfn.policies.fused.layer_copies import LayerCopies, compute_dtype
@@ -14,6 +13,7 @@ from lightning_gfn.policies.fused.layers import copy_bytes
 from lightning_gfn.policies.models.adapters import has_adapters
 from lightning_gfn.policies.models.architectures import Architecture
 from lightning_gfn.policies.models.forward_pass import ForwardPass
+from lightning_gfn.policies.passes.beginnings import shared_beginning
 from lightning_gfn.policies.teacher_forcing.packed_pass import read_packed
 from lightning_gfn.policies.teacher_forcing.seq2seq_pass import read_seq2seq
 from lightning_gfn.types import StepBatch

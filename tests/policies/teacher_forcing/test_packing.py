@@ -9,7 +9,7 @@ import pytest
 from packed_rows import alike_rows, begun_alike_rows, random_rows
 
 from lightning_gfn.padding import pad_steps
-from lightning_gfn.policies.beginnings import LEAST_SHARED, shared_beginning
+from lightning_gfn.policies.passes.beginnings import LEAST_SHARED, shared_beginning
 from lightning_gfn.policies.teacher_forcing.packing import TOGETHER, Packing, pack
 from lightning_gfn.policies.teacher_forcing.tries import LEAST_SAVED, MOST_NODES
 
