@@ -19,6 +19,7 @@ PROMPT_TOKENS, NUM_PROMPTS = 32, 4
 MODELS = {"small": small_llama, "smollm2": smollm2}
 NEW_TOKENS, FEW_TOKENS = 64, 16
 DTYPES = {"bf16": "bfloat16", "fp32": "float32"}
+EXAMPLE_TOKENS, QUESTIONS, ANSWER_TOKENS = 256, 16, 4
 LABELS = {"small": "small Llama", "smollm2": "SmolLM2-135M"}
 
 
@@ -83,6 +84,23 @@ def nearly_certain(options: Options) -> Contest:
     )
 
 
+def few_shot(options: Options) -> Contest:
+    """16 questions of 32 tokens, each behind the same examples of 256, with answers of 4; ``--full`` tries SmolLM2."""
+    model = smollm2() if options.full else small_llama()
+    policy = model.policy(EXAMPLE_TOKENS + PROMPT_TOKENS, ANSWER_TOKENS)
+    policy.build([])
+    policy.eval()
+    examples = random_ids(model, 1, EXAMPLE_TOKENS, 2)[0]
+    contexts = [examples + question for question in random_ids(model, QUESTIONS, PROMPT_TOKENS)]
+    uniforms = torch.rand(QUESTIONS, ANSWER_TOKENS + 1, generator=torch.Generator().manual_seed(0))
+    return Contest(
+        ours=lambda: Way(lambda: policy.sample(contexts, uniforms)),
+        peers=generate_ways(policy.hugging_face, torch.tensor(contexts), ANSWER_TOKENS, compiled=options.full),
+        amount=QUESTIONS,
+        unit="answers",
+    )
+
+
 ROWS = [
     Row(
         name=f"sampling_{name}_{rows}_{dtype}",
@@ -104,5 +122,11 @@ ROWS = [
         target=Target(ratio=2.0),
         rounds=2,
         needs=[needs_smollm2],
-    )
+    ),
+    Row(
+        name="sampling_few_shot",
+        what="sampling, small Llama: 16 questions behind the same 256 tokens of examples",
+        build=few_shot,
+        target=Target(ratio=4.0),
+    ),
 ]

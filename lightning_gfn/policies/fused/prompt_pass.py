@@ -41,15 +41,26 @@ def read_prompts(weights: FusedWeights, ids_PC: Tensor, mask_PC: Tensor | None) 
     first = int(padding_P[row])
     begun = PromptPass(weights, ids_PC[row : row + 1, first : first + shared], column_C[None, :shared], None)
     rest = PromptPass(weights, ids_PC[:, shared:], position_PC[:, shared:], own_PC[:, shared:], begun.states)
-    # The beginning moves behind the padding of its row, to where the columns of the prompt have it.
-    from_PC = torch.where(own_PC, column_C, (column_C - padding_P[:, None]).clamp_min(0))
-    states = [
-        torch.cat([before.expand(num_prompts, -1, -1, -1), after], dim=2).gather(
-            2, from_PC[:, None, :, None].expand(-1, after.shape[1], -1, after.shape[3])
-        )
-        for before, after in zip(begun.states, rest.states, strict=True)
-    ]
+    paddings = padding_P.tolist()
+    states = [placed(*layers, paddings) for layers in zip(begun.states, rest.states, strict=True)]
     return states, rest.last_PH, position_PC[:, -1]
+
+
+def placed(before: Tensor, after_PGRD: Tensor, paddings: list[int]) -> Tensor:
+    """States in the columns of the prompts, (P, 2K, S + R, D): those of the beginning behind the padding of each row.
+
+    Args:
+        before: of the beginning, (1, 2K, S, D).
+        after_PGRD: of the columns from S on, with what is padding there.
+        paddings: columns before each prompt, which hold zeros.
+    """
+    num_prompts, groups, num_after, width = after_PGRD.shape
+    shared = before.shape[2]
+    states = after_PGRD.new_zeros(num_prompts, groups, shared + num_after, width)
+    states[:, :, shared:] = after_PGRD
+    for row, padding in enumerate(paddings):
+        states[row, :, padding : padding + shared] = before[0]
+    return states
 
 
 def beginning(ids_PC: Tensor, mask_PC: Tensor | None) -> int:
