@@ -67,8 +67,10 @@ class Evaluation(EvaluatedStep):
     exactly: each problem counts once, however they shared the work. Attempts at theorems are measured as proofs, too.
 
     Args:
-        ks: pass@k is reported for these k; None for 1 and 8, or all samples of a problem where they are fewer than 8.
-        majority_ks: maj@k is reported for these k; None for 8, or all samples where they are fewer.
+        ks: pass@k is reported for these k; None for 1 and 8, or all samples of a problem where they are fewer than 8;
+            an empty list leaves it out.
+        majority_ks: maj@k is reported for these k; None for 8, or all samples where they are fewer; an empty list
+            leaves it out.
         thresholds: two correct solutions count as different if their ROUGE-L F1 is below the threshold.
         distinct_rules: how distinct-correct is counted: greedily in generation order, in expectation over all orders,
             or as connected components.
@@ -164,7 +166,8 @@ class Evaluation(EvaluatedStep):
 
     def _bank(self, temperature: float, pl_module: LightningModule) -> list[PerProblemMetric]:
         if temperature not in self._metrics:
-            bank: list[PerProblemMetric] = [SolveRate(), PassAtK(self._ks), MajorityAtK(self._majority_ks)]
+            bank: list[PerProblemMetric] = [SolveRate()]
+            bank += [kind(ks) for kind, ks in ((PassAtK, self._ks), (MajorityAtK, self._majority_ks)) if ks]
             bank += [DistinctCorrect(self.thresholds, rule, self.tokenizer) for rule in self.distinct_rules]
             bank += [Coverage(), CompletionStatistics(), ReferenceNll(), BranchAccuracy()]
             bank += [DistinctProofs(), ProofLength(), TacticErrors(), StatesCovered(), TacticVariety()]

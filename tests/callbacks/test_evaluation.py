@@ -238,6 +238,13 @@ def test_the_usual_k_is_8_or_all_samples(
     assert (results["metric_settings"]["ks"], results["metric_settings"]["majority_ks"]) == (ks, majority_ks)
 
 
+def test_no_k_leaves_a_metric_out(make_trainer: Any, replay: Any, tmp_path: Path) -> None:
+    logged = run_test(make_trainer, replay, replay.make_problems(3), Evaluation(ks=(), majority_ks=()))
+    assert "test/solve_rate" in logged and not [key for key in logged if "maj_at" in key or "pass_at" in key]
+    settings = json.loads((tmp_path / "results" / "test_metrics.json").read_text())
+    assert '"majority_ks": []' in json.dumps(settings)
+
+
 def test_a_k_beyond_the_samples_is_refused_before_sampling(make_trainer: Any, replay: Any) -> None:
     with pytest.raises(ValueError, match="k=16 but the module draws 8 samples"):
         run_test(make_trainer, replay, replay.make_problems(2), Evaluation(ks=(1, 16)))
