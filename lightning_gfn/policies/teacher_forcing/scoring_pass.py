@@ -23,7 +23,8 @@ MAX_POSITIONS = 512
 """``auto`` leaves longer rows to the attention of the library, which keeps no scores of all pairs.
 
 Of rows that share no prompt, a small float32 model reads 256, 512 and 1,024 positions in 1.1, 1.2 and 1.6 times the
-library's time on one core (bfloat16: 0.9, 1.1, 1.1); a prompt shared by several rows weighs more than that.
+library's time on one core (bfloat16: 0.9, 1.1, 1.1); a prompt shared by several rows weighs more than that. What all
+contexts begin with counts from as many positions on.
 """
 LEAST_SAVED = 0.1
 """Of batches with a smaller share of shared prompts and padding ``auto`` leaves some to the library.
@@ -32,6 +33,12 @@ Whole float32 models are read in 1.1 to 1.2 times its time there, Gemma 2 and T5
 with an adapter the fused pass stays faster.
 """
 LEFT_UNLESS_SAVED = ("Gemma2Model", "T5Stack", "MT5Stack")
+
+
+def different_contexts(steps: StepBatch) -> list[list[int]]:
+    """The tokens of each context that is not another one's."""
+    keys_NC = torch.where(steps.context_mask_NC, steps.context_ids_NC, -1)
+    return [row[row >= 0].tolist() for row in keys_NC.unique(dim=0)]
 
 
 def saved_share(steps: StepBatch, *, encodes: bool) -> float:
@@ -45,8 +52,7 @@ def saved_share(steps: StepBatch, *, encodes: bool) -> float:
     read = int(steps.action_mask_NT.sum())
     if not encodes:
         padded += steps.context_ids_NC.shape[1]
-        keys_NC = torch.where(steps.context_mask_NC, steps.context_ids_NC, -1)
-        contexts = [row[row >= 0].tolist() for row in keys_NC.unique(dim=0)]
+        contexts = different_contexts(steps)
         read += sum(map(len, contexts)) - shared_beginning(contexts) * (len(contexts) - 1)
     return 1.0 - read / max(1, rows * padded)
 
@@ -109,10 +115,23 @@ class ScoringPass:
             reason is None
             and not self.own_attention
             and last.device.type == "cpu"
-            and architecture.positions_needed(*widths) <= MAX_POSITIONS
+            and self.is_short(last, architecture.positions_needed(*widths), steps)
             and copy_bytes(backbone, compute_dtype(last)) <= MAX_WORKING_COPY_BYTES
             and self.is_worth_it(last, steps)
         )
+
+    @staticmethod
+    def is_short(last: Any, positions: int, steps: StepBatch) -> bool:
+        """True if rows have few positions, or not many more than they all begin with.
+
+        Args:
+            last: the model, or its decoder.
+            positions: of the longest row.
+            steps: contexts and actions.
+        """
+        if positions <= MAX_POSITIONS or positions > 2 * MAX_POSITIONS or type(last).__name__ in T5_STACKS:
+            return positions <= MAX_POSITIONS
+        return positions - shared_beginning(different_contexts(steps)) <= MAX_POSITIONS
 
     @staticmethod
     def is_worth_it(last: Any, steps: StepBatch) -> bool:

@@ -10,7 +10,8 @@ import torch
 from lightning_gfn.padding import pad_steps
 from lightning_gfn.policies.models.adapters import LoraSettings
 from lightning_gfn.policies.numerics.processor import cpu_has_bfloat16
-from lightning_gfn.policies.teacher_forcing.scoring_pass import saved_share
+from lightning_gfn.policies.passes.beginnings import LEAST_SHARED
+from lightning_gfn.policies.teacher_forcing.scoring_pass import MAX_POSITIONS, ScoringPass, saved_share
 from lightning_gfn.types import StepBatch
 
 MODELS = ["llama", "mistral_window", "gemma", "gemma2_soft_cap", "gemma3_text", "gpt2", "t5", "byt5", "mt5"]
@@ -94,6 +95,30 @@ def test_what_the_pass_saves_is_counted(contexts: list[list[int]], lengths: list
     steps = pad_steps(contexts, [[5] * length for length in lengths], "cpu")
     assert saved_share(steps, encodes=False) == pytest.approx(share)
     assert saved_share(steps, encodes=True) == pytest.approx(1.0 - sum(lengths) / (2 * max(lengths)))
+
+
+def test_a_shared_beginning_counts_once() -> None:
+    beginning = list(range(10, 10 + LEAST_SHARED))
+    steps = pad_steps([[*beginning, 1], [*beginning, 2], [*beginning, 1]], [[5]] * 3, "cpu")
+    assert saved_share(steps, encodes=False) == pytest.approx(1.0 - (LEAST_SHARED + 2 + 3) / (3 * (LEAST_SHARED + 2)))
+
+
+@pytest.mark.parametrize(
+    ("name", "shared", "own", "is_short"),
+    [
+        ("LlamaModel", 0, MAX_POSITIONS, True),
+        ("LlamaModel", 0, MAX_POSITIONS + 1, False),
+        ("LlamaModel", MAX_POSITIONS, 30, True),
+        ("LlamaModel", MAX_POSITIONS, MAX_POSITIONS, True),
+        ("LlamaModel", MAX_POSITIONS + 1, MAX_POSITIONS, False),  # more than twice as many in all
+        ("LlamaModel", 20, MAX_POSITIONS + 1, False),
+        ("T5Stack", MAX_POSITIONS, 30, False),  # encodes each context apart
+    ],
+)
+def test_what_rows_begin_with_does_not_make_them_long(name: str, shared: int, own: int, is_short: bool) -> None:
+    beginning = [7] * shared
+    steps = pad_steps([beginning + [number] + [1] * (own - 2) for number in (2, 3)], [[5]] * 2, "cpu")
+    assert ScoringPass.is_short(type(name, (), {})(), shared + own, steps) == is_short
 
 
 def test_auto_leaves_batches_that_save_nothing_where_the_library_is_faster(make_policy: Any, kit: Any) -> None:
