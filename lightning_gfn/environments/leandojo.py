@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
@@ -214,7 +215,15 @@ class _Open:
         self.scripts: dict[int, tuple[str, ...]] = {first.id: ()}
 
 
+def make_cache_folder() -> Path:
+    """Make LeanDojo's cache folder, which its import makes in a way that fails in processes that begin together."""
+    folder = Path(os.environ.get("CACHE_DIR", Path.home() / ".cache" / "lean_dojo")).absolute()
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder
+
+
 def _lean_dojo() -> Any:
+    make_cache_folder()
     try:
         import lean_dojo
     except ImportError as error:

@@ -20,6 +20,7 @@ from lightning_gfn.environments.pool import LeanPool
 from lightning_gfn.lean_interfaces import BackendFault, BackendTimeout
 from lightning_gfn.lean_types import LeanError, Location, ProofFinished, TacticState, Theorem
 
+leandojo.make_cache_folder()  # workers that collect these tests together would import it together
 lean_dojo = pytest.importorskip("lean_dojo")
 STATEMENTS = {
     "Logic.or": "(p q : Prop) (h : p) : p ∨ q",
@@ -256,3 +257,9 @@ def test_it_says_what_is_missing(monkeypatch: pytest.MonkeyPatch, tmp_path: Path
     assert reason is not None and "git" in reason and "elan" in reason and "network" in reason
     with pytest.raises(ValueError, match="max_open=0"):
         LeanDojoBackend(max_open=0)
+
+
+def test_the_cache_folder_is_made_before_the_import(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CACHE_DIR", str(tmp_path / "deep" / "cache"))
+    leandojo._lean_dojo()
+    assert (tmp_path / "deep" / "cache").is_dir() and leandojo.make_cache_folder() == tmp_path / "deep" / "cache"
