@@ -1,4 +1,4 @@
-"""Padding of contexts on the left and of actions on the right."""
+"""Padding of contexts on the left and of actions on the right, and the rows without it."""
 
 from __future__ import annotations
 
@@ -56,3 +56,13 @@ def pad_actions(actions: Sequence[Sequence[int]], device: torch.device | str) ->
     ids = torch.zeros(mask.shape, dtype=torch.int64, device=device)
     ids[mask] = torch.tensor([token for action in actions for token in action], dtype=torch.int64, device=device)
     return ids, mask
+
+
+def unpadded(ids_NS: Tensor, mask_NS: Tensor) -> list[tuple[int, ...]]:
+    """The tokens of each row."""
+    flat = ids_NS[mask_NS].tolist()
+    rows, start = [], 0
+    for length in mask_NS.sum(1).tolist():
+        rows.append(tuple(flat[start : start + length]))
+        start += length
+    return rows

@@ -216,7 +216,11 @@ class _Open:
 
 
 def make_cache_folder() -> Path:
-    """Make LeanDojo's cache folder, which its import makes in a way that fails in processes that begin together."""
+    """Make LeanDojo's cache folder, which its import makes in a way that fails in processes that begin together.
+
+    Returns:
+        the folder.
+    """
     folder = Path(os.environ.get("CACHE_DIR", Path.home() / ".cache" / "lean_dojo")).absolute()
     folder.mkdir(parents=True, exist_ok=True)
     return folder

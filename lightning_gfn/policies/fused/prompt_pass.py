@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from lightning_gfn.padding import unpadded
 from lightning_gfn.policies.fused.buffers import Activations, attend, turned_to
 from lightning_gfn.policies.fused.decoder_weights import FusedWeights
 from lightning_gfn.policies.fused.layers import AttentionForm, LayerWeights
@@ -30,18 +31,18 @@ def read_prompts(weights: FusedWeights, ids_PC: Tensor, mask_PC: Tensor | None) 
     else:
         position_PC = left_positions(mask_PC)
     windows = [layer.form.window for layer in weights.layers]
-    shared = 0 if any(window is not None and window < length for window in windows) else beginning(ids_PC, mask_PC)
+    # A window counts columns, of which some would be padding.
+    is_narrow = any(window is not None and window < length for window in windows)
+    rows = ids_PC.tolist() if mask_PC is None else unpadded(ids_PC, mask_PC)
+    shared = 0 if is_narrow else shared_beginning(rows)
     if not shared:
         whole = PromptPass(weights, ids_PC, position_PC, mask_PC)
         return whole.states, whole.last_PH, position_PC[:, -1]
-    padding_P = ids_PC.new_zeros(num_prompts) if mask_PC is None else length - mask_PC.sum(1)
+    paddings = [length - len(row) for row in rows]
     column_C = torch.arange(length, device=ids_PC.device)
-    own_PC = column_C >= padding_P[:, None] + shared
-    row = int(padding_P.argmin())
-    first = int(padding_P[row])
-    begun = PromptPass(weights, ids_PC[row : row + 1, first : first + shared], column_C[None, :shared], None)
+    own_PC = column_C >= torch.tensor(paddings, device=ids_PC.device)[:, None] + shared
+    begun = PromptPass(weights, ids_PC[:1, paddings[0] : paddings[0] + shared], column_C[None, :shared], None)
     rest = PromptPass(weights, ids_PC[:, shared:], position_PC[:, shared:], own_PC[:, shared:], begun.states)
-    paddings = padding_P.tolist()
     states = [placed(*layers, paddings) for layers in zip(begun.states, rest.states, strict=True)]
     return states, rest.last_PH, position_PC[:, -1]
 
@@ -61,16 +62,6 @@ def placed(before: Tensor, after_PGRD: Tensor, paddings: list[int]) -> Tensor:
     for row, padding in enumerate(paddings):
         states[row, :, padding : padding + shared] = before[0]
     return states
-
-
-def beginning(ids_PC: Tensor, mask_PC: Tensor | None) -> int:
-    """Tokens that all prompts begin with, to be read once; 0 if that is not worth it."""
-    if len(ids_PC) < 2:
-        return 0
-    rows = ids_PC.tolist()
-    if mask_PC is None:
-        return shared_beginning(rows)
-    return shared_beginning([row[len(row) - own :] for row, own in zip(rows, mask_PC.sum(1).tolist(), strict=True)])
 
 
 class PromptPass:

@@ -19,10 +19,8 @@ def shared_beginning(contexts: Sequence[Sequence[int]]) -> int:
     """
     if len(contexts) < 2:
         return 0
-    first, last = (
-        min(contexts, key=tuple),
-        max(contexts, key=tuple),
-    )  # what these two share all share, since they are in order
+    # Of rows in order, what the first and the last share all share.
+    first, last = min(contexts, key=tuple), max(contexts, key=tuple)
     shared = sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], zip(first, last, strict=False)))
     shared = min(shared, min(map(len, contexts)) - 1)
     return shared if shared >= LEAST_SHARED else 0

@@ -11,6 +11,7 @@ from typing import TypeVar
 import torch
 from torch import Tensor
 
+from lightning_gfn.padding import unpadded
 from lightning_gfn.policies.passes.beginnings import shared_beginning
 from lightning_gfn.policies.teacher_forcing.tries import Place, Sequence, sequences_of
 from lightning_gfn.types import StepBatch
@@ -125,8 +126,8 @@ def pack(steps: StepBatch) -> Packing:
     Returns:
         the layout, on the device of the steps.
     """
-    number, passage_N = distinct(rows_of(steps.context_ids_NC, steps.context_mask_NC))
-    rows = zip(passage_N, rows_of(steps.action_ids_NT, steps.action_mask_NT), strict=True)
+    number, passage_N = distinct(unpadded(steps.context_ids_NC, steps.context_mask_NC))
+    rows = zip(passage_N, unpadded(steps.action_ids_NT, steps.action_mask_NT), strict=True)
     actions, action_N = distinct(rows)
     sequences, place_of = sequences_of(actions)
     layout = Layout(steps.context_ids_NC.device, shared_beginning(number))
@@ -200,16 +201,6 @@ def read_at(places: Iterable[Place], starts: list[int], width: int, device: torc
         firsts_M1 = torch.tensor([[starts[chosen[n].row]] for n in in_trees])
         read_NT[in_trees] = firsts_M1 + torch.tensor(nodes, dtype=torch.int64).reshape(len(in_trees), width)
     return read_NT.to(device)
-
-
-def rows_of(ids_NS: Tensor, mask_NS: Tensor) -> list[tuple[int, ...]]:
-    """The tokens of each row."""
-    flat = ids_NS[mask_NS].tolist()
-    rows, start = [], 0
-    for length in mask_NS.sum(1).tolist():
-        rows.append(tuple(flat[start : start + length]))
-        start += length
-    return rows
 
 
 def distinct(items: Iterable[Item]) -> tuple[list[Item], list[int]]:

@@ -6,6 +6,7 @@ from typing import Any, Literal
 
 import torch
 
+from lightning_gfn.padding import unpadded
 from lightning_gfn.policies.decoder_factory import MAX_WORKING_COPY_BYTES
 from lightning_gfn.policies.fused.families import T5_STACKS, stacks_of, unsupported_reason
 from lightning_gfn.policies.fused.layer_copies import LayerCopies, compute_dtype
@@ -35,10 +36,9 @@ with an adapter the fused pass stays faster.
 LEFT_UNLESS_SAVED = ("Gemma2Model", "T5Stack", "MT5Stack")
 
 
-def different_contexts(steps: StepBatch) -> list[list[int]]:
+def different_contexts(steps: StepBatch) -> list[tuple[int, ...]]:
     """The tokens of each context that is not another one's."""
-    keys_NC = torch.where(steps.context_mask_NC, steps.context_ids_NC, -1)
-    return [row[row >= 0].tolist() for row in keys_NC.unique(dim=0)]
+    return list(dict.fromkeys(unpadded(steps.context_ids_NC, steps.context_mask_NC)))
 
 
 def saved_share(steps: StepBatch, *, encodes: bool) -> float:

@@ -8,14 +8,15 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
+from lightning_gfn.padding import unpadded
 from lightning_gfn.policies.teacher_forcing.packing import (
     Block,
     Layout,
     by_context,
     distinct,
     grouped,
+    lay_out_contexts,
     mask_of,
-    rows_of,
     side_by_side,
     spans_to_index,
 )
@@ -58,14 +59,11 @@ def pack_seq2seq(steps: StepBatch, start_id: int) -> Seq2SeqPacking:
         start_id: the token before every action.
     """
     device, width = steps.context_ids_NC.device, steps.action_ids_NT.shape[1]
-    number, passage_N = distinct(rows_of(steps.context_ids_NC, steps.context_mask_NC))
-    rows = zip(passage_N, rows_of(steps.action_ids_NT, steps.action_mask_NT), strict=True)
+    number, passage_N = distinct(unpadded(steps.context_ids_NC, steps.context_mask_NC))
+    rows = zip(passage_N, unpadded(steps.action_ids_NT, steps.action_mask_NT), strict=True)
     different, action_N = distinct(rows)
     contexts, actions = Layout(device), Layout(device)
-    context_starts, action_starts = [0] * len(number), [0] * len(different)
-    for group in grouped([Sequence(row, row, tokens) for row, tokens in enumerate(number)]):
-        contexts.add(group, [1] * len(group), None, context_starts)
-    spans_P = [(start, len(tokens)) for start, tokens in zip(context_starts, number, strict=True)]
+    spans_P, action_starts = lay_out_contexts(contexts, number), [0] * len(different)
     for group in grouped([Sequence(row, at, (start_id, *tokens)) for row, (at, tokens) in enumerate(different)]):
         ordered, sizes = by_context(group, together=None)
         firsts = itertools.accumulate(sizes[:-1], initial=0)
