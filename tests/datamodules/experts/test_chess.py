@@ -49,6 +49,7 @@ def test_right_moves_are_the_shortest_mates() -> None:
         assert plies is not None and problem.target is not None and problem.metadata["mate_in"] == (plies + 1) // 2
         for move, value in problem.metadata["moves"].items():
             assert (move in problem.target) == (value == plies - 1)
+        assert board.white_moves(position_of(problem.metadata["position"])) == problem.metadata["moves"]
 
 
 def test_experts_are_what_they_say() -> None:
